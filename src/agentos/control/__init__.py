@@ -1,0 +1,1 @@
+"""May it happen, how, and at what price: agents and versions, deployments, policy, approvals."""

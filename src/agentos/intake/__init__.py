@@ -1,0 +1,1 @@
+"""Who asks for what: identity, and requests with their idempotency keys."""

@@ -1,0 +1,1 @@
+"""Do it, durably: runs and their journal, skills, and asking models."""

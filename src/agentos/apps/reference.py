@@ -1,0 +1,268 @@
+"""Write the generated pages of the reference from the code, so that they cannot fall behind it.
+
+``make docs`` runs this; ``tests/test_docs.py`` compares its pages with the files.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import typer.main
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+import agentos
+from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
+from agentos.kernel.settings import Section
+
+T = TypeVar("T")
+
+HEADER = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
+
+
+def pages() -> dict[str, str]:
+    """All generated pages, by file name. Loads every module of the platform; the same code gives the same pages."""
+    load()
+    return {"settings.md": settings(), "errors.md": errors(), "cli.md": commands(), "metrics.md": metrics()}
+
+
+def load() -> None:
+    """Import every module, since settings and errors are found as subclasses of classes that are loaded."""
+    for module in pkgutil.walk_packages(agentos.__path__, "agentos."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+
+
+def sections() -> list[type[Section]]:
+    """Every section of settings in the platform, by module."""
+    return sorted(_ours(_subclasses(Section)), key=lambda section: (section.__module__, section.__name__))
+
+
+def variables(section: type[Section]) -> dict[str, FieldInfo]:
+    """The fields of a section by the variable that each is read from."""
+    prefix = section.model_config.get("env_prefix", "")
+    return {
+        field.alias or f"{prefix}{name}".upper(): field  # an alias is the whole name of a variable
+        for name, field in section.model_fields.items()
+    }
+
+
+def settings() -> str:
+    """The page of settings, one table for each section."""
+    body = [
+        "# Settings\n",
+        "Read from the environment once, when a process starts. Every default works on one machine.\n",
+    ]
+    for section in sections():
+        body += [f"## {section.__name__}\n", f"{_guarantee(section)} In `{section.__module__}`.\n"]
+        body += _table(
+            ("variable", "type", "default", "description"),
+            (
+                (f"`{variable}`", _code(_limits(field)), _code(_default(field)), field.description or "")
+                for variable, field in variables(section).items()
+            ),
+        )
+    return _page(body)
+
+
+def error_classes() -> list[type[AgentOSError]]:
+    """Every error of the platform, kind by kind."""
+    found = _ours(every_error())
+    return [
+        error
+        for kind in KINDS
+        for error in sorted(found, key=lambda error: (error not in KINDS, error.code))
+        if issubclass(error, kind)
+    ]
+
+
+def errors() -> str:
+    """The page of errors: what each code means, to HTTP and to a shell, and whether trying again may help."""
+    body = [
+        "# Errors\n",
+        "Over HTTP an error is a problem document (RFC 9457) with the `code`; on the command line it is the same document with "
+        "`--json`, and the exit code. The codes are stable. The seven in bold are the kinds that the others belong to.\n",
+    ]
+    rows = []
+    for error in error_classes():
+        bare = error.__new__(error)  # the tables need only the class
+        code = f"**`{error.code}`**" if error in KINDS else f"`{error.code}`"
+        again = "yes" if RETRYABLE[bare.kind] else "no"
+        rows.append(
+            (code, bare.kind.__name__, str(http_status(bare)), str(EXIT_CODE[bare.kind]), again, _guarantee(error))
+        )
+    return _page([*body, *_table(("code", "kind", "HTTP status", "exit code", "try again", "meaning"), rows)])
+
+
+def commands() -> str:
+    """The page of the command line, one heading for each command."""
+    from agentos.apps.cli.main import app
+
+    root = typer.main.get_command(app)
+    body = [
+        "# Command line\n",
+        "Every command takes `--json`, in any place. Its exit code is 0 or that of the [kind of error](errors.md).\n",
+    ]
+    for path, command in _commands("agentos", root):
+        shown = [parameter for parameter in command.params if not parameter.hidden and parameter.name != "help"]
+        is_group = bool(getattr(command, "commands", None))
+        if is_group and path != "agentos" and not shown:
+            continue  # its commands speak for it
+        arguments = [parameter for parameter in shown if not parameter.opts[0].startswith("-")]
+        usage = [path, "COMMAND" if is_group else "", "[OPTIONS]" if len(shown) > len(arguments) else ""]
+        usage += [_argument(argument) for argument in arguments]
+        body += [f"## {path}\n", "```\n" + " ".join(word for word in usage if word) + "\n```\n"]
+        body += [(command.help or "").strip() + "\n"]
+        if shown:
+            body += _table(
+                ("parameter", "default", "meaning"),
+                ((_spelled(parameter), _code(_given(parameter)), parameter.help or "") for parameter in shown),
+            )
+    return _page(body)
+
+
+def metrics() -> str:
+    """The page of metrics, with the names that the runbooks use for the same measurement."""
+    body = [
+        "# Metrics\n",
+        "Every process exports its own on `/metrics`; the page of the embedded API merges them. A metric that the runbooks know "
+        "by other names is exported under those too, from the same measurement.\n",
+    ]
+    if importlib.util.find_spec("agentos.kernel.telemetry") is None:
+        return _page([*body, "None yet.\n"])
+    catalogue: Any = importlib.import_module("agentos.kernel.telemetry.catalogue")
+    return _page(
+        [
+            *body,
+            *_table(
+                ("metric", "kind", "unit", "labels", "meaning", "also exported as"),
+                (
+                    (
+                        f"`{metric.name}`",
+                        str(metric.kind),
+                        metric.unit,
+                        ", ".join(f"`{label}`" for label in metric.labels),
+                        metric.help,
+                        ", ".join(f"`{name}`" for name in metric.also),
+                    )
+                    for metric in sorted(catalogue.CATALOGUE, key=lambda metric: str(metric.name))
+                ),
+            ),
+        ]
+    )
+
+
+def _page(body: Iterable[str]) -> str:
+    return "\n".join([HEADER, *body]).rstrip("\n") + "\n"
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    for row in rows:
+        cells = (" ".join(cell.replace("|", "\\|").split()) for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return ["\n".join(lines) + "\n"]
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def _guarantee(documented: type) -> str:
+    """The first sentence or line of a docstring: by our convention it says what is guaranteed."""
+    return (documented.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ")
+
+
+def _subclasses(kind: type[T]) -> Iterator[type[T]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _ours(found: Iterable[type[T]]) -> list[type[T]]:
+    """Only the platform's own: in a test run there are also classes that tests made."""
+    return [each for each in dict.fromkeys(found) if each.__module__.startswith("agentos.")]
+
+
+def _type(annotation: Any) -> str:
+    if annotation is None or annotation is type(None):
+        return "none"
+    arguments = get_args(annotation)
+    if str(get_origin(annotation)) == "typing.Literal":
+        return " or ".join(str(value) for value in arguments)
+    if arguments and "Union" in str(get_origin(annotation)):
+        return " or ".join(_type(argument) for argument in arguments)
+    if arguments:
+        return f"{_type(get_origin(annotation))} of {', '.join(_type(argument) for argument in arguments)}"
+    readable = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}
+    readable |= {"SecretStr": "secret text", "timedelta": "duration"}
+    name = getattr(annotation, "__name__", str(annotation))
+    return readable.get(name, name)
+
+
+def _limits(field: FieldInfo) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "max_length": "length ≤"}
+    limits = [
+        f"{sign} {getattr(limit, name)}"
+        for limit in field.metadata
+        for name, sign in signs.items()
+        if getattr(limit, name, None) is not None
+    ]
+    return ", ".join([_type(field.annotation), *limits])
+
+
+def _default(field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=False)
+    if default is PydanticUndefined:
+        return "computed" if field.default_factory else "required"
+    secret = getattr(default, "get_secret_value", None)  # defaults are public; only given values are secret
+    return str(secret() if secret else default)
+
+
+def _commands(path: str, command: Any) -> Iterator[tuple[str, Any]]:
+    if command.hidden:
+        return
+    yield path, command
+    for name, sub in sorted(getattr(command, "commands", {}).items()):
+        yield from _commands(f"{path} {name}", sub)
+
+
+def _argument(parameter: Any) -> str:
+    name = str(parameter.metavar or parameter.name).upper() + ("..." if parameter.nargs != 1 else "")
+    return name if parameter.required else f"[{name}]"
+
+
+def _spelled(parameter: Any) -> str:
+    if not parameter.opts[0].startswith("-"):
+        return f"`{_argument(parameter)}`"
+    return ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
+
+
+def _given(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    default = parameter.default
+    if default is None or default is False or default in ((), [], ""):
+        return ""
+    if isinstance(default, bool):
+        return "on"
+    return "computed" if callable(default) else str(getattr(default, "value", default))
+
+
+def main() -> None:
+    """Write every page into the folder that is given."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+        print(folder / name)
+
+
+if __name__ == "__main__":
+    main()

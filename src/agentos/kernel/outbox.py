@@ -1,0 +1,200 @@
+"""Facts are written in the transaction of the change and read in commit-safe order, each handled once per consumer.
+
+A fact's position is (transaction id, sequence). A reader stops at the oldest transaction that is still open, so a
+transaction that commits late is never skipped; the price is that one long transaction holds back all readers, which is
+why no transaction stays open across a call outside. Transaction ids are the cluster's own: after a logical restore into
+a new cluster the cursors start again (see docs/decisions/0003-facts-in-order.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, Final, Self
+
+import msgspec
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agentos.kernel.database import Database
+from agentos.kernel.errors import AgentOSError, Unavailable
+from agentos.kernel.ids import OrgId
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that happened, in the past tense: ids and digests, never content.
+
+    A subclass is a frozen dataclass of JSON-able fields and names in ``key_field`` the aggregate that orders it.
+    """
+
+    key_field: ClassVar[str]
+    kinds: ClassVar[dict[str, type[Fact]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        Fact.kinds[cls.__name__] = cls
+
+    @property
+    def name(self) -> str:
+        """The fact's name on the outbox: its class's."""
+        return type(self).__name__
+
+    @property
+    def key(self) -> str:
+        """The id of the aggregate the fact is about."""
+        return str(getattr(self, self.key_field))
+
+    def body(self) -> str:
+        """The fact's fields as JSON."""
+        return msgspec.json.encode({f.name: getattr(self, f.name) for f in dataclasses.fields(self)}).decode()
+
+    @classmethod
+    def read(cls, name: str, body: dict[str, Any]) -> Fact | None:
+        """The fact of that name, fields it does not know left out; None for a fact of another release."""
+        kind = cls.kinds.get(name)
+        if kind is None:
+            return None
+        return kind(**{f.name: body[f.name] for f in dataclasses.fields(kind) if f.name in body})
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a fact stands. Positions compare in the order in which facts are read."""
+
+    transaction: int
+    sequence: int
+
+    @classmethod
+    def start(cls) -> Self:
+        """Before every fact."""
+        return cls(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A fact as a consumer gets it."""
+
+    position: Position
+    organization: OrgId
+    fact: Fact
+    at: datetime
+
+
+Handler = Callable[[Delivery], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    """A named reader of facts. ``handle`` must be safe to repeat: after a crash the last fact is delivered again."""
+
+    name: str
+    facts: tuple[type[Fact], ...]
+    handle: Handler
+
+
+_WRITE: Final = text("INSERT INTO outbox (org, name, key, body) VALUES (:org, :name, :key, CAST(:body AS jsonb))")
+_LOCK: Final = text("SELECT outbox_lock(:consumer)")
+_READ: Final = text("SELECT * FROM outbox_read(:consumer, CAST(:names AS text[]), :most)")
+_MOVE: Final = text("SELECT outbox_move(:consumer, :transaction, :sequence)")
+_FAIL: Final = text("SELECT outbox_fail(:consumer, :transaction, :sequence, :error)")
+
+BATCH: Final = 200  # facts per read: one read costs ~1 ms, handling one fact 1–5 ms
+IDLE_SECONDS: Final = 0.25  # between looks at an empty outbox; a hint after the commit is the fast path
+TRIES: Final = 5  # before a fact that a handler cannot handle is set aside, counted and logged
+
+
+async def write(connection: AsyncConnection, organization: OrgId, fact: Fact) -> None:
+    """Add a fact to the outbox within the transaction of ``connection``."""
+    await connection.execute(_WRITE, {"org": organization, "name": fact.name, "key": fact.key, "body": fact.body()})
+
+
+async def consume(database: Database, consumer: Consumer, stop: asyncio.Event) -> None:
+    """Handle the consumer's facts in order until ``stop``. One process at a time does so; the others stand by.
+
+    A handler that raises Unavailable is tried again, with the facts behind it waiting; any other error is tried
+    ``TRIES`` times, then the fact is set aside in ``outbox_failures`` and counted.
+    """
+    pause = IDLE_SECONDS
+    while not stop.is_set():
+        try:
+            moved = await _turn(database, consumer, stop)
+            pause = 0.0 if moved else IDLE_SECONDS
+        except Exception as error:  # the consumer outlives every outage of what it reads from or writes to
+            pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
+            log.warning("consumer_waits", consumer=consumer.name, error=type(error).__name__, seconds=pause)
+        if pause:
+            try:
+                await asyncio.wait_for(stop.wait(), pause)
+            except TimeoutError:
+                continue
+
+
+async def _turn(database: Database, consumer: Consumer, stop: asyncio.Event) -> bool:
+    """One look at the outbox. True when facts were handled.
+
+    The lock's transaction stays open while the batch is handled. It only reads, so it has no transaction id and holds
+    back no reader; and it ends by itself when this process dies.
+    """
+    async with database.connection("agentos_system") as held:
+        if not (await held.execute(_LOCK, {"consumer": consumer.name})).scalar_one():
+            return False
+        deliveries = await read(database, consumer)
+        for delivery in deliveries:
+            if stop.is_set():
+                break
+            await _deliver(database, consumer, delivery)
+    return bool(deliveries)
+
+
+async def read(database: Database, consumer: Consumer, most: int = BATCH) -> list[Delivery]:
+    """The consumer's next facts, oldest first, none of which can still be overtaken by an open transaction."""
+    async with database.connection("agentos_system") as connection:
+        rows = await connection.execute(
+            _READ, {"consumer": consumer.name, "names": [fact.__name__ for fact in consumer.facts], "most": most}
+        )
+        found = []
+        for row in rows.all():
+            fact = Fact.read(row.name, row.body)
+            if fact is not None:
+                found.append(Delivery(Position(int(row.txid), row.seq), OrgId(row.org), fact, row.at))
+        return found
+
+
+async def move(database: Database, consumer: Consumer, to: Position) -> None:
+    """Remember that the consumer is done with everything up to this position."""
+    async with database.connection("agentos_system") as connection:
+        await connection.execute(
+            _MOVE, {"consumer": consumer.name, "transaction": str(to.transaction), "sequence": to.sequence}
+        )
+
+
+async def _deliver(database: Database, consumer: Consumer, delivery: Delivery) -> None:
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            await consumer.handle(delivery)
+            break
+        except Unavailable:
+            raise
+        except Exception as error:
+            said = error.code if isinstance(error, AgentOSError) else type(error).__name__
+            log.exception("fact_not_handled", consumer=consumer.name, fact=delivery.fact.name, error=said, left=left)
+            if left == 0:
+                await _set_aside(database, consumer, delivery, said)
+            else:
+                await asyncio.sleep(IDLE_SECONDS)
+    await move(database, consumer, delivery.position)
+
+
+async def _set_aside(database: Database, consumer: Consumer, delivery: Delivery, said: str) -> None:
+    at = delivery.position
+    async with database.connection("agentos_system") as connection:
+        await connection.execute(
+            _FAIL,
+            {"consumer": consumer.name, "transaction": str(at.transaction), "sequence": at.sequence, "error": said},
+        )
