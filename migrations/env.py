@@ -66,7 +66,9 @@ ROLES = (
 
 async def main() -> None:
     url = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+asyncpg")
-    engine = create_async_engine(url, poolclass=pool.NullPool)
+    engine = create_async_engine(
+        url, poolclass=pool.NullPool, connect_args={"server_settings": {"search_path": "agentos"}}
+    )
     try:
         async with engine.connect() as connection:
             await connection.run_sync(migrate)

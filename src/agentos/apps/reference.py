@@ -86,8 +86,8 @@ def errors() -> str:
     """The page of errors: what each code means, to HTTP and to a shell, and whether trying again may help."""
     body = [
         "# Errors\n",
-        "Over HTTP an error is a problem document (RFC 9457) with the `code`; on the command line it is the same document with "
-        "`--json`, and the exit code. The codes are stable. The seven in bold are the kinds that the others belong to.\n",
+        "Over HTTP an error is a problem document (RFC 9457) with its `code`; the command line prints the same document\n"
+        "with `--json`, and ends with the exit code. Codes are stable. In bold: the seven kinds that all others belong to.\n",
     ]
     rows = []
     for error in error_classes():
@@ -131,8 +131,8 @@ def metrics() -> str:
     """The page of metrics, with the names that the runbooks use for the same measurement."""
     body = [
         "# Metrics\n",
-        "Every process exports its own on `/metrics`; the page of the embedded API merges them. A metric that the runbooks know "
-        "by other names is exported under those too, from the same measurement.\n",
+        "Every process exports its own on `/metrics`; the page of the embedded API merges them. A metric that the\n"
+        "runbooks know by other names is exported under those too, from the same measurement.\n",
     ]
     if importlib.util.find_spec("agentos.kernel.telemetry") is None:
         return _page([*body, "None yet.\n"])
@@ -176,7 +176,7 @@ def _code(text: str) -> str:
 
 def _guarantee(documented: type) -> str:
     """The first sentence or line of a docstring: by our convention it says what is guaranteed."""
-    return (documented.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ")
+    return (documented.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ").replace("``", "`")
 
 
 def _subclasses(kind: type[T]) -> Iterator[type[T]]:

@@ -27,9 +27,7 @@ LONGEST_DELAY = 3.0  # the next try of a crash loop: soon for the one who mends 
 class Child:
     """A service and its process. Every change of state is published through ``changed``."""
 
-    def __init__(
-        self, service: Service, home: Home, changed: Callable[[], None], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, service: Service, home: Home, changed: Callable[[], None], say: Callable[[str], None]) -> None:
         self.service = service
         self.state = ServiceState(
             name=service.name,

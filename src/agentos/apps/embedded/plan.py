@@ -67,7 +67,9 @@ def draw(
         given=tuple(given),
         jobs=(
             Job("migrate", programs.migrate, env | {process.SERVICE: "migrate"}, says="migrating the database"),
-            Job("bootstrap", programs.bootstrap, env | {process.SERVICE: "bootstrap"}, says="preparing the organization"),
+            Job(
+                "bootstrap", programs.bootstrap, env | {process.SERVICE: "bootstrap"}, says="preparing the organization"
+            ),
         ),
         platform=(api, *(_worker(number, env, ports, programs) for number in range(1, workers + 1))),
         api=f"http://127.0.0.1:{api.ports['api']}",

@@ -190,7 +190,16 @@ class Server:
             file.write(self.superuser_password)
         if self.isolation.owner is not None:
             os.chown(secret, self.isolation.owner, -1)
-        words = [*self.isolation.prefix, self._binary("initdb"), "-D", str(new), "-U", "postgres", "-A", "scram-sha-256"]
+        words = [
+            *self.isolation.prefix,
+            self._binary("initdb"),
+            "-D",
+            str(new),
+            "-U",
+            "postgres",
+            "-A",
+            "scram-sha-256",
+        ]
         # The builtin provider sorts the same on every machine and through every upgrade of the C library.
         words += ["-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         try:
@@ -209,7 +218,9 @@ class Server:
             with self.log.open("a") as log:
                 log.write(done.stdout + done.stderr)
             reason = next((line for line in said if "No space left" in line), said[0] if said else "no message")
-            raise PostgresFailed(f"initdb failed: {reason}", where=str(self.log), then="Free some space or read the log.")
+            raise PostgresFailed(
+                f"initdb failed: {reason}", where=str(self.log), then="Free some space or read the log."
+            )
         new.rename(self.data)
 
 

@@ -140,7 +140,13 @@ def spawn(
     """Start a process in a session of its own that writes straight to its log, so it outlives its supervisor."""
     with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:  # noqa: PTH123
         return subprocess.Popen(
-            list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=cwd
+            list(command),
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd=cwd,
         )
 
 

@@ -22,7 +22,9 @@ class Service:
     ready: Callable[[], Awaitable[bool]]
     rank: int = 0
     env: Mapping[str, str] = field(default_factory=dict)
-    inherits: bool = True  # the supervisor's environment; engines get none of it, as PG* and TEMPORAL_* would change them
+    inherits: bool = (
+        True  # the supervisor's environment; engines get none of it, as PG* and TEMPORAL_* would change them
+    )
     cwd: Path | None = None
     ports: Mapping[str, int] = field(default_factory=dict)  # the first is the one that people connect to
     before: Callable[[], None] = lambda: None  # in a thread before every start: make data, clear what a crash left

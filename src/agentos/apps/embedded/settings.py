@@ -16,13 +16,19 @@ class EmbeddedSettings(Section):
     """Where the embedded stack lives and how large it is."""
 
     home: Path = Field(
-        Path(".agentos"), alias="AGENTOS_HOME", description="Folder of the embedded stack: data, logs, passwords, ports."
+        Path(".agentos"),
+        alias="AGENTOS_HOME",
+        description="Folder of the embedded stack: data, logs, passwords, ports.",
     )
     workers: int = Field(
         2, ge=0, le=64, alias="AGENTOS_WORKERS", description="Workers of a new home; later `agentos scale worker N`."
     )
     api_port: int = Field(
-        0, ge=0, le=65535, alias="AGENTOS_API_PORT", description="Port of the API on loopback. 0: a free one, remembered."
+        0,
+        ge=0,
+        le=65535,
+        alias="AGENTOS_API_PORT",
+        description="Port of the API on loopback. 0: a free one, remembered.",
     )
     postgres_isolation: IsolationChoice = Field(
         "auto",

@@ -283,7 +283,9 @@ class Supervisor:
         self.state.services = [child.state for child in self.children.values()]
         try:
             self.home.write_state(self.state)
-        except OSError as error:  # the disk is full or the home is gone: the services matter more than their description
+        except (
+            OSError
+        ) as error:  # the disk is full or the home is gone: the services matter more than their description
             if self.home.path.exists():
                 self._say_aloud(f"cannot write the state: {error}")
 

@@ -1,0 +1,162 @@
+"""Every metric there is: name, kind, labels, unit, and the names the operations runbooks use for it.
+
+An alert or a dashboard may only name what stands here. Base units; no run or user ids as labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+# Seconds from a fast skill call (~1 ms) to the longest answers of a model, with the runbooks' thresholds (10, 30, 60 and
+# 120 s) as bounds, so that a quantile near them is not interpolated across them.
+SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measurement and all the names it is exported under."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    also: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = SECONDS
+
+
+_WHERE = ("org", "agent_id", "deployment")
+
+RUNS = Metric(
+    "agentos_runs_total",
+    "counter",
+    "runs",
+    (*_WHERE, "status"),
+    "Runs that ended, by status.",
+    ("drovi_agent_runs_status_total",),
+)
+RUN_SECONDS = Metric(
+    "agentos_run_duration_seconds",
+    "histogram",
+    "seconds",
+    (*_WHERE, "status"),
+    "From acceptance to the end of a run.",
+    ("drovi_agent_run_duration_seconds", "agent_processing_seconds"),
+)
+RUNS_OPEN = Metric(
+    "agentos_runs_open", "gauge", "runs", (*_WHERE, "status"), "Runs that have not ended, by status; stored state."
+)
+APPROVALS_PENDING = Metric(
+    "agentos_approvals_pending",
+    "gauge",
+    "approvals",
+    ("org",),
+    "Approvals that wait for a person; stored state.",
+    ("drovi_agent_approval_backlog",),
+)
+ERRORS = Metric(
+    "agentos_errors_total",
+    "counter",
+    "errors",
+    (*_WHERE, "code"),
+    "Errors that ended a run, a model call or a skill call, by stable code.",
+    ("agent_errors_total",),
+)
+STEPS = Metric("agentos_steps_total", "counter", "steps", (*_WHERE, "kind", "status"), "Steps that were journaled.")
+DECISIONS = Metric(
+    "agentos_policy_decisions_total", "counter", "decisions", (*_WHERE, "verdict"), "Policy decisions, by verdict."
+)
+MODEL_CALLS = Metric(
+    "agentos_model_calls_total",
+    "counter",
+    "calls",
+    (*_WHERE, "provider", "status"),
+    "Calls to models; provider says 'stub' where it was one.",
+    ("aos_llm_calls_total",),
+)
+MODEL_ERRORS = Metric(
+    "agentos_model_errors_total",
+    "counter",
+    "errors",
+    (*_WHERE, "provider", "code"),
+    "Calls to models that failed, by stable code.",
+    ("aos_llm_errors_total",),
+)
+MODEL_SECONDS = Metric(
+    "agentos_model_call_duration_seconds",
+    "histogram",
+    "seconds",
+    ("provider",),
+    "From asking a model to its whole answer.",
+    ("aos_llm_latency_seconds",),
+)
+MODEL_TOKENS = Metric(
+    "agentos_model_tokens_total", "counter", "tokens", (*_WHERE, "provider", "direction"), "Tokens in and out."
+)
+SKILL_SECONDS = Metric(
+    "agentos_skill_call_duration_seconds",
+    "histogram",
+    "seconds",
+    ("skill", "status"),
+    "One attempt at a skill call.",
+    ("aos_skill_duration_seconds",),
+)
+SKILLS_LOADED = Metric(
+    "agentos_skills_loaded", "gauge", "skills", (), "Skills in this process's registry.", ("aos_registry_size",)
+)
+REGISTRY_OPERATIONS = Metric(
+    "agentos_registry_operations_total",
+    "counter",
+    "operations",
+    ("operation",),
+    "Look-ups in the registry of skills.",
+    ("aos_registry_operations_total",),
+)
+TAKEOVERS = Metric(
+    "agentos_segment_takeovers_total", "counter", "segments", (), "Segments started again after their worker was lost."
+)
+EFFECTS_UNCERTAIN = Metric(
+    "agentos_effects_uncertain_total", "counter", "effects", _WHERE, "Effects whose end only a person could tell."
+)
+SWEPT = Metric(
+    "agentos_runs_restarted_total", "counter", "runs", (), "Runs whose workflow was gone and was made again."
+)
+OUTBOX_LAG = Metric(
+    "agentos_outbox_lag", "gauge", "facts", ("consumer",), "Facts a consumer has yet to pass; stored state."
+)
+OUTBOX_FAILURES = Metric(
+    "agentos_outbox_failures", "gauge", "facts", ("consumer",), "Facts that were set aside; stored state."
+)
+HTTP_SECONDS = Metric(
+    "agentos_http_request_duration_seconds",
+    "histogram",
+    "seconds",
+    ("route", "method", "status"),
+    "Answers of the API.",
+    (),
+    (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
+)
+
+CATALOGUE: Final[tuple[Metric, ...]] = (
+    RUNS,
+    RUN_SECONDS,
+    RUNS_OPEN,
+    APPROVALS_PENDING,
+    ERRORS,
+    STEPS,
+    DECISIONS,
+    MODEL_CALLS,
+    MODEL_ERRORS,
+    MODEL_SECONDS,
+    MODEL_TOKENS,
+    SKILL_SECONDS,
+    SKILLS_LOADED,
+    REGISTRY_OPERATIONS,
+    TAKEOVERS,
+    EFFECTS_UNCERTAIN,
+    SWEPT,
+    OUTBOX_LAG,
+    OUTBOX_FAILURES,
+    HTTP_SECONDS,
+)
