@@ -86,8 +86,8 @@ def errors() -> str:
     """The page of errors: what each code means, to HTTP and to a shell, and whether trying again may help."""
     body = [
         "# Errors\n",
-        "Over HTTP an error is a problem document (RFC 9457) with its `code`; the command line prints the same document\n"
-        "with `--json`, and ends with the exit code. Codes are stable. In bold: the seven kinds that all others belong to.\n",
+        "Over HTTP an error is a problem document (RFC 9457) with its `code`; the command line prints the same\n"
+        "document with `--json`, and ends with the exit code. Codes are stable. In bold: the seven kinds.\n",
     ]
     rows = []
     for error in error_classes():

@@ -33,6 +33,7 @@ from agentos.runtime.inference.model import (
 from agentos.runtime.inference.ports import Question
 
 WIRE_VERSION: Final = "2023-06-01"
+
 # What an error inside a stream means; the HTTP status was 200 by then. A type that is not named here is Unavailable.
 ERROR_TYPES: Final[dict[str, type[AgentOSError]]] = {
     "authentication_error": ModelRefusedKey,

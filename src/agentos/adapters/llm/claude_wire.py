@@ -18,7 +18,6 @@ from agentos.runtime.inference.ports import Question
 
 PASSED_ON: Final = ("temperature", "top_p", "top_k", "stop_sequences", "tool_choice", "metadata")  # of a model policy
 
-
 STOPS: Final = {
     "end_turn": Stop.END,
     "stop_sequence": Stop.END,
@@ -164,13 +163,13 @@ class Draft:
             if block.type == "text":
                 text.append(block.text + streamed)
             elif block.type == "tool_use" and stop is not Stop.REFUSAL:  # nothing is done on the word of a refusal
+                if stop is Stop.LIMIT and index == max(self.blocks):
+                    continue  # the limit fell into this call: its arguments are cut, even where they happen to parse
                 try:
                     arguments = msgspec.json.decode(streamed, type=dict[str, Any]) if streamed else block.input or {}
                 except msgspec.DecodeError:
-                    if stop is Stop.LIMIT:
-                        continue  # cut in the middle
                     raise ModelMisbehaved(
-                        f"claude called '{block.name[:64]}' with arguments that are no JSON"
+                        f"claude called '{block.name[:64]}' with arguments that are no JSON object"
                     ) from None
                 calls.append(Call(id=block.id, skill=block.name, arguments=arguments))
         if stop is Stop.CALLS and not calls:

@@ -1,0 +1,115 @@
+"""The rules of the house that import-linter has no contract for (docs/architecture.md tells why they are rules)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import grimp
+import pytest
+
+import agentos
+
+SOURCE = Path(agentos.__file__).parent
+STAGES = ("intake", "control", "runtime", "evidence", "operations")
+
+NAMES = {
+    "__init__",
+    "model",
+    "tables",
+    "store",
+    "service",
+    "ports",
+    "settings",
+    "routes",
+    "activities",
+    "workflow",
+}
+
+# Features that hold more than one concept, and the names they need besides. Each line says what for.
+ALSO: dict[str, set[str]] = {}
+
+BANNED = {"utils", "util", "common", "helpers", "helper", "core", "base", "manager", "misc"}
+
+# The composition roots know every table, to create and to check the schema; nobody else knows another feature's tables.
+KNOW_ALL_TABLES = ("agentos.apps.",)
+
+
+def features() -> list[Path]:
+    return [
+        folder
+        for stage in STAGES
+        for folder in sorted((SOURCE / stage).glob("*"))
+        if folder.is_dir() and folder.name != "__pycache__"
+    ]
+
+
+def modules(folder: Path) -> Iterator[Path]:
+    return (file for file in sorted(folder.rglob("*.py")) if "__pycache__" not in file.parts)
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("agentos", cache_dir=None)
+
+
+def test_a_feature_has_only_the_closed_set_of_files() -> None:
+    strangers = []
+    for feature in features():
+        name = str(feature.relative_to(SOURCE))
+        allowed = NAMES | ALSO.get(name, set())
+        for entry in sorted(feature.iterdir()):
+            if entry.name == "__pycache__" or entry.suffix not in ("", ".py"):
+                continue
+            if entry.stem not in allowed:
+                strangers.append(f"{name}/{entry.name}")
+    assert not strangers, "name them from the closed set, or give the feature a line in ALSO that says what for"
+
+
+def test_a_stage_holds_nothing_but_features() -> None:
+    strays = [
+        str(file.relative_to(SOURCE))
+        for stage in STAGES
+        for file in (SOURCE / stage).glob("*.py")
+        if file.name != "__init__.py"
+    ]
+    assert not strays
+
+
+def test_every_exception_to_the_closed_set_is_used() -> None:
+    unused = [
+        f"{feature}: {name}"
+        for feature, names in ALSO.items()
+        for name in sorted(names)
+        if not (SOURCE / feature / f"{name}.py").exists() and not (SOURCE / feature / name).is_dir()
+    ]
+    assert not unused
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    paths = [file.relative_to(SOURCE) for file in modules(SOURCE)]
+    assert not [str(path) for path in paths if BANNED & {path.stem, *path.parts}]
+
+
+def test_every_feature_says_what_flows_through_it() -> None:
+    silent = [
+        str(feature.relative_to(SOURCE))
+        for feature in features()
+        if not (feature / "__init__.py").exists()
+        or not ast.get_docstring(ast.parse((feature / "__init__.py").read_text(encoding="utf-8")))
+    ]
+    assert not silent
+
+
+def test_a_store_and_its_tables_are_used_only_by_their_own_feature(graph: grimp.ImportGraph) -> None:
+    intruders = []
+    for private in sorted(graph.modules):
+        feature, _, name = private.rpartition(".")
+        if name not in ("store", "tables"):
+            continue
+        for importer in sorted(graph.find_modules_that_directly_import(private)):
+            at_home = importer == feature or importer.startswith(f"{feature}.")
+            if not at_home and not (name == "tables" and importer.startswith(KNOW_ALL_TABLES)):
+                intruders.append(f"{importer} imports {private}")
+    assert not intruders
