@@ -28,7 +28,9 @@ NAMES = {
 }
 
 # Features that hold more than one concept, and the names they need besides. Each line says what for.
-ALSO: dict[str, set[str]] = {}
+ALSO: dict[str, set[str]] = {
+    "runtime/runs": {"journal"},  # every step of a run, written by segments and read by many
+}
 
 BANNED = {"utils", "util", "common", "helpers", "helper", "core", "base", "manager", "misc"}
 

@@ -58,6 +58,16 @@ CREATE TABLE versions (
   FOREIGN KEY (org, agent_id) REFERENCES agents (org, id)
 );
 
+CREATE TABLE pins (                      -- one digest for a skill's name and version: it never changes unnoticed
+  org        text NOT NULL,
+  skill      text NOT NULL,
+  version    text NOT NULL,
+  digest     text NOT NULL,
+  agent_id   text NOT NULL,              -- the agent that it was pinned for first
+  pinned_at  timestamptz NOT NULL,
+  PRIMARY KEY (org, skill, version)
+);
+
 CREATE TABLE deployments (
   org          text NOT NULL,
   id           text NOT NULL,
@@ -69,9 +79,9 @@ CREATE TABLE deployments (
   etag         integer NOT NULL DEFAULT 1,
   created_at   timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (org, id),
-  UNIQUE (org, agent_id, environment),
   FOREIGN KEY (org, agent_id) REFERENCES agents (org, id)
 );
+CREATE UNIQUE INDEX deployments_live ON deployments (org, agent_id, environment) WHERE state <> 'retired';
 
 CREATE TABLE revisions (
   org            text NOT NULL,
@@ -302,7 +312,7 @@ DO $$
 DECLARE
   one text;
 BEGIN
-  FOREACH one IN ARRAY ARRAY['organizations', 'people', 'keys', 'requests', 'agents', 'versions', 'deployments',
+  FOREACH one IN ARRAY ARRAY['organizations', 'people', 'keys', 'requests', 'agents', 'versions', 'pins', 'deployments',
                              'revisions', 'runs', 'journal', 'blobs', 'approvals', 'approval_answers', 'drafts',
                              'outbox', 'epochs'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', one);
@@ -317,9 +327,9 @@ CREATE POLICY everyones ON epochs FOR SELECT TO agentos_app USING (org = '*');
 CREATE POLICY everyones_lock ON epochs FOR UPDATE TO agentos_app USING (org = '*') WITH CHECK (false);
 
 GRANT USAGE ON SCHEMA agentos TO agentos_app, agentos_system;
-GRANT SELECT, INSERT ON organizations, people, requests, agents, versions, journal, blobs, approval_answers, outbox
+GRANT SELECT, INSERT ON organizations, people, requests, versions, pins, journal, blobs, approval_answers, outbox
   TO agentos_app;
-GRANT SELECT, INSERT, UPDATE ON keys, deployments, revisions, runs, approvals, drafts, epochs TO agentos_app;
+GRANT SELECT, INSERT, UPDATE ON keys, agents, deployments, revisions, runs, approvals, drafts, epochs TO agentos_app;
 GRANT DELETE ON requests TO agentos_app;  -- an idempotency key's day is over
 GRANT EXECUTE ON FUNCTION journal_append TO agentos_app;
 

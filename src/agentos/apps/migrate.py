@@ -13,8 +13,8 @@ import agentos
 def scripts() -> Path:
     """The folder of the migrations: beside the sources in a checkout, inside the package once installed."""
     package = Path(agentos.__file__).parent
-    installed = package / "_migrations"
-    return installed if installed.is_dir() else package.parent.parent / "migrations"
+    checkout = package.parent.parent / "migrations"
+    return checkout if (checkout / "env.py").exists() else package / "_migrations"
 
 
 def migrate() -> None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ from pydantic_core import PydanticUndefined
 import agentos
 from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
 from agentos.kernel.settings import Section
+from agentos.kernel.telemetry.catalogue import CATALOGUE
 
 T = TypeVar("T")
 
@@ -134,9 +134,6 @@ def metrics() -> str:
         "Every process exports its own on `/metrics`; the page of the embedded API merges them. A metric that the\n"
         "runbooks know by other names is exported under those too, from the same measurement.\n",
     ]
-    if importlib.util.find_spec("agentos.kernel.telemetry") is None:
-        return _page([*body, "None yet.\n"])
-    catalogue: Any = importlib.import_module("agentos.kernel.telemetry.catalogue")
     return _page(
         [
             *body,
@@ -145,13 +142,13 @@ def metrics() -> str:
                 (
                     (
                         f"`{metric.name}`",
-                        str(metric.kind),
+                        metric.kind,
                         metric.unit,
                         ", ".join(f"`{label}`" for label in metric.labels),
                         metric.help,
                         ", ".join(f"`{name}`" for name in metric.also),
                     )
-                    for metric in sorted(catalogue.CATALOGUE, key=lambda metric: str(metric.name))
+                    for metric in sorted(CATALOGUE, key=lambda metric: metric.name)
                 ),
             ),
         ]

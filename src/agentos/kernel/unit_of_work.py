@@ -44,6 +44,10 @@ class UnitOfWork:
         """Execute a statement for its effect; the number of rows that it touched."""
         return (await self._connection.execute(statement, values)).rowcount
 
+    async def driver(self) -> Any:
+        """The driver's connection within this very transaction, for what only the driver does fast."""
+        return (await self._connection.get_raw_connection()).driver_connection
+
     async def publish(self, fact: Fact) -> None:
         """Write a fact to the outbox in this very transaction. Lock the fact's aggregate first: that is its order."""
         await write(self._connection, self.organization, fact)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import aiohttp
 import msgspec
 
+from agentos.adapters.http_dates import retry_after
 from agentos.adapters.llm.claude_wire import Draft, Event, WireError, decode_event, decode_failure, encode, request
 from agentos.adapters.llm.settings import ClaudeSettings
-from agentos.kernel import clock
 from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
     Answer,
@@ -210,21 +208,6 @@ def kind_of(status: int) -> type[AgentOSError]:
     return ModelUnavailable
 
 
-def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """When to ask again, by ``retry-after`` in seconds or as a date; a date is read against the sender's own clock."""
-    said = headers.get("retry-after", "").strip()
-    try:
-        return timedelta(seconds=max(0.0, float(said)))
-    except (ValueError, OverflowError):
-        pass
-    try:
-        sent = headers.get("date")
-        since = parsedate_to_datetime(sent) if sent else clock.now()
-        return max(timedelta(), _aware(parsedate_to_datetime(said)) - _aware(since))
-    except ValueError:
-        return None
-
-
 async def _finish(response: aiohttp.ClientResponse) -> None:
     """Read the few bytes after the last event, so that the connection can be used again; the answer is whole by now."""
     with contextlib.suppress(aiohttp.ClientError, OSError):
@@ -236,7 +219,3 @@ async def _finish(response: aiohttp.ClientResponse) -> None:
 def _request_id(response: aiohttp.ClientResponse) -> str:
     found = response.headers.get("request-id", "")[:80]
     return f"request {found}" if found else ""
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -8,7 +8,7 @@ A model policy gives it one of two:
                 registered with ``@behaviour("name")``. The modules are loaded like those of skills.
 
 Usage is an estimate that depends on the text alone: one token for every four bytes of UTF-8, rounded up, the usual rule
-of thumb for English; instructions, schemas and arguments are counted in their canonical JSON.
+of thumb for English; schemas and arguments are counted as JSON.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from agentos.kernel.canonical import canonical
-from agentos.kernel.errors import AgentOSError, Invalid
+import msgspec
+
+from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
     Answer,
     Call,
@@ -36,6 +37,8 @@ from agentos.runtime.inference.ports import Question
 
 BYTES_PER_TOKEN: Final = 4
 
+_json: Final = msgspec.json.Encoder(order="deterministic").encode
+
 AnswerLike = str | Mapping[str, Any] | Answer
 Behaviour = Callable[[Question], AnswerLike | Awaitable[AnswerLike]]
 B = TypeVar("B", bound=Callable[[Question], Any])
@@ -43,7 +46,7 @@ B = TypeVar("B", bound=Callable[[Question], Any])
 _behaviours: dict[str, Behaviour] = {}  # filled as modules are imported
 
 
-class BadStubPolicy(Invalid):
+class BadStubPolicy(ModelRejectedRequest):
     """A stub's model policy is not of the form of a script, or names a behaviour that is not loaded."""
 
     code = "bad_stub_policy"
@@ -65,7 +68,7 @@ def behaviour(name: str) -> Callable[[B], B]:
 
 
 def load_behaviours(modules: Iterable[str]) -> None:
-    """Import modules for the behaviours they register. Raises BadStubPolicy (Invalid) with the module and the reason."""
+    """Import modules for the behaviours they register. Raises BadStubPolicy (Invalid) naming the module."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -91,12 +94,9 @@ def check_policy(options: Mapping[str, Any]) -> None:
             then="Write script: [{text: …}] or behaviour: NAME under model.",
         )
     if given == ["behaviour"]:
-        _find(options["behaviour"], BadStubPolicy)
+        _find(options["behaviour"])
         return
-    script = options["script"]
-    if not isinstance(script, list) or not script:
-        raise BadStubPolicy("a script is a list of at least one step", where="script")
-    for number, step in enumerate(script):
+    for number, step in enumerate(_script(options)):
         _check_step(step, f"script[{number}]")
 
 
@@ -113,7 +113,7 @@ class Stub:
         when a behaviour raises or returns no answer, ModelUnavailable when an async one takes too long.
         """
         if "behaviour" in question.options:
-            said = await _behave(_find(question.options["behaviour"], ModelRejectedRequest), question)
+            said = await _behave(_find(question.options["behaviour"]), question)
         else:
             said = _scripted(question)
         turn = sum(message.role == "assistant" for message in question.messages)
@@ -125,15 +125,22 @@ class Stub:
         """Nothing to give back."""
 
 
-def _find(name: Any, error: type[AgentOSError]) -> Behaviour:
+def _find(name: Any) -> Behaviour:
     found = _behaviours.get(name) if isinstance(name, str) else None
     if found is None:
         known = ", ".join(known_behaviours()) or "none"
-        raise error(
+        raise BadStubPolicy(
             f"there is no stub behaviour '{str(name)[:64]}'; loaded are: {known}",
             then="Check the spelling, or name its module in AGENTOS_SKILLS.",
         )
     return found
+
+
+def _script(options: Mapping[str, Any]) -> list[Any]:
+    script = options.get("script")
+    if not isinstance(script, list) or not script:
+        raise BadStubPolicy("a script is a list of at least one step", where="script")
+    return script
 
 
 def _check_step(step: Any, where: str) -> None:
@@ -162,15 +169,16 @@ def _check_step(step: Any, where: str) -> None:
 
 
 def _scripted(question: Question) -> Mapping[str, Any]:
-    check_policy(question.options)
-    script: list[Mapping[str, Any]] = question.options["script"]
+    script = _script(question.options)
     turn = sum(message.role == "assistant" for message in question.messages)
     if turn >= len(script):
         raise ModelRejectedRequest(
             f"the stub's script has {len(script)} steps and step {turn + 1} was asked for",
             then="End the script with a step that only says a text, or add steps.",
         )
-    return script[turn]
+    _check_step(script[turn], f"script[{turn}]")
+    step: Mapping[str, Any] = script[turn]
+    return step
 
 
 async def _behave(function: Behaviour, question: Question) -> AnswerLike:
@@ -206,12 +214,12 @@ def _answer(step: Any, turn: int) -> Answer:
 
 
 def _read(question: Question) -> bytes:
-    tools = b"".join(canonical([tool.name, tool.description, tool.schema]) for tool in question.tools)
+    tools = b"".join(_json([tool.name, tool.description, tool.schema]) for tool in question.tools)
     return question.system.encode(errors="replace") + tools + b"".join(map(_written, question.messages))
 
 
 def _written(said: Message | Answer) -> bytes:
-    text = said.text.encode(errors="replace") + b"".join(canonical([call.skill, call.arguments]) for call in said.calls)
+    text = said.text.encode(errors="replace") + b"".join(_json([call.skill, call.arguments]) for call in said.calls)
     if isinstance(said, Message):
         text += b"".join(result.text.encode(errors="replace") for result in said.results)
     return text

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from agentos import __version__
-from agentos.apps.cli import output
+from agentos.apps.cli import agents, approvals, client, deployments, health, output, runs, stack
 from agentos.kernel.errors import AgentOSError, Bug
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -16,13 +16,19 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.callback(invoke_without_command=True)
 def root(
     json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    acting_as: str = typer.Option("", "--as", help="Act as this person of the credentials file."),
     version: bool = typer.Option(False, "--version", help="Print the version and leave."),
 ) -> None:
     """Run AI agents that somebody has to answer for."""
     output.as_json = json
+    client.acting_as = acting_as
     if version:
         output.show({"version": __version__})
         raise typer.Exit
+
+
+for verbs in (stack, agents, deployments, runs, approvals, health):
+    verbs.register(app)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """One service under the supervisor: started, watched through a pidfd, started again when it dies, stopped.
 
-A process that this supervisor started and one that it adopted are watched in the same way: a pidfd becomes readable when
-its process ends, whoever the parent is.
+A process that this supervisor started and one that it adopted are watched in the same way: a pidfd becomes readable
+when its process ends, whoever the parent is.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from agentos.apps.embedded.service import Service
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError
 
-QUICK_SECONDS = 5.0  # a service that lived shorter is crash-looping; all of ours serve within 2 s
+QUICK_SECONDS = 2.0  # a service that dies before it served that long is crash-looping
 FIRST_DELAY = 0.1  # PostgreSQL may refuse once while a killed one's memory is freed; that takes milliseconds
-LONGEST_DELAY = 3.0  # the next try of a crash loop: soon for the one who mends the cause, cheap for the machine
+LONGEST_DELAY = 2.0  # the next try of a crash loop: soon for the one who mends the cause, cheap for the machine
 
 
 class Child:
@@ -39,7 +39,8 @@ class Child:
         )
         self.adopted = False
         self.quick_deaths = 0
-        self.settled = asyncio.Event()  # it serves, or it is in a crash loop
+        self.problem: AgentOSError | None = None  # why its last start could not even be tried
+        self.settled = asyncio.Event()  # it serves, it cannot be started, or it is in a crash loop
         self._log = home.log(service.name)
         self._changed = changed
         self._say = say
@@ -50,6 +51,7 @@ class Child:
         self._gone = asyncio.Event()
         self._gone.set()
         self._born_at = 0.0
+        self._served_at: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -97,12 +99,15 @@ class Child:
 
     async def _start(self, delay: float) -> None:
         await asyncio.sleep(delay)
-        self._born_at = elapsed()
         try:
             await asyncio.to_thread(self.service.before)
             running = process.spawn(self.service.command, self._env(), self._log, cwd=self.service.cwd)
+            self.problem = None
         except (AgentOSError, OSError) as error:
             self._say(f"{self.service.name} cannot be started: {error}")
+            if isinstance(error, AgentOSError):
+                self.problem = error
+                self.settled.set()
             self._again()
             return
         self._running = running
@@ -117,20 +122,21 @@ class Child:
     def _attach(self, who: process.Identity) -> None:
         self._watch = os.pidfd_open(who.pid)
         self._who = who
-        self._born_at = elapsed()
+        self._born_at, self._served_at = elapsed(), None
         self._gone.clear()
         self.state.pid, self.state.born = who
         asyncio.get_running_loop().add_reader(self._watch, self._died)
 
     async def _until_ready(self) -> None:
-        while not await self.service.ready():
+        while not await self.service.ready():  # noqa: ASYNC110 - another process has no event to wait for
             # Often at first, as a restart is awaited; seldom when it takes long anyway.
             await asyncio.sleep(0.03 if elapsed() - self._born_at < 10 else 0.5)
+        self._served_at = elapsed()
         self._set("running")
         self.settled.set()
 
     def _died(self) -> None:
-        """The process has ended: reap it at once, as a zombie postmaster counts as a running one, and start the next."""
+        """The process has ended: reap it at once, as a zombie postmaster counts as running, and start the next."""
         assert self._watch is not None
         asyncio.get_running_loop().remove_reader(self._watch)
         os.close(self._watch)
@@ -140,7 +146,7 @@ class Child:
             code = self._running.wait()
             how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._running = self._who = None
-        self.state.pid, self.state.born = None, ""
+        self.state.pid, self.state.born, self.state.state = None, "", "restarting" if self._wanted else "stopped"
         self._gone.set()
         if self._wanted:
             self._say(f"{self.service.name} {how}; starting it again")
@@ -149,7 +155,9 @@ class Child:
             self._again()
 
     def _again(self) -> None:
-        self.quick_deaths = self.quick_deaths + 1 if elapsed() - self._born_at < QUICK_SECONDS else 0
+        served = elapsed() - self._served_at if self._served_at is not None else 0.0
+        self._served_at = None
+        self.quick_deaths = self.quick_deaths + 1 if served < QUICK_SECONDS else 0
         # The first restart is immediate; only a service that dies young again and again waits.
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2 ** (self.quick_deaths - 2)) if self.quick_deaths > 1 else 0.0
         if self.quick_deaths >= 5:

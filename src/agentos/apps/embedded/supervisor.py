@@ -11,9 +11,10 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from itertools import groupby
+from typing import Any
 
 from agentos.apps.embedded import logs, process
 from agentos.apps.embedded.child import Child
@@ -70,7 +71,6 @@ class Supervisor:
         self._asked_to_stop = asyncio.Event()
         self._asked_to_change = asyncio.Event()
         self._memory = Memory.new()
-        self._ports = Ports({})
 
     async def run(self) -> None:
         """Start everything, keep it alive, stop it in order. Raises a kind of error if the start fails."""
@@ -98,7 +98,7 @@ class Supervisor:
         try:
             await self._until_stopped(self._start(before))
         except AgentOSError as error:
-            self._say(f"cannot start: {error}")
+            self._say_aloud(f"cannot start: {error}")
             await self._stop_all(keep_adopted=True)
             self.state.phase, self.state.problem = "failed", problem(error)
             self._publish()
@@ -110,7 +110,7 @@ class Supervisor:
         self._say("stopping")
         await self._stop_all()
 
-    async def _until_stopped(self, work: asyncio._CoroutineLike[None]) -> None:
+    async def _until_stopped(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work, or leave it when asked to stop."""
         task, stop = asyncio.ensure_future(work), asyncio.create_task(self._asked_to_stop.wait())
         await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,27 +131,26 @@ class Supervisor:
     async def _start(self, before: State) -> None:
         self._memory = self.home.memory() or Memory.new()
         alive = [entry for entry in before.services if process.alive(entry.identity)]
-        held = {port for entry in alive for port in entry.ports.values()}
-        self._ports = Ports(self._memory.ports, held, self._say)
         desired = self.home.desired()
-        self._draw(desired.workers if desired else self.settings.workers)
+        self._draw(desired.workers if desired else self.settings.workers, ours=alive)
         await self._adopt(alive)
         await self._check_given()
-        if self._plan.engines:
-            self._say(f"starting {' and '.join(service.name for service in self._plan.engines)}")
         await self._bring_up(self._plan.engines)
         for service in self._plan.engines:
             await service.provision()
         for job in self._plan.jobs:
             await self._do(job)
-        self._say(f"starting {', '.join(service.name for service in self._plan.platform)}")
         await self._bring_up(self._plan.platform)
 
-    def _draw(self, workers: int) -> None:
-        self._plan = draw(self.home, self._memory, self._ports, workers, self.settings, self.programs)
+    def _draw(self, workers: int, *, ours: list[ServiceState]) -> None:
+        """Make the plan. On the ports of our own services somebody listens already: we do."""
+        held = {port for entry in ours for port in entry.ports.values()}
+        ports = Ports(self._memory.ports, held, self._say)
+        self._plan = draw(self.home, self._memory, ports, workers, self.settings, self.programs)
         self.home.remember(self._memory)
         self.home.want(Desired(workers=workers))
         self.state.api = self._plan.api
+        self.state.given = {given.name: given.address for given in self._plan.given}
 
     async def _adopt(self, alive: list[ServiceState]) -> None:
         """Take over what lives and is wanted as it is; end everything else that is ours."""
@@ -183,13 +182,15 @@ class Supervisor:
 
     async def _bring_up(self, services: tuple[Service, ...]) -> None:
         """Start what is not adopted and wait until all serve. Raises ServiceFailed (Unavailable)."""
-        children = []
-        for service in services:
-            if service.name not in self.children:
-                logs.rotate(self.home.log(service.name))
-                self.children[service.name] = self._child(service)
-                self.children[service.name].start()
-            children.append(self.children[service.name])
+        new = [service for service in services if service.name not in self.children]
+        if new:
+            self._say(f"starting {', '.join(service.name for service in new)}")
+        for service in new:
+            logs.rotate(self.home.log(service.name))
+            self.children[service.name] = self._child(service)
+            self.children[service.name].start()
+        children = [self.children[service.name] for service in services]
+        children = [child for child in children if not child.settled.is_set()]  # what served before is not new
         with suppress(TimeoutError):
             async with asyncio.timeout(START_SECONDS):
                 for child in children:
@@ -197,6 +198,8 @@ class Supervisor:
         for child in children:
             if not child.serving:
                 name = child.service.name
+                if child.problem:
+                    raise child.problem
                 how = f"died {child.quick_deaths} times" if child.quick_deaths else "is not ready"
                 raise ServiceFailed(
                     f"{name} {how} while starting",
@@ -212,17 +215,19 @@ class Supervisor:
         running = process.spawn(job.command, {**os.environ, **job.env}, log)
         try:
             async with asyncio.timeout(JOB_SECONDS):
-                while (code := running.poll()) is None:
+                while running.poll() is None:  # noqa: ASYNC110 - another process has no event to wait for
                     await asyncio.sleep(0.02)
         except TimeoutError:
-            code = "no end in time"
+            self._say(f"{job.name} takes longer than {JOB_SECONDS:.0f} s; killing it")
         finally:
             if running.poll() is None:
                 running.kill()
                 running.wait()
-        if code != 0:
+        if running.returncode != 0:
             raise ServiceFailed(
-                f"{job.name} failed (exit code {code})", where=str(log), then=f"Read its log: agentos logs {job.name}"
+                f"{job.name} failed (exit code {running.returncode})",
+                where=str(log),
+                then=f"Read its log: agentos logs {job.name}",
             )
 
     async def _keep(self, lock_inode: int) -> None:
@@ -250,7 +255,7 @@ class Supervisor:
         if desired is None:
             return
         try:
-            self._draw(desired.workers)
+            self._draw(desired.workers, ours=[child.state for child in self.children.values()])
             wanted = {service.name for service in self._plan.services}
             extra = [child for name, child in self.children.items() if name not in wanted]
             await asyncio.gather(*(child.stop() for child in extra))

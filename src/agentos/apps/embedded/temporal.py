@@ -7,9 +7,7 @@ truth, and the platform's sweeper starts again what Temporal forgot.
 
 from __future__ import annotations
 
-import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +16,6 @@ from typing import Final, Self
 
 from agentos.apps.embedded import ports, probe, process
 from agentos.apps.embedded.service import Service
-from agentos.kernel.errors import Unavailable
 
 DYNAMIC: Final[Mapping[str, str]] = {
     # Three activities fall from 193 to 77 ms with these two; the defaults of 20 polls a second suit a cluster.
@@ -27,12 +24,6 @@ DYNAMIC: Final[Mapping[str, str]] = {
     "frontend.enableServerVersionCheck": "false",  # it would ask its makers for news
 }
 PRAGMAS: Final[Mapping[str, str]] = {"journal_mode": "WAL", "synchronous": "NORMAL"}  # the default mode is 10x slower
-
-
-class TemporalFailed(Unavailable):
-    """The embedded Temporal cannot be started."""
-
-    code = "temporal_failed"
 
 
 def binary() -> str:
@@ -56,10 +47,15 @@ class Server:
     @classmethod
     def temporary(cls, folder: Path, *, search_attributes: Mapping[str, str] | None = None) -> Self:
         """A server for tests and benchmarks in an existing private folder, on free ports."""
-        chosen: list[int] = []
-        for _ in range(3):
-            chosen.append(ports.choose(avoid=chosen))
-        return cls(folder, *chosen, log=folder / "temporal.log", search_attributes=search_attributes or {})
+        chosen = ports.Ports({})
+        return cls(
+            folder=folder,
+            port=chosen.take("temporal"),
+            http_port=chosen.take("temporal_http"),
+            metrics_port=chosen.take("temporal_metrics"),
+            log=folder / "temporal.log",
+            search_attributes=search_attributes or {},
+        )
 
     @property
     def address(self) -> str:
@@ -71,10 +67,19 @@ class Server:
         """The SQLite file."""
         return self.folder / "temporal.db"
 
-    @property
-    def command(self) -> tuple[str, ...]:
+    def command(self, *, die_with_parent: bool = False) -> tuple[str, ...]:
         """The server's command."""
-        words = [binary(), "server", "start-dev", "--ip", "127.0.0.1", "--port", str(self.port), "--headless"]
+        words = [
+            *(process.dies_with_parent() if die_with_parent else ()),
+            binary(),
+            "server",
+            "start-dev",
+            "--ip",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--headless",
+        ]
         words += ["--db-filename", str(self.file), "--metrics-port", str(self.metrics_port)]
         words += ["--http-port", str(self.http_port), "--log-level", "warn", "--log-format", "json"]
         for flag, values in (
@@ -97,11 +102,11 @@ class Server:
             process.SERVICE: "temporal",
         }
 
-    def service(self) -> Service:
-        """The server as a service of the supervisor."""
+    def service(self, *, die_with_parent: bool = False) -> Service:
+        """The server as a service, for the supervisor or for ``standalone``."""
         return Service(
             name="temporal",
-            command=self.command,
+            command=self.command(die_with_parent=die_with_parent),
             ready=self.ready,
             rank=1,
             env=self.env,
@@ -119,30 +124,3 @@ class Server:
     async def ready(self) -> bool:
         """Whether the front end answers for the default namespace."""
         return await probe.http(self.http_port, "/api/v1/namespaces/default")
-
-    async def start(self, *, die_with_parent: bool = True, seconds: float = 60) -> subprocess.Popen[bytes]:
-        """Start it without a supervisor and wait until it serves. Call from the main thread: it dies with that.
-
-        Raises TemporalFailed (Unavailable).
-        """
-        self.prepare()
-        leash = process.dies_with_parent() if die_with_parent else ()
-        running = process.spawn((*leash, *self.command), self.env, self.log)
-        limit = asyncio.get_running_loop().time() + seconds
-        while not await self.ready():
-            if running.poll() is not None or asyncio.get_running_loop().time() > limit:
-                running.kill()
-                running.wait()
-                raise TemporalFailed("Temporal did not start", where=str(self.log))
-            await asyncio.sleep(0.02)
-        return running
-
-
-def stop(running: subprocess.Popen[bytes], seconds: float = 10) -> None:
-    """Stop a server that ``start`` started: SIGTERM, then SIGKILL."""
-    running.terminate()
-    try:
-        running.wait(seconds)
-    except subprocess.TimeoutExpired:
-        running.kill()
-        running.wait()

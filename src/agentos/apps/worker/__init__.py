@@ -1,0 +1,1 @@
+"""The worker: executes segments, delivers facts, sweeps, and shows its metrics."""

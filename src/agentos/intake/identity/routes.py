@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from agentos.intake.identity import service
@@ -15,9 +15,7 @@ from agentos.kernel.http import DoorsDep
 _bearer = HTTPBearer(auto_error=False, description="A key of a person or a machine.")
 
 
-async def caller(
-    request: Request, doors: DoorsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Caller:
+async def caller(doors: DoorsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
     """Who is asking. Raises Unauthorized (401)."""
     if given is None:
         raise Unauthorized("this needs a key", then="Send 'Authorization: Bearer KEY'.")

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-# Seconds from a fast skill call (~1 ms) to the longest answers of a model, with the runbooks' thresholds (10, 30, 60 and
-# 120 s) as bounds, so that a quantile near them is not interpolated across them.
+# Seconds from a fast skill call (~1 ms) to the longest answers of a model, with the runbooks' thresholds (10, 30, 60
+# and 120 s) as bounds, so that a quantile near them is not interpolated across them.
 SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 3600)
 
 

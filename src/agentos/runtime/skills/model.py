@@ -101,6 +101,7 @@ class SkillContext:
     key: str  # the idempotency key: the same for every attempt at the same effect
     timeout: timedelta
     roots: tuple[Path, ...] = ()  # folders that files may be read from and written to
+    hosts: tuple[str, ...] = ()  # host or host:port that may be reached although its address is not public
     secret: Callable[[str], str] = no_secrets  # resolves secret://name; never journaled
 
 

@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import importlib.metadata
 import inspect
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ MAX_SYNC_CALLS: Final = 64
 _sync_calls = threading.BoundedSemaphore(MAX_SYNC_CALLS)
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # what every vendor of models takes as the name of a tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,17 +194,18 @@ async def execute(one: Skill, context: SkillContext, arguments: dict[str, Any]) 
     Raises the skill's own AgentOSError, SkillTimedOut (Unavailable), SkillRaised or SkillBrokeSchema (Bug).
     """
     try:
-        async with asyncio.timeout(one.timeout.total_seconds()):
+        async with asyncio.timeout(one.timeout.total_seconds()) as limit:
             value = await one.call(context, arguments)
-    except TimeoutError:
-        raise SkillTimedOut(f"skill '{one.name}' did not end within {one.timeout.total_seconds():g} s") from None
     except AgentOSError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a skill that calls sys.exit() must not end the worker
+        if isinstance(error, TimeoutError) and limit.expired():
+            raise SkillTimedOut(f"skill '{one.name}' did not end within {one.timeout.total_seconds():g} s") from None
         raise SkillRaised(f"skill '{one.name}' raised {type(error).__name__}: {str(error)[:300]}") from error
     output = _outputs[one.digest]
     try:
-        return output.dump_python(output.validate_python(value), mode="json", by_alias=True)
+        # warnings="error": an object of the declared class is taken as it is, wrong fields come to light only here.
+        return output.dump_python(output.validate_python(value), mode="json", by_alias=True, warnings="error")
     except (ValidationError, ValueError, TypeError) as error:
         where = ""
         if isinstance(error, ValidationError):
@@ -215,6 +220,8 @@ _outputs: dict[str, TypeAdapter[Any]] = {}
 
 def _build(declared: _Declared) -> Skill:
     function, place = declared.function, f"{declared.function.__module__}.{declared.function.__qualname__}"
+    if not _NAME.fullmatch(declared.name):
+        raise SkillMisdeclared(f"'{declared.name[:80]}' is no name for a skill: letters, digits, _ and -", where=place)
     try:
         hints = get_type_hints(function, include_extras=True)
         parameters = list(inspect.signature(function).parameters.values())
@@ -280,8 +287,9 @@ def _build(declared: _Declared) -> Skill:
 def _source(function: Callable[..., Any]) -> str:
     """What pins a skill's behaviour: its distribution's version when installed, else its module's text."""
     file = Path(inspect.getsourcefile(function) or "")
-    if "site-packages" in file.parts:
-        top = function.__module__.partition(".")[0]
+    top = function.__module__.partition(".")[0]
+    # Our own skills are pinned by their text also when installed: a platform's upgrade must not strand parked runs.
+    if "site-packages" in file.parts and top != "agentos":
         names = sorted(set(importlib.metadata.packages_distributions().get(top, ())))
         return " ".join(f"{name}=={importlib.metadata.version(name)}" for name in names)
     return file.read_text()
@@ -306,7 +314,8 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
         try:
             value = work()
         except BaseException as error:  # handed to the caller whole: it decides what the error means
-            caught = error
+            # A future cannot carry StopIteration.
+            caught = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
         finally:
             _sync_calls.release()
         if not loop.is_closed():

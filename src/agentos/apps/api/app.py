@@ -1,0 +1,79 @@
+"""The API as one FastAPI application over a process's parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI
+from temporalio.worker import Worker
+
+from agentos import __version__
+from agentos.apps.api import health
+from agentos.apps.parts import Process, process, worker
+from agentos.control.agents import routes as agents
+from agentos.control.approvals import routes as approvals
+from agentos.control.deployments import routes as deployments
+from agentos.kernel import http
+from agentos.kernel.telemetry import Meter
+from agentos.runtime.runs import routes as runs
+
+log = structlog.get_logger(__name__)
+
+# In this order: /agents/deployments stands before /agents/{agent_id}.
+ROUTERS = (health.router, deployments.router, agents.router, approvals.router, runs.router)
+
+Opened = Callable[[], AbstractAsyncContextManager[Process]]
+
+
+def create(opened: Opened = lambda: process(eager=True)) -> FastAPI:
+    """The API. Its parts are opened when it starts and given back when it stops."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        async with opened() as held:
+            app.state.process, app.state.parts, app.state.doors = held, held.parts, held.parts.doors
+            app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
+            meter.follow(held.parts.meter)
+            stop = asyncio.Event()
+            embedded = asyncio.create_task(_embedded_worker(held, stop))
+            yield
+            stop.set()
+            with suppress(asyncio.CancelledError):
+                await embedded
+
+    meter = _LateMeter()
+    app = FastAPI(
+        title="AgentOS",
+        version=__version__,
+        openapi_url="/api/v1/openapi.json",
+        docs_url="/api/v1/docs",
+        redoc_url=None,
+        lifespan=life,
+    )
+    http.install(app, meter)
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+class _LateMeter(Meter):
+    """Stands in for the process's meter until the process is put together."""
+
+    def follow(self, meter: Meter) -> None:
+        """Measure on this meter from now on."""
+        self.registry, self._series, self._seen = meter.registry, meter._series, meter._seen
+
+
+async def _embedded_worker(held: Process, stop: asyncio.Event) -> None:
+    """Take workflow tasks and inline segments; segments under heartbeats are the workers' business."""
+    while not stop.is_set():
+        try:
+            one: Worker = worker(held, inline_only=True)
+            async with one:
+                await stop.wait()
+        except Exception as error:
+            log.warning("api_worker_waits_for_engine", error=type(error).__name__)
+            await asyncio.sleep(0.5)

@@ -1,0 +1,210 @@
+"""Health that was probed: liveness, readiness, an agent's health, and metrics of all processes on one page.
+
+Whatever was not probed or has no data is "unknown", never "fine".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import aiohttp
+from fastapi import APIRouter, Request, Response
+from sqlalchemy import text
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+
+from agentos import __version__
+from agentos.apps.embedded.home import Home
+from agentos.apps.embedded.settings import EmbeddedSettings
+from agentos.apps.parts import Process
+from agentos.control.agents import service as agents
+from agentos.control.agents.ports import ResolvedSkill
+from agentos.control.deployments import service as deployments
+from agentos.intake.identity.routes import CallerDep
+from agentos.kernel.database import Database
+from agentos.kernel.errors import AgentOSError
+from agentos.kernel.http import DoorsDep
+from agentos.kernel.telemetry.catalogue import (
+    APPROVALS_PENDING,
+    OUTBOX_FAILURES,
+    OUTBOX_LAG,
+    RUNS_OPEN,
+)
+from agentos.kernel.telemetry.metrics import merged
+from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.skills import Registry
+
+router = APIRouter(tags=["health"])
+
+PROBE_SECONDS: Final = 2.0  # a healthy engine or database answers in milliseconds
+MINIMUM_RUNS: Final = 20  # below it a success rate is noise: its 95 % interval is wider than ±20 points
+
+_ROLE: Final = text(
+    "SELECT current_user AS role, r.rolsuper OR r.rolbypassrls AS strong, "
+    "pg_has_role(current_user, 'agentos_owner', 'USAGE') AS owner FROM pg_roles r WHERE r.rolname = current_user"
+)
+_GAUGES: Final = text("SELECT * FROM gauges()")
+_LAG: Final = text("SELECT * FROM outbox_lag()")
+_RECENT: Final = text(
+    "SELECT status, count(*) AS n, "
+    "percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - accepted_at)) AS p95 "
+    "FROM runs WHERE agent_id = :agent AND ended_at > clock_timestamp() - interval '15 minutes' "
+    "GROUP BY GROUPING SETS ((status), ())"
+)
+
+
+class Catalogue:
+    """The loaded skills, as control sees them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def resolve(self, name: str, version: str) -> ResolvedSkill:
+        """The digest and effect class of a loaded skill. Raises SkillUnknown (NotFound)."""
+        found = self._registry.get(name, version)
+        return ResolvedSkill(found.digest, found.effect)
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """This process serves. It says nothing about what it depends on: see /health/ready."""
+    return {"status": "healthy", "version": __version__}
+
+
+@router.get("/health/ready")
+async def ready(request: Request, response: Response) -> dict[str, Any]:
+    """Whether requests can be carried out: database and its role, engine, and a worker that takes runs."""
+    held: Process = request.app.state.process
+    names = ("database", "engine", "worker")
+    found = await asyncio.gather(*(_probe(check) for check in (_database(held), _engine(held), _worker(held))))
+    checks = dict(zip(names, found, strict=True))
+    good = all(check["status"] == "ok" for check in checks.values())
+    response.status_code = 200 if good else 503
+    if not good:
+        response.headers["Retry-After"] = "2"
+    return {"ready": good, "checks": checks}
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Prometheus's page: this process and, in the embedded stack, its workers, merged by the label ``process``."""
+    held: Process = request.app.state.process
+    await _set_gauges(held)
+    own = (held.app.service, held.parts.meter.page().decode())
+    body = merged([own, *await _workers_pages()])
+    return Response(body, media_type="text/plain; version=0.0.4")
+
+
+@router.get("/api/v1/agents/{agent_id}/health")
+async def agent_health(agent_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+    """How an agent does: what serves, and its runs of the last 15 minutes; figures without enough runs are unknown."""
+    async with doors.open(caller.organization) as work:
+        await agents.get_agent(work, agent_id)
+        found = await deployments.of_agent(work, agent_id)
+        rows = await work.all(_RECENT, {"agent": agent_id})
+    counts = {row.status: row.n for row in rows if row.status is not None}
+    total = sum(counts.values())
+    p95 = next((row.p95 for row in rows if row.status is None), None)
+    enough = total >= MINIMUM_RUNS
+    rate = counts.get("completed", 0) / total if enough else None
+    active = [one for one in found if one.state == "active"]
+    status = "unknown" if rate is None else "healthy" if rate >= 0.9 else "degraded"
+    return {
+        "agent_id": agent_id,
+        "status": status if active else "unhealthy" if found else "unknown",
+        "deployments": [{"id": one.id, "environment": one.environment, "state": one.state} for one in found],
+        "window_seconds": 900,
+        "runs": counts,
+        "success_ratio": rate if enough else "unknown",
+        "p95_seconds": float(p95) if enough and p95 is not None else "unknown",
+        "minimum_runs": MINIMUM_RUNS,
+    }
+
+
+async def _probe(check: Any) -> dict[str, Any]:
+    try:
+        return {"status": "ok", **await asyncio.wait_for(check, PROBE_SECONDS)}
+    except AgentOSError as error:
+        return {"status": "failed", "code": error.code, "detail": error.what}
+    except Exception as error:
+        return {"status": "failed", "code": "probe_failed", "detail": type(error).__name__}
+
+
+async def _database(held: Process) -> dict[str, Any]:
+    return await role_check(held.parts.database)
+
+
+async def role_check(database: Database) -> dict[str, Any]:
+    """The role that use cases run as. Raises a Bug when row-level security would not bind it."""
+    async with database.connection("agentos_app") as connection:
+        row = (await connection.execute(_ROLE)).one()
+    if row.strong or row.owner or row.role != "agentos_app":
+        return {"status": "failed", "code": "role_too_strong", "detail": f"use cases would run as {row.role}"}
+    return {"role": row.role}
+
+
+async def _engine(held: Process) -> dict[str, Any]:
+    good = await held.client.service_client.check_health()
+    return {} if good else {"status": "failed", "code": "engine_not_serving"}
+
+
+async def _worker(held: Process) -> dict[str, Any]:
+    answer = await held.client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=held.temporal.namespace,
+            task_queue=TaskQueue(name=held.temporal.task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+    )
+    pollers = [poller.identity for poller in answer.pollers]
+    if not pollers:
+        return {"status": "failed", "code": "no_worker", "detail": "no worker takes runs; see 'agentos ps'"}
+    return {"pollers": len(pollers)}
+
+
+async def _set_gauges(held: Process) -> None:
+    """Stored state as gauges, from this one exporter. While the database is away they are absent, not zero."""
+    meter = held.parts.meter
+    for metric in (RUNS_OPEN, APPROVALS_PENDING, OUTBOX_LAG, OUTBOX_FAILURES):
+        meter.clear(metric)
+    try:
+        async with held.parts.database.connection("agentos_system") as connection:
+            rows = (await connection.execute(_GAUGES)).all()
+            lags = (await connection.execute(_LAG)).all()
+    except AgentOSError:
+        return
+    pending: dict[str, int] = {}
+    for row in rows:
+        if row.measure == "runs":
+            meter.set(
+                RUNS_OPEN, row.value, org=row.org, deployment=row.deployment, agent_id=row.agent_id, status=row.state
+            )
+        else:
+            pending[row.org] = pending.get(row.org, 0) + row.value
+    for org, value in pending.items():
+        meter.set(APPROVALS_PENDING, value, org=org)
+    for row in lags:
+        meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
+        meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)
+
+
+async def _workers_pages() -> list[tuple[str, str]]:
+    """The metrics pages of the embedded stack's workers; a worker that does not answer is left out."""
+    services = Home(EmbeddedSettings.read().home).state().services
+    ports = {one.name: one.ports[one.name] for one in services if one.name.startswith("worker")}
+
+    async def page(session: aiohttp.ClientSession, name: str, port: int) -> tuple[str, str] | None:
+        try:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                return name, await answer.text()
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_SECONDS)) as session:
+        found = await asyncio.gather(*(page(session, name, port) for name, port in ports.items()))
+    return [one for one in found if one is not None]
+
+
+__all__ = ["Catalogue", "Doors", "router"]

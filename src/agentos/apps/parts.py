@@ -1,0 +1,106 @@
+"""Put a process together: the one place where settings, adapters and features meet."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from agentos.adapters.llm import Providers
+from agentos.adapters.llm.stub import load_behaviours
+from agentos.adapters.secrets.environment import environment_secret
+from agentos.adapters.skills import BUILT_IN
+from agentos.apps.settings import (
+    AppSettings,
+    ClaudeSettings,
+    DatabaseSettings,
+    LogSettings,
+    RunSettings,
+    TemporalSettings,
+    roots,
+    skill_modules,
+)
+from agentos.kernel.database import Database
+from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, connect
+from agentos.kernel.settings import BadSetting
+from agentos.kernel.telemetry import Meter, configure_logs
+from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
+from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.runs.activities import activities
+from agentos.runtime.runs.engine import Engine, RunEngine
+from agentos.runtime.runs.ports import Parts
+from agentos.runtime.runs.workflow import AgentRun
+from agentos.runtime.skills import Registry
+
+
+@dataclass(slots=True)
+class Process:
+    """Everything a process of the platform holds."""
+
+    app: AppSettings
+    runs: RunSettings
+    temporal: TemporalSettings
+    parts: Parts
+    client: Client
+    engine: Engine
+    run_engine: RunEngine
+    models: Providers
+
+
+@asynccontextmanager
+async def process(*, eager: bool, database: DatabaseSettings | None = None) -> AsyncIterator[Process]:
+    """Read the settings, put the parts together, and give everything back at the end.
+
+    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting or SkillMisdeclared (Invalid).
+    """
+    app, runs = AppSettings.read(), RunSettings.read()
+    database = database or DatabaseSettings.read()
+    temporal = TemporalSettings.read()
+    for variable, value in (("DATABASE_URL", database.url.get_secret_value()), ("TEMPORAL_ADDRESS", temporal.address)):
+        if not value:
+            raise BadSetting(f"{variable} is not set", then="Start the platform with 'agentos up', or set it.")
+    configure_logs(LogSettings.read(), app.service)
+    modules = [*BUILT_IN, *skill_modules(app)]
+    if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
+        sys.path.insert(0, str(Path.cwd()))
+    registry = Registry().load(modules)
+    load_behaviours(skill_modules(app))
+    models = Providers(ClaudeSettings.read())
+    meter = Meter()
+    meter.set(SKILLS_LOADED, len(registry.every()))
+    doors = Doors(Database(database))
+    client = await connect(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
+    engine = Engine(client, temporal.task_queue, eager=eager)
+    run_engine = RunEngine(doors, engine, meter)
+    doors.hint = run_engine.hint
+    parts = Parts(doors, registry, models, runs, meter, environment_secret, roots(runs), {})
+    try:
+        yield Process(app, runs, temporal, parts, client, engine, run_engine, models)
+    finally:
+        await models.close()
+        await doors.database.close()
+
+
+def worker(held: Process, *, inline_only: bool) -> Worker:
+    """A Temporal worker over a process's parts. ``inline_only``: it executes no segment under heartbeats."""
+    return Worker(
+        held.client,
+        task_queue=held.temporal.task_queue,
+        workflows=[AgentRun],
+        activities=activities(held.parts),
+        no_remote_activities=inline_only,
+        max_concurrent_activities=None if inline_only else held.runs.concurrency,
+        max_concurrent_local_activities=held.runs.concurrency,
+        max_cached_workflows=held.runs.cached_workflows,
+        sticky_queue_schedule_to_start_timeout=STICKY_TIMEOUT,
+        max_heartbeat_throttle_interval=HEARTBEAT_TIMEOUT / 4,
+        default_heartbeat_throttle_interval=HEARTBEAT_TIMEOUT / 4,
+        graceful_shutdown_timeout=HEARTBEAT_TIMEOUT,
+    )

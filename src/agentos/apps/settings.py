@@ -1,0 +1,46 @@
+"""Every section of settings, read from the environment once per process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
+from agentos.runtime.runs.settings import RunSettings
+
+
+class AppSettings(Section):
+    """What a process of the platform is told by whoever starts it."""
+
+    model_config = SettingsConfigDict(env_prefix="AGENTOS_", frozen=True, extra="ignore", populate_by_name=True)
+
+    service: str = Field("agentos", description="Name of this process in logs and on the metrics page.")
+    host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Port of a worker's metrics page; 0 chooses a free one.")
+    skills: str = Field("", description="Modules that declare skills and stub behaviours, separated by ','.")
+
+
+def skill_modules(settings: AppSettings) -> list[str]:
+    """The modules named by AGENTOS_SKILLS."""
+    return [name.strip() for name in settings.skills.split(",") if name.strip()]
+
+
+def roots(settings: RunSettings) -> tuple[Path, ...]:
+    """The folders named by AGENTOS_RUN_ROOTS."""
+    return tuple(Path(name).resolve() for name in settings.roots.split(":") if name)
+
+
+__all__ = [
+    "AppSettings",
+    "ClaudeSettings",
+    "DatabaseSettings",
+    "LogSettings",
+    "RunSettings",
+    "TemporalSettings",
+    "roots",
+    "skill_modules",
+]

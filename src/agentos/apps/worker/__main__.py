@@ -1,0 +1,69 @@
+"""``python -m agentos.apps.worker``: one worker, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+
+import structlog
+from aiohttp import web
+
+from agentos.apps.cli import output
+from agentos.apps.parts import Process, process, worker
+from agentos.kernel.errors import AgentOSError
+from agentos.kernel.outbox import consume
+
+log = structlog.get_logger(__name__)
+
+
+async def main() -> None:
+    """Work until SIGTERM; segments under way are handed on, nothing is lost when they are not."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    async with process(eager=False) as held:
+        metrics = await _metrics(held)
+        tasks = [
+            asyncio.create_task(_serve(held, stop)),
+            asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
+        ]
+        log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])
+        await stop.wait()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await metrics.cleanup()
+
+
+async def _serve(held: Process, stop: asyncio.Event) -> None:
+    """Poll for work; when the engine is away at the start, or the poller gives up, begin again."""
+    while not stop.is_set():
+        try:
+            async with worker(held, inline_only=False):
+                await stop.wait()
+        except Exception as error:
+            log.warning("worker_waits_for_engine", error=type(error).__name__)
+            await asyncio.sleep(0.5)
+
+
+async def _metrics(held: Process) -> web.AppRunner:
+    async def page(_request: web.Request) -> web.Response:
+        return web.Response(body=held.parts.meter.page(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    app = web.Application()
+    app.router.add_get("/metrics", page)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, held.app.host, held.app.metrics_port).start()
+    return runner
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except AgentOSError as error:
+        output.fail(error)
+    sys.stdout.flush()
+    os._exit(0)  # a skill that never ends holds a thread; it must not hold the process

@@ -1,0 +1,95 @@
+"""The HTTP door to approvals."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentos.control.approvals import service
+from agentos.control.approvals.model import Approval
+from agentos.intake.identity.routes import CallerDep
+from agentos.kernel.clock import now
+from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
+
+router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"])
+
+
+class Answered(BaseModel):
+    """A person's answer."""
+
+    model_config = ConfigDict(extra="forbid")
+    note: str = Field("", max_length=2000)
+
+
+@router.get("")
+async def list_approvals(
+    caller: CallerDep, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "pending", run: str = ""
+) -> dict[str, Any]:
+    """Approvals, oldest first; those that wait unless ``status`` says otherwise (``all`` for every one)."""
+    async with doors.open(caller.organization) as work:
+        found = await service.listed(
+            work, status="" if status == "all" else status, run_id=run, after=position_of(cursor), most=limit + 1
+        )
+    return page([shown(one) for one in found], limit)
+
+
+@router.get("/{approval_id}")
+async def show_approval(approval_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+    """One approval with its arguments and its answers."""
+    async with doors.open(caller.organization) as work:
+        found = await service.get(work, approval_id)
+        return shown(found) | {"answers": await service.answers(work, approval_id)}
+
+
+@router.post("/{approval_id}/approve")
+async def approve(approval_id: str, body: Answered, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+    """Say yes to just these arguments."""
+    return await _answer(approval_id, body, caller, doors, approved=True)
+
+
+@router.post("/{approval_id}/deny")
+async def deny(approval_id: str, body: Answered, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+    """Say no."""
+    return await _answer(approval_id, body, caller, doors, approved=False)
+
+
+async def _answer(
+    approval_id: str, body: Answered, caller: CallerDep, doors: DoorsDep, *, approved: bool
+) -> dict[str, Any]:
+    async with doors.open(caller.organization) as work:
+        return shown(
+            await service.answer(
+                work,
+                approval_id,
+                person_id=caller.person_id,
+                handle=caller.handle,
+                approved=approved,
+                note=body.note,
+                at=now(),
+            )
+        )
+
+
+def shown(one: Approval) -> dict[str, Any]:
+    """An approval as the API shows it."""
+    return {
+        "id": one.id,
+        "run_id": one.run_id,
+        "step": one.step,
+        "skill": one.skill,
+        "skill_version": one.skill_version,
+        "effect": one.effect.name,
+        "arguments": json.loads(one.arguments),
+        "arguments_digest": one.arguments_digest,
+        "requested_by": one.requested_by,
+        "needed": one.needed,
+        "level": one.level,
+        "status": one.status.value,
+        "asked_at": one.asked_at,
+        "expires_at": one.expires_at,
+        "decided_at": one.decided_at,
+        "consumed_at": one.consumed_at,
+    }

@@ -1,0 +1,40 @@
+"""Carry out a request once per key, however often and however concurrently it is sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from agentos.kernel.errors import Invalid
+from agentos.kernel.unit_of_work import UnitOfWork
+
+MOST_KEY_LENGTH: Final = 255
+
+
+class KeyReused(Invalid):
+    """The same Idempotency-Key came with another body."""
+
+    code = "idempotency_key_reused"
+
+
+_TAKE: Final = text(
+    "INSERT INTO requests (org, key, body_digest, answer) VALUES (:org, :key, :digest, CAST(:answer AS jsonb)) "
+    "ON CONFLICT (org, key) DO NOTHING"
+)
+_GIVEN: Final = text("SELECT body_digest, answer FROM requests WHERE key = :key")
+
+
+async def once(work: UnitOfWork, key: str, body_digest: str, answer: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Take the key for this body: ``(answer, True)`` the first time, the first answer and False ever after.
+
+    A twin that runs at the same time waits for the first to commit. Raises KeyReused (Invalid) for another body.
+    """
+    values = {"org": work.organization, "key": key, "digest": body_digest, "answer": json.dumps(answer)}
+    if await work.run(_TAKE, values):
+        return answer, True
+    row = await work.first(_GIVEN, {"key": key})
+    if row is None or row.body_digest != body_digest:
+        raise KeyReused("this Idempotency-Key was used with another body", then="Use a new key for a new request.")
+    return dict(row.answer), False

@@ -1,0 +1,225 @@
+"""The journal of one run in the hands of one attempt: what is recorded is returned, what is new is appended and fenced.
+
+An append is one statement and one commit. It is refused, and nothing is written, when another attempt owns the run, and
+for intents also when the run was ordered to stop or a scope's epoch moved. So whatever the caller does after an append
+that held an intent is allowed by everything that was true at that commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from agentos.kernel.clock import elapsed
+from agentos.kernel.database import Database, translated
+from agentos.kernel.errors import Unavailable
+from agentos.runtime.runs.model import Claimed, SegmentLost, Token
+
+# A payload over this goes to a blob named by its digest, so that a listing of the journal never drags it along.
+# PostgreSQL moves values over 2 kB out of the row by itself; 256 kB is where a blob's second statement costs nothing.
+BLOB_BYTES: Final = 256 * 1024
+
+# How long a worker holds on to the result of a sent effect while the database is away. An embedded one is back in a
+# second, a failover takes 10-30 s; after that the step is settled like one whose worker was lost.
+OUTLAST_SECONDS: Final = 30.0
+OUTLAST_PAUSE_SECONDS: Final = 0.1
+
+FIRST: Final = Token(1, 1)  # of a run nobody has worked on: its journal is empty and need not be read
+
+
+class Ordered(Exception):  # a turn of the loop, never an answer to a user
+    """The run was ordered to pause or to cancel; no intent was written."""
+
+    def __init__(self, order: str) -> None:
+        super().__init__(order)
+        self.order = order
+
+
+class EpochsMoved(Exception):  # a turn of the loop, never an answer to a user
+    """Something withheld action since the decision was made; no intent was written. Decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of the journal: a step's intent or its result."""
+
+    key: str
+    phase: str  # intent | result
+    kind: str  # model | skill | ask | draft | note
+    name: str
+    status: str
+    meta: dict[str, Any]
+    content: Any = None
+    effect: int | None = None
+    idempotency_key: str | None = None
+    window_seconds: float | None = None
+    send_before: datetime | None = None  # as recorded
+    seconds_to_send: float = 0.0  # of a recorded intent: until send_before, by the database's clock
+
+
+@dataclass(slots=True)
+class Journal:
+    """A run's steps, recorded and new. Appends of one run are made one at a time."""
+
+    database: Database
+    claimed: Claimed
+    recorded: dict[tuple[str, str], Entry]
+    length: int
+    epochs: dict[str, int]
+    standing: str = ""  # the run's order as of the last append
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @classmethod
+    async def open(cls, database: Database, claimed: Claimed) -> Journal:
+        """The journal of a run that was just claimed. Raises DatabaseUnavailable."""
+        run = claimed.run
+        recorded: dict[tuple[str, str], Entry] = {}
+        length = 0
+        if run.token != FIRST:
+            for row in await _load(database, run.organization, run.id):
+                length = row["seq"]
+                recorded[row["key"], row["phase"]] = _entry(row)
+        return cls(database, claimed, recorded, length, dict(claimed.epochs), run.ordered)
+
+    def result(self, key: str) -> Entry | None:
+        """The recorded result of a step."""
+        return self.recorded.get((key, "result"))
+
+    def intent(self, key: str) -> Entry | None:
+        """The recorded intent of a step."""
+        return self.recorded.get((key, "intent"))
+
+    async def append(self, *entries: Entry) -> None:
+        """Make entries durable together. Raises SegmentLost, Ordered, EpochsMoved or DatabaseUnavailable."""
+        async with self._lock:
+            pool = await self.database.driver()
+            with translated():
+                async with pool.acquire() as connection:
+                    await self.append_within(connection, *entries)
+
+    async def append_surely(self, entry: Entry) -> None:
+        """Make the result of something that was done durable, waiting out a database that is away for a while.
+
+        After a broken connection nobody knows whether the last append was committed, so the journal is read again
+        before the next try. Raises SegmentLost or, when the database stays away, DatabaseUnavailable.
+        """
+        until = elapsed() + OUTLAST_SECONDS
+        while True:
+            try:
+                return await self.append(entry)
+            except Unavailable as away:
+                if isinstance(away, SegmentLost) or elapsed() > until:
+                    raise
+            await asyncio.sleep(OUTLAST_PAUSE_SECONDS)
+            with suppress(Unavailable):
+                await self._reread()
+                if (entry.key, entry.phase) in self.recorded:
+                    return None
+
+    async def _reread(self) -> None:
+        run = self.claimed.run
+        for row in await _load(self.database, run.organization, run.id):
+            self.length = row["seq"]
+            self.recorded.setdefault((row["key"], row["phase"]), _entry(row))
+
+    async def append_within(self, connection: Any, *entries: Entry) -> None:
+        """The same on a connection of the caller's, which may hold a transaction."""
+        run = self.claimed.run
+        intent = any(entry.phase == "intent" for entry in entries)
+        contents: list[bytes | None] = []
+        blobs: list[str | None] = []
+        for entry in entries:
+            data = None if entry.content is None else msgspec.json.encode(entry.content)
+            if data is not None and len(data) > BLOB_BYTES:
+                blobs.append(await _put_blob(connection, run.organization, data))
+                contents.append(None)
+            else:
+                blobs.append(None)
+                contents.append(data)
+        verdict, self.standing = await connection.fetchrow(
+            _APPEND,
+            run.organization,
+            run.id,
+            run.token.segment,
+            run.token.attempt,
+            self.length + 1,
+            list(self.epochs) if intent else [],
+            list(self.epochs.values()) if intent else [],
+            [entry.key for entry in entries],
+            [entry.phase for entry in entries],
+            [entry.kind for entry in entries],
+            [entry.name for entry in entries],
+            [entry.status for entry in entries],
+            [entry.effect for entry in entries],
+            [entry.idempotency_key for entry in entries],
+            [entry.window_seconds for entry in entries],
+            [msgspec.json.encode(entry.meta).decode() for entry in entries],
+            contents,
+            blobs,
+        )
+        if verdict == "fenced":
+            raise SegmentLost("another attempt owns this run now", where=run.id)
+        if verdict == "ordered":
+            raise Ordered(self.standing)
+        if verdict == "epochs":
+            raise EpochsMoved
+        self.length += len(entries)
+        for entry in entries:
+            self.recorded[entry.key, entry.phase] = entry
+
+
+_APPEND: Final = (
+    "SELECT verdict, standing FROM journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
+    "$16::text[]::jsonb[], $17, $18)"
+)
+_LOAD: Final = """
+SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.idempotency_key, j.send_before,
+       extract(epoch FROM j.send_before - clock_timestamp())::double precision AS seconds_to_send,
+       j.meta::text AS meta, coalesce(j.content, b.content) AS content
+FROM journal j LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob
+WHERE j.org = $1 AND j.run_id = $2 ORDER BY j.seq
+"""
+
+
+async def _load(database: Database, organization: str, run_id: str) -> list[Any]:
+    pool = await database.driver()
+    with translated():
+        async with pool.acquire() as connection, connection.transaction(readonly=True):
+            await connection.execute("SELECT set_config('agentos.organization', $1, true)", organization)
+            return list(await connection.fetch(_LOAD, organization, run_id))
+
+
+async def _put_blob(connection: Any, organization: str, data: bytes) -> str:
+    name = "sha256:" + hashlib.sha256(data).hexdigest()
+    async with connection.transaction():
+        await connection.execute("SELECT set_config('agentos.organization', $1, true)", organization)
+        await connection.execute(
+            "INSERT INTO blobs (org, digest, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            organization,
+            name,
+            data,
+        )
+    return name
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    return Entry(
+        key=row["key"],
+        phase=row["phase"],
+        kind=row["kind"],
+        name=row["name"],
+        status=row["status"],
+        meta=msgspec.json.decode(row["meta"]),
+        content=None if row["content"] is None else msgspec.json.decode(row["content"]),
+        effect=row["effect"],
+        idempotency_key=row["idempotency_key"],
+        send_before=row["send_before"],
+        seconds_to_send=row["seconds_to_send"] or 0.0,
+    )

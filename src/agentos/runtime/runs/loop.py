@@ -1,0 +1,333 @@
+"""The agent loop: one segment of a run, from where the journal ends to a wait, a hand-over or the end.
+
+    ask the model → journal the answer → for each call it wants: decide → (ask, draft, deny) or act → journal → again
+
+Every turn looks into the journal first: what is recorded is taken from there and nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+import jsonschema
+import msgspec
+import structlog
+
+from agentos.kernel.clock import elapsed
+from agentos.kernel.epochs import GLOBAL, ORGANIZATION
+from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
+from agentos.kernel.telemetry.catalogue import (
+    ERRORS,
+    MODEL_CALLS,
+    MODEL_ERRORS,
+    MODEL_SECONDS,
+    MODEL_TOKENS,
+    RUN_SECONDS,
+    RUNS,
+    TAKEOVERS,
+)
+from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
+from agentos.runtime.runs import calls, outcomes, service, store
+from agentos.runtime.runs.journal import Entry, Journal, Ordered
+from agentos.runtime.runs.model import (
+    FORMAT,
+    AnswerCut,
+    DeniedAndStopped,
+    JournalTooNew,
+    ModelDeclined,
+    Reason,
+    Run,
+    RunStatus,
+    SegmentLost,
+    TokensUsedUp,
+    TurnsUsedUp,
+    Waiting,
+)
+from agentos.runtime.runs.ports import Parts
+from agentos.runtime.runs.segment import HandOver, Interrupted, Park, Parked, Segment
+from agentos.runtime.runs.workflow import SegmentEnd
+from agentos.runtime.skills.model import SkillChanged, SkillUnknown
+
+log = structlog.get_logger(__name__)
+
+SCOPES: Final = (GLOBAL, ORGANIZATION, "category:*", "deployment:*")
+SKILL_WAIT_SECONDS: Final = 30.0  # for a worker that has the pinned skill; a rolling deployment takes minutes
+MODEL_FIRST_WAIT_SECONDS: Final = 1.0
+MODEL_LONGEST_WAIT_SECONDS: Final = 60.0  # a provider's outage lasts minutes; asking once a minute costs nothing
+
+Watch = Callable[[Segment], None]
+
+
+async def run_segment(
+    parts: Parts, organization: str, run_id: str, number: int, *, inline: bool, watch: Watch | None = None
+) -> SegmentEnd:
+    """Execute one segment of a run and leave the run in the state that it ended in.
+
+    ``watch`` receives the segment as soon as it can be interrupted. Raises SegmentLost or DatabaseUnavailable, which
+    are tried again; every other end of a run is recorded, never raised.
+    """
+    claimed = await store.claim(parts.database, organization, run_id, number, SCOPES)
+    if claimed is None:
+        return await _elsewhere(parts, organization, run_id, number)
+    run = claimed.run
+    if run.token.attempt > 1:
+        parts.meter.count(TAKEOVERS)
+    with structlog.contextvars.bound_contextvars(run_id=run.id, org=run.organization, request_id=run.request_id):
+        version = await service.version_of(parts, run)
+        segment = Segment(
+            parts=parts,
+            claimed=claimed,
+            definition=version.definition,
+            skills={},
+            journal=await Journal.open(parts.database, claimed),
+            inline=inline,
+            tier=min(claimed.tier, version.definition.tier),
+            deployment_state=claimed.deployment_state,
+        )
+        if watch is not None:
+            watch(segment)
+        try:
+            return await _live(segment, number)
+        except Ordered as ordered:
+            return await _obey(segment, ordered.order, number)
+
+
+async def _live(segment: Segment, number: int) -> SegmentEnd:
+    """Run the agent and settle how the segment ended. Raises Ordered when an order came first."""
+    if segment.claimed.run.ordered:
+        raise Ordered(segment.claimed.run.ordered)
+    try:
+        output = await _agent(segment)
+        return await _ended(segment, RunStatus.COMPLETED, number, output=output)
+    except Parked as parked:
+        return _waits(parked.waiting, number)
+    except Park as park:
+        async with segment.parts.doors.open(segment.claimed.run.organization) as work:
+            await outcomes.park(work, segment.claimed, park.waiting, park.status)
+        return _waits(park.waiting, number)
+    except Interrupted:
+        async with segment.parts.doors.open(segment.claimed.run.organization) as work:
+            ordered = (await outcomes.hold(work, segment.claimed)).ordered
+        if ordered:
+            raise Ordered(ordered) from None
+        return SegmentEnd("continue", number)
+    except HandOver:
+        return SegmentEnd("continue", number)
+    except SegmentLost:
+        raise
+    except AgentOSError as error:
+        if isinstance(error, Unavailable):
+            raise
+        stopped = isinstance(error, (Exhausted, Forbidden)) and not isinstance(error, AnswerCut)
+        return await _ended(segment, RunStatus.BLOCKED if stopped else RunStatus.FAILED, number, error=error)
+    except Ordered:
+        raise
+    except Exception as error:
+        log.exception("run_failed", error=type(error).__name__)
+        bug = Bug(f"the loop raised {type(error).__name__}", then="See the worker's log; this is a fault of ours.")
+        return await _ended(segment, RunStatus.FAILED, number, error=bug)
+
+
+async def _agent(segment: Segment) -> Any:
+    """What the agent makes of its input: the run's output."""
+    run, definition, parts = segment.claimed.run, segment.definition, segment.parts
+    if run.format > FORMAT:
+        raise JournalTooNew(f"the journal has format {run.format}, this worker reads up to {FORMAT}")
+    try:
+        segment.skills = {
+            ref.name: parts.registry.pinned(ref.name, ref.version, ref.digest) for ref in definition.skills
+        }
+    except (SkillChanged, SkillUnknown) as error:
+        raise Park(Waiting(Reason.SKILL, "skill", SKILL_WAIT_SECONDS, str(error))) from None
+    if run.draft_id is not None:
+        return await _submitted_draft(segment, run)
+    conversation = [Message("user", _input_text(run.input))]
+    spent = made = 0
+    for turn in range(definition.budgets.turns):
+        segment.check_time()
+        answer = await _ask(segment, f"t{turn}", tuple(conversation))
+        conversation.append(Message("assistant", answer.text, calls=answer.calls))
+        spent += (answer.usage.input or 0) + (answer.usage.output or 0)
+        _check_answer(segment, answer, spent)
+        if not answer.calls:
+            output, fault = _output(definition.output_schema, answer.text)
+            if fault is None:
+                return output
+            conversation.append(Message("user", f"Your answer does not fit the output schema: {fault}. Answer again."))
+            continue
+        made += len(answer.calls)
+        if made > definition.budgets.steps:
+            raise TurnsUsedUp(
+                f"the run wants more than the {definition.budgets.steps} skill calls that its version allows",
+                then="Raise spec.budgets.steps, or look at the journal for what the agent repeats.",
+            )
+        results = await _perform_all(segment, turn, answer.calls)
+        conversation.append(Message("tool", results=tuple(results)))
+    raise TurnsUsedUp(
+        f"the run used up the {definition.budgets.turns} turns that its version allows",
+        then="Raise spec.budgets.turns, or look at the journal for what the agent repeats.",
+    )
+
+
+async def _perform_all(segment: Segment, turn: int, wanted: tuple[Call, ...]) -> list[Result]:
+    """Carry out one turn's calls in order; reads that stand next to each other at the same time."""
+    results: list[Result] = []
+    batch: list[Awaitable[Result]] = []
+    for number, call in enumerate(wanted):
+        one = segment.skills.get(call.skill)
+        step = calls.perform(segment, f"t{turn}.c{number}", call)
+        if one is not None and one.read_only:
+            batch.append(step)
+            continue
+        results += await asyncio.gather(*batch)
+        batch = []
+        segment.check_time()
+        results.append(await step)
+    results += await asyncio.gather(*batch)
+    return results
+
+
+async def _submitted_draft(segment: Segment, run: Run) -> Any:
+    """Make the one call of a draft that a person submitted; it executes under approval, once."""
+    assert run.draft_id is not None
+    async with segment.parts.doors.open(run.organization) as work:
+        draft = await store.draft(work, run.draft_id)
+    assert draft is not None
+    call = Call("draft", draft.skill, json.loads(draft.arguments))
+    result = await calls.perform(segment, "d", call, submitted=True)
+    if result.failed:
+        said = json.loads(result.text)
+        raise DeniedAndStopped(said.get("message", "refused"), where=run.draft_id, refused=said.get("code"))
+    return json.loads(result.text)
+
+
+async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) -> Answer:
+    """The model's answer to the conversation, from the journal or anew."""
+    recorded = segment.journal.result(key)
+    if recorded is not None:
+        return msgspec.convert(recorded.content, Answer)
+    policy, parts = segment.definition.model, segment.parts
+    provider = str(policy.get("provider", "unknown"))
+    began = elapsed()
+    try:
+        model = parts.models.for_policy(policy)
+        if segment.inline and not model.instant:
+            raise HandOver
+        question = Question(
+            model=str(policy.get("name", "")),
+            system=_system(segment),
+            messages=conversation,
+            tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
+            max_tokens=int(policy.get("max_tokens", 4096)),
+            options=policy,
+        )
+        answer = await (model.ask(question) if model.instant else segment.interruptible(model.ask(question)))
+    except AgentOSError as error:
+        segment.count(MODEL_CALLS, provider=provider, status=error.code)
+        segment.count(MODEL_ERRORS, provider=provider, code=error.code)
+        if isinstance(error, (Unavailable, Exhausted)):
+            raise Park(_until_model_is_back(segment, key, error)) from error
+        raise
+    parts.meter.observe(MODEL_SECONDS, elapsed() - began, provider=answer.provider)
+    segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
+    for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
+        if tokens:
+            parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
+    meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": asdict(answer.usage)}
+    await segment.record(Entry(key, "result", "model", answer.model, "ok", meta, asdict(answer)))
+    return answer
+
+
+def _until_model_is_back(segment: Segment, key: str, error: AgentOSError) -> Waiting:
+    before = segment.claimed.run.waiting or {}
+    tries = before.get("tries", 0) + 1 if before.get("step") == key else 1
+    wait = min(MODEL_FIRST_WAIT_SECONDS * 2 ** (tries - 1), MODEL_LONGEST_WAIT_SECONDS)
+    if error.retry_after is not None:
+        wait = max(wait, error.retry_after.total_seconds())
+    return Waiting(Reason.MODEL, f"model:{key}", wait, str(error), key, tries)
+
+
+def _check_answer(segment: Segment, answer: Answer, spent: int) -> None:
+    if answer.stop is Stop.REFUSAL:
+        raise ModelDeclined("the model declined to answer", then="See the journal for what it was asked.")
+    if answer.stop is Stop.LIMIT:
+        raise AnswerCut("the model's answer was cut at its limit", then="Raise spec.model.max_tokens.")
+    allowed = segment.definition.budgets.tokens
+    if allowed is not None and spent > allowed:
+        raise TokensUsedUp(
+            f"the run used {spent} of the {allowed} tokens that its version allows", then="Raise spec.budgets.tokens."
+        )
+
+
+def _input_text(data: bytes) -> str:
+    """The input as the model reads it: the bare task where there is nothing else, JSON otherwise."""
+    given = json.loads(data)
+    if isinstance(given, dict) and list(given) == ["task_description"]:
+        return str(given["task_description"])
+    return data.decode()
+
+
+def _system(segment: Segment) -> str:
+    schema = segment.definition.output_schema
+    if schema is None:
+        return segment.definition.instructions
+    return f"{segment.definition.instructions}\n\nAnswer with JSON that fits this schema:\n{json.dumps(schema)}"
+
+
+def _output(schema: dict[str, Any] | None, text: str) -> tuple[Any, str | None]:
+    """The model's last text as output, and what is wrong with it, if anything is."""
+    if schema is None:
+        return text, None
+    try:
+        output = json.loads(text)
+        jsonschema.Draft202012Validator(schema).validate(output)
+    except json.JSONDecodeError:
+        return None, "it is not JSON"
+    except jsonschema.ValidationError as error:
+        return None, f"{error.json_path}: {error.message[:300]}"
+    return output, None
+
+
+async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:
+    """End or pause the run as it was ordered."""
+    if order == "cancel":
+        return await _ended(segment, RunStatus.CANCELLED, number)
+    async with segment.parts.doors.open(segment.claimed.run.organization) as work:
+        run = await outcomes.hold(work, segment.claimed)
+        if run.ordered != "pause":  # taken back, or overtaken by a cancel, before the run came to rest
+            return SegmentEnd("continue", number)
+        waiting = Waiting(Reason.PAUSED, f"resume:{run.orders}")
+        await store.wait(work, run.id, RunStatus.PAUSED, waiting, "")
+    return _waits(waiting, number)
+
+
+async def _ended(
+    segment: Segment, status: RunStatus, number: int, *, output: Any = None, error: AgentOSError | None = None
+) -> SegmentEnd:
+    said = problem(error) if error is not None else None
+    data = msgspec.json.encode(output) if status is RunStatus.COMPLETED else None
+    asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
+    async with segment.parts.doors.open(segment.claimed.run.organization) as work:
+        seconds = await outcomes.end(work, segment.claimed, status, data, said, asked=asked)
+    segment.count(RUNS, status=status.value)
+    segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
+    if error is not None:
+        segment.count(ERRORS, code=error.code)
+        log.info("run_ended", status=status.value, code=error.code, what=error.what)
+    return SegmentEnd("done", number)
+
+
+async def _elsewhere(parts: Parts, organization: str, run_id: str, number: int) -> SegmentEnd:
+    """Why a run could not be claimed: it is over, or it is past this segment already."""
+    at = await store.position(parts.database, organization, run_id)
+    if at is None or at[1].terminal:
+        return SegmentEnd("done", number)
+    return SegmentEnd("continue", max(at[0], number))
+
+
+def _waits(waiting: Waiting, number: int) -> SegmentEnd:
+    return SegmentEnd("wait", number, waiting.wake, waiting.seconds)

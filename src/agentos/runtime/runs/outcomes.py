@@ -1,0 +1,47 @@
+"""How a segment's end becomes the run's state, in one transaction with its facts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentos.control.approvals import service as approvals
+from agentos.kernel.clock import now
+from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.runtime.runs import store
+from agentos.runtime.runs.journal import Ordered
+from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, SegmentLost, Waiting
+
+
+async def hold(work: UnitOfWork, claimed: Claimed) -> Run:
+    """Lock the run for this unit of work, as the attempt that owns it. Raises SegmentLost (Unavailable)."""
+    run = await store.get(work, claimed.run.id, lock=True)
+    if run is None or run.token != claimed.run.token or run.status.terminal:
+        raise SegmentLost("another attempt owns this run now", where=claimed.run.id)
+    return run
+
+
+async def park(work: UnitOfWork, claimed: Claimed, waiting: Waiting, status: RunStatus) -> None:
+    """Record what a held run waits for. Raises Ordered when an order came first: it decides then."""
+    run = await hold(work, claimed)
+    if run.ordered:
+        raise Ordered(run.ordered)
+    await store.wait(work, run.id, status, waiting, "")
+
+
+async def end(
+    work: UnitOfWork,
+    claimed: Claimed,
+    status: RunStatus,
+    output: bytes | None,
+    problem: dict[str, Any] | None,
+    *,
+    asked: bool,
+) -> float:
+    """Record the end of a run and withdraw what it still asks; the seconds since it was accepted."""
+    run = await hold(work, claimed)
+    if asked:
+        await approvals.withdraw(work, run.id, at=now())
+    seconds = await store.end(work, run.id, status, output, problem)
+    code = str((problem or {}).get("code", ""))
+    await work.publish(RunEnded(run.id, run.deployment_id, run.agent_id, run.version, status.value, code))
+    return seconds

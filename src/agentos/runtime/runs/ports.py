@@ -1,0 +1,43 @@
+"""What runs need from outside: models by policy, and secrets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from agentos.control.agents.model import Version
+from agentos.kernel.database import Database
+from agentos.kernel.telemetry import Meter
+from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.inference import Model
+from agentos.runtime.runs.settings import RunSettings
+from agentos.runtime.skills import Registry
+
+
+class Models(Protocol):
+    """The models that this process can ask."""
+
+    def for_policy(self, policy: dict[str, Any]) -> Model:
+        """The model that a version's policy names. Raises ModelNotConfigured (Unavailable)."""
+        ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """What a process that executes runs is made of; put together once, in ``apps``."""
+
+    doors: Doors
+    registry: Registry
+    models: Models
+    settings: RunSettings
+    meter: Meter
+    secret: Callable[[str], str]
+    roots: tuple[Path, ...]
+    versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
+
+    @property
+    def database(self) -> Database:
+        """The connections of this process."""
+        return self.doors.database

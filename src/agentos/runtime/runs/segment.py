@@ -1,0 +1,131 @@
+"""One attempt at one segment: what it holds, how it may leave, and what of it the other modules share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from agentos.control.agents.model import Definition
+from agentos.control.policy.model import Tier
+from agentos.kernel.clock import elapsed
+from agentos.kernel.telemetry.catalogue import STEPS, Metric
+from agentos.runtime.runs import store
+from agentos.runtime.runs.journal import Entry, Journal
+from agentos.runtime.runs.model import Claimed, RunStatus, RunTimedOut, Waiting
+from agentos.runtime.runs.ports import Parts
+from agentos.runtime.skills import Skill, SkillContext
+
+T = TypeVar("T")
+
+
+class Leave(Exception):  # the loop leaves its segment; never an answer to a user
+    """The loop leaves its segment. One of the three below."""
+
+
+class Park(Leave):
+    """The run waits for something; its workflow wakes it."""
+
+    def __init__(self, waiting: Waiting, status: RunStatus = RunStatus.RUNNING) -> None:
+        super().__init__(waiting.reason)
+        self.waiting = waiting
+        self.status = status
+
+
+class Parked(Leave):
+    """The run waits, and the transaction that asked the question has recorded so."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__(waiting.reason)
+        self.waiting = waiting
+
+
+class HandOver(Leave):
+    """The segment ends here and the next one goes on at once: time is up, or this worker shuts down."""
+
+
+class Interrupted(Leave):
+    """The run was ordered to pause or cancel, or this worker shuts down, while a call was under way."""
+
+
+@dataclass(slots=True)
+class Segment:
+    """One attempt at one segment of a run."""
+
+    parts: Parts
+    claimed: Claimed
+    definition: Definition
+    skills: dict[str, Skill]
+    journal: Journal
+    inline: bool
+    tier: Tier
+    deployment_state: str
+    began: float = field(default_factory=elapsed)
+    interrupt: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Where this run's measurements belong."""
+        run = self.claimed.run
+        return {"org": run.organization, "agent_id": run.agent_id, "deployment": run.deployment_id}
+
+    def check_time(self) -> None:
+        """Raises HandOver when the segment's time is up, RunTimedOut (Exhausted) when the run's is."""
+        spent = elapsed() - self.began
+        if spent > self.claimed.seconds_left:
+            raise RunTimedOut(
+                f"the run took longer than the {self.definition.budgets.seconds} s that its version allows",
+                then="Raise spec.budgets.duration, or look at the journal for what took the time.",
+            )
+        limits = self.parts.settings
+        if spent > (limits.inline_seconds if self.inline else limits.segment_seconds):
+            raise HandOver
+
+    async def interruptible(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something that may be broken off without harm: a model's answer or a read. Raises Interrupted."""
+        task = asyncio.ensure_future(work)
+        alarm = asyncio.ensure_future(self.interrupt.wait())
+        try:
+            await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Interrupted
+            return task.result()
+        finally:
+            for one in (task, alarm):
+                if not one.done():
+                    one.cancel()
+                    with suppress(asyncio.CancelledError, Exception):
+                        await one
+
+    async def refresh(self) -> None:
+        """Read again what decisions stand on: tier, state of the deployment, epochs."""
+        tier, self.deployment_state, epochs = await store.standing(self.parts.database, self.claimed)
+        self.tier, self.journal.epochs = min(tier, self.definition.tier), epochs
+
+    def context(self, one: Skill, key: str) -> SkillContext:
+        """What a call of this skill may know. The idempotency key names the run and the step."""
+        run = self.claimed.run
+        return SkillContext(
+            organization=run.organization,
+            run_id=run.id,
+            key=f"{run.id}.{key}",
+            timeout=one.timeout,
+            roots=self.parts.roots,
+            secret=self.parts.secret,
+        )
+
+    def count(self, metric: Metric, **labels: str) -> None:
+        """Count one on a metric, with this run's labels."""
+        self.parts.meter.count(metric, 1, **self.labels, **labels)
+
+    async def record(self, *entries: Entry, surely: bool = False) -> None:
+        """Append to the journal and count the steps. ``surely``: hold on to it while the database is away."""
+        if surely:
+            for entry in entries:
+                await self.journal.append_surely(entry)
+        else:
+            await self.journal.append(*entries)
+        for entry in entries:
+            self.count(STEPS, kind=entry.kind, status=entry.status)

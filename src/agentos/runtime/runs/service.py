@@ -1,0 +1,326 @@
+"""Admit runs, give them orders, settle what is uncertain, and tell how they stand and why they wait."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import jsonschema
+from sqlalchemy import Row
+
+from agentos.control.agents import service as agents
+from agentos.control.agents.model import Definition, Version
+from agentos.control.deployments import service as deployments
+from agentos.kernel import epochs, ids
+from agentos.kernel.canonical import canonical
+from agentos.kernel.ids import RunId
+from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.runtime.runs import store
+from agentos.runtime.runs.model import (
+    FORMAT,
+    DraftSettled,
+    DraftSubmitted,
+    DraftUnknown,
+    EffectSettled,
+    InputRefused,
+    Reason,
+    Run,
+    RunAccepted,
+    RunEndedAlready,
+    RunNotPaused,
+    RunOrdered,
+    RunStatus,
+    RunUnknown,
+    StepNotUncertain,
+)
+from agentos.runtime.runs.ports import Parts
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for a run."""
+
+    agent_id: str
+    environment: str
+    input: Any
+    requested_by: str  # the handle of a person or the name of a machine
+    request_id: str
+
+
+async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -> RunAccepted:
+    """Accept a run of the version that serves now; it is kept from this unit of work's commit on.
+
+    Raises the deployment's errors (NotFound, Conflict), InputRefused (Invalid), SkillUnknown or SkillChanged.
+    """
+    serving = await deployments.serving(work, asked.agent_id, asked.environment)
+    version = await _version(work, parts, asked.agent_id, serving.revision.version)
+    definition = version.definition
+    check_input(definition, asked.input)
+    for ref in definition.skills:
+        parts.registry.pinned(ref.name, ref.version, ref.digest)
+    return await _accept(
+        work,
+        definition,
+        run_id,
+        deployment_id=serving.deployment.id,
+        revision=serving.revision.number,
+        version=version.hash,
+        data=canonical(asked.input),
+        requested_by=asked.requested_by,
+        request_id=asked.request_id,
+        draft_id=None,
+    )
+
+
+def check_input(definition: Definition, given: Any) -> None:
+    """Raises InputRefused (Invalid) naming the first field of the input that the version's schema refuses."""
+    error = jsonschema.exceptions.best_match(
+        jsonschema.Draft202012Validator(definition.input_schema).iter_errors(given)
+    )
+    if error is not None:
+        message = error.message
+        if error.validator == "maxLength":  # the library repeats the whole text
+            message = f"{len(error.instance)} characters, at most {error.validator_value} are allowed"
+        raise InputRefused(
+            f"the input does not fit the agent's schema: {message[:300]}",
+            where=error.json_path,
+            then=f"See the input schema: agentos agents show {definition.agent_id}.",
+        )
+
+
+async def version_of(parts: Parts, run: Run) -> Version:
+    """The version that a run is pinned to."""
+    known = parts.versions.get((run.organization, run.agent_id, run.version))
+    if known is not None:
+        return known
+    async with parts.doors.open(run.organization) as work:
+        return await _version(work, parts, run.agent_id, run.version)
+
+
+async def order(work: UnitOfWork, run_id: str, wanted: str, *, by: str) -> Run:
+    """Order a run to ``pause``, ``cancel`` or ``resume``. No effect's intent is journaled once this commits.
+
+    Raises RunUnknown (NotFound), RunEndedAlready or RunNotPaused (Conflict).
+    """
+    run = await _locked(work, run_id)
+    if run.status.terminal:
+        raise RunEndedAlready(f"the run is {run.status} already", where=run_id)
+    wake = str((run.waiting or {}).get("wake", ""))
+    if wanted == "resume":
+        if run.status is not RunStatus.PAUSED and run.ordered != "pause":
+            raise RunNotPaused(f"the run is {run.status}, not paused", where=run_id)
+        await store.order(work, run_id, "")
+    elif run.ordered == "cancel" or (wanted == "pause" and run.status is RunStatus.PAUSED):
+        return run
+    else:
+        await store.order(work, run_id, wanted)
+    await work.publish(RunOrdered(run_id, wanted, by, wake))
+    return await get(work, run_id)
+
+
+async def settle(work: UnitOfWork, run_id: str, step: str, *, happened: bool, value: Any, by: str) -> Run:
+    """Record a person's word on whether an uncertain effect happened; the run goes on from it.
+
+    ``step`` is the send that the run waits for, as ``why`` names it. Raises RunUnknown, StepNotUncertain (Conflict).
+    """
+    run = await _locked(work, run_id)
+    waiting = run.waiting or {}
+    if run.status.terminal or waiting.get("reason") != Reason.UNCERTAIN_EFFECT or waiting.get("step") != step:
+        raise StepNotUncertain(
+            f"the run does not wait for anybody to settle '{step[:80]}'",
+            where=run_id,
+            then=f"See 'agentos runs why {run_id}'.",
+        )
+    await store.fence(work, run_id)
+    await store.settle(
+        work,
+        run_id,
+        key=f"{step}!settled",
+        name="settled",
+        status="happened" if happened else "not_happened",
+        meta={"by": by},
+        content=json.dumps(value).encode(),
+    )
+    await store.moves(work, run_id)
+    await work.publish(EffectSettled(run_id, step, happened, by, str(waiting.get("wake"))))
+    return await get(work, run_id)
+
+
+async def submit_draft(work: UnitOfWork, parts: Parts, draft_id: str, *, by: str, request_id: str) -> RunAccepted:
+    """Turn a draft into a run that makes its one call, under approval, once.
+
+    Raises DraftUnknown (NotFound), DraftSettled (Conflict).
+    """
+    draft = await store.draft(work, draft_id)
+    if draft is None:
+        raise DraftUnknown(f"no draft '{draft_id}'", then="See 'agentos drafts list'.")
+    if draft.status != "open":
+        raise DraftSettled(f"the draft is {draft.status} already", where=draft_id)
+    origin = await get(work, draft.run_id)
+    version = await _version(work, parts, origin.agent_id, origin.version)
+    accepted = await _accept(
+        work,
+        version.definition,
+        RunId(ids.new("run")),
+        deployment_id=origin.deployment_id,
+        revision=origin.revision,
+        version=origin.version,
+        data=origin.input,
+        requested_by=by,
+        request_id=request_id,
+        draft_id=draft_id,
+    )
+    await store.mark_draft(work, draft_id, "submitted", accepted.run_id)
+    await work.publish(DraftSubmitted(origin.id, draft_id, accepted.run_id, by))
+    return accepted
+
+
+async def discard_draft(work: UnitOfWork, draft_id: str) -> None:
+    """Close a draft for good. Raises DraftUnknown (NotFound), DraftSettled (Conflict)."""
+    draft = await store.draft(work, draft_id)
+    if draft is None:
+        raise DraftUnknown(f"no draft '{draft_id}'", then="See 'agentos drafts list'.")
+    if draft.status != "open":
+        raise DraftSettled(f"the draft is {draft.status} already", where=draft_id)
+    await store.mark_draft(work, draft_id, "discarded", None)
+
+
+async def get(work: UnitOfWork, run_id: str) -> Run:
+    """One run. Raises RunUnknown (NotFound)."""
+    run = await store.get(work, run_id)
+    if run is None:
+        raise RunUnknown(f"no run '{run_id}'", then="See 'agentos runs list'.")
+    return run
+
+
+async def why(work: UnitOfWork, run_id: str) -> dict[str, Any]:
+    """Why a run does not move, and what would make it. Raises RunUnknown (NotFound)."""
+    run = await get(work, run_id)
+    waiting = run.waiting or {}
+    said: dict[str, Any] = {"run_id": run.id, "status": run.status.value}
+    if run.status.terminal:
+        return said | {"why": "it is over", "problem": run.problem}
+    if run.ordered:
+        return said | {"why": f"it was ordered to {run.ordered} and is about to"}
+    reason = waiting.get("reason")
+    if run.status is RunStatus.ACCEPTED and run.token.segment == 0:
+        return said | {"why": "no worker has begun it", "next": "See 'agentos ps' and 'agentos health'."}
+    if reason is None:
+        return said | {"why": "it is not waiting: a worker has it in its hands"}
+    return said | {"reason": reason, "why": _WHY[Reason(reason)], **_known(waiting), "next": _next(run, waiting)}
+
+
+async def listed(
+    work: UnitOfWork, *, status: str, agent: str, deployment: str, before: str, most: int
+) -> list[dict[str, Any]]:
+    """Runs, newest first."""
+    rows = await store.listed(work, status=status, agent=agent, deployment=deployment, before=before, most=most)
+    return [dict(row._mapping) for row in rows]
+
+
+async def steps(work: UnitOfWork, run_id: str, *, after: int = 0, most: int = 1000) -> list[dict[str, Any]]:
+    """The journal of a run from a position on, payloads decoded."""
+    return [_step(row) for row in await store.steps(work, run_id, after, most)]
+
+
+async def drafts(work: UnitOfWork, *, status: str, after: str, most: int) -> list[dict[str, Any]]:
+    """Drafts, oldest first."""
+    rows = await store.drafts(work, status, after, most)
+    return [
+        {key: value for key, value in row._mapping.items() if key not in ("org", "arguments")}
+        | {"arguments": json.loads(row.arguments)}
+        for row in rows
+    ]
+
+
+_WHY = {
+    Reason.APPROVAL: "a person must approve one of its calls",
+    Reason.UNCERTAIN_EFFECT: "a worker was lost while an effect was on the wire, and only a person can tell its end",
+    Reason.SETTLING: "a call may still be on the wire; its end is known after a bounded time",
+    Reason.MODEL: "its model does not answer; it is asked again",
+    Reason.PAUSED: "somebody paused it",
+    Reason.DEPLOYMENT_PAUSED: "its deployment is paused: effects wait, reads go on",
+    Reason.SKILL: "no worker has the very skill that its version pinned",
+}
+
+
+def _next(run: Run, waiting: dict[str, Any]) -> str:
+    match Reason(waiting["reason"]):
+        case Reason.APPROVAL:
+            return f"agentos approvals approve {waiting.get('detail')}"
+        case Reason.UNCERTAIN_EFFECT:
+            return f"Ask the receiver, then: agentos runs settle {run.id} {waiting.get('step')} --happened yes|no"
+        case Reason.PAUSED:
+            return f"agentos runs resume {run.id}"
+        case Reason.DEPLOYMENT_PAUSED:
+            return f"agentos deployments resume {run.deployment_id}"
+        case Reason.SKILL:
+            return "Start a worker whose AGENTOS_SKILLS names the module of that skill."
+        case _:
+            return "Nothing: it goes on by itself."
+
+
+def _known(waiting: dict[str, Any]) -> dict[str, Any]:
+    return {key: waiting[key] for key in ("detail", "step", "tries", "seconds") if waiting.get(key)}
+
+
+def _step(row: Row[Any]) -> dict[str, Any]:
+    shown = {key: value for key, value in row._mapping.items() if key != "content" and value is not None}
+    shown["content"] = None if row.content is None else json.loads(row.content)
+    return shown
+
+
+async def _locked(work: UnitOfWork, run_id: str) -> Run:
+    run = await store.get(work, run_id, lock=True)
+    if run is None:
+        raise RunUnknown(f"no run '{run_id}'", then="See 'agentos runs list'.")
+    return run
+
+
+async def _accept(
+    work: UnitOfWork,
+    definition: Definition,
+    run_id: RunId,
+    *,
+    deployment_id: str,
+    revision: int,
+    version: str,
+    data: bytes,
+    requested_by: str,
+    request_id: str,
+    draft_id: str | None,
+) -> RunAccepted:
+    inline = draft_id is None and definition.model.get("provider") == "stub"
+    await epochs.ensure(
+        work,
+        [epochs.ORGANIZATION, epochs.category_scope(definition.category), epochs.deployment_scope(deployment_id)],
+    )
+    await store.add(
+        work,
+        {
+            "id": run_id,
+            "deployment_id": deployment_id,
+            "agent_id": definition.agent_id,
+            "category": definition.category,
+            "revision": revision,
+            "version": version,
+            "format": FORMAT,
+            "inline": inline,
+            "draft_id": draft_id,
+            "requested_by": requested_by,
+            "request_id": request_id,
+            "input": data,
+            "seconds": float(definition.budgets.seconds),
+        },
+    )
+    fact = RunAccepted(run_id, deployment_id, version, inline)
+    await work.publish(fact)
+    return fact
+
+
+async def _version(work: UnitOfWork, parts: Parts, agent_id: str, named: str) -> Version:
+    name = (str(work.organization), agent_id, named)
+    if name not in parts.versions:
+        parts.versions[name] = await agents.get_version(work, agent_id, named)
+    return parts.versions[name]

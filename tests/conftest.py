@@ -1,0 +1,70 @@
+"""One real PostgreSQL and one real Temporal for the whole test run, shared by all of its worker processes.
+
+They are started by the process that starts the run and are found through the environment:
+
+- AGENTOS_TEST_DATABASE_URL: the login role ``agentos`` and its database
+- AGENTOS_TEST_SUPERUSER_URL: the superuser, to make and drop databases
+- AGENTOS_TEST_TEMPORAL: Temporal's address
+
+They end with that process, also when it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from agentos.apps.embedded import postgres, process, standalone, temporal
+from agentos.apps.embedded.service import Service
+from agentos.kernel.errors import AgentOSError
+
+_PREFIX = "agentos-tests-"
+_started: list[tuple[Service, subprocess.Popen[bytes]]] = []
+_folder: list[Path] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start both engines before any worker process exists."""
+    if hasattr(config, "workerinput") or config.option.help or config.option.collectonly:
+        return
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):  # a killed run could not clean up
+        if process.identify(int(old.name.removeprefix(_PREFIX).partition("-")[0])) is None:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    _folder.append(folder)
+    try:
+        asyncio.run(_start(folder))
+    except AgentOSError as error:
+        pytest_unconfigure()
+        raise pytest.UsageError(f"The tests need a real PostgreSQL and Temporal: {error}") from None
+
+
+def pytest_unconfigure() -> None:
+    """Stop what this process started."""
+    for service, running in _started:
+        running.kill() if service.name == "temporal" else standalone.stop(service, running)
+        running.wait()
+    _started.clear()
+    for folder in _folder:
+        shutil.rmtree(folder, ignore_errors=True)
+    _folder.clear()
+
+
+async def _start(folder: Path) -> None:
+    # No test asserts what survives a power loss, and many make databases; kills lose nothing without fsync either.
+    database = postgres.Server.temporary(folder, settings={"fsync": "off", "full_page_writes": "off"})
+    engine = temporal.Server.temporary(folder)
+    await asyncio.gather(*(_run(server.service(die_with_parent=True), server.log) for server in (database, engine)))
+    os.environ["AGENTOS_TEST_DATABASE_URL"] = database.url
+    os.environ["AGENTOS_TEST_SUPERUSER_URL"] = database.superuser_url
+    os.environ["AGENTOS_TEST_TEMPORAL"] = engine.address
+
+
+async def _run(service: Service, log: Path) -> None:
+    _started.append((service, await standalone.start(service, log)))
