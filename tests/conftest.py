@@ -15,14 +15,25 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import asyncpg
 import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from agentos.apps.embedded import postgres, process, standalone, temporal
 from agentos.apps.embedded.service import Service
+from agentos.intake.identity import service as identity
+from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
+from agentos.kernel.ids import OrgId
+from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.unit_of_work import Doors
 
 _PREFIX = "agentos-tests-"
 _started: list[tuple[Service, subprocess.Popen[bytes]]] = []
@@ -68,3 +79,52 @@ async def _start(folder: Path) -> None:
 
 async def _run(service: Service, log: Path) -> None:
     _started.append((service, await standalone.start(service, log)))
+
+
+@pytest.fixture(scope="session")
+def database_url() -> str:
+    """A migrated database of this worker process's own."""
+    return asyncio.run(new_database(f"worker_{os.getpid()}"))
+
+
+async def new_database(name: str) -> str:
+    """Make and migrate a database; its URL."""
+    url = make_url(os.environ["AGENTOS_TEST_DATABASE_URL"])
+    admin = await asyncpg.connect(os.environ["AGENTOS_TEST_SUPERUSER_URL"])
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}" OWNER "{url.username}"')
+    finally:
+        await admin.close()
+    migrated = url.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "agentos.apps.migrate"],
+        env={**os.environ, "DATABASE_URL": migrated},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return migrated
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """Connections to this worker process's database."""
+    held = Database(DatabaseSettings(url=SecretStr(database_url), pool_size=5))
+    yield held
+    await held.close()
+
+
+@pytest.fixture
+def doors(database: Database) -> Doors:
+    """Units of work in this worker process's database."""
+    return Doors(database)
+
+
+@pytest.fixture
+async def organization(database: Database) -> OrgId:
+    """A new organization that no other test knows."""
+    name = OrgId(f"o{uuid.uuid4().hex[:12]}")
+    await identity.found_organization(database, name, name="Test organization")
+    return name

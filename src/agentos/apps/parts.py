@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from temporalio.client import Client
 from temporalio.worker import Worker
@@ -23,6 +24,7 @@ from agentos.apps.settings import (
     DatabaseSettings,
     LogSettings,
     RunSettings,
+    WebhookSettings,
     TemporalSettings,
     roots,
     skill_modules,
@@ -38,6 +40,8 @@ from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
+
+SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agent does when its model is the stub
 
 
 @dataclass(slots=True)
@@ -71,8 +75,9 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
     registry = Registry().load(modules)
-    load_behaviours(skill_modules(app))
+    load_behaviours([SAMPLES, *skill_modules(app)])
     models = Providers(ClaudeSettings.read())
+    webhooks = WebhookSettings.read()
     meter = Meter()
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
@@ -80,7 +85,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     engine = Engine(client, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
     doors.hint = run_engine.hint
-    parts = Parts(doors, registry, models, runs, meter, environment_secret, roots(runs), {})
+    parts = Parts(doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, {})
     try:
         yield Process(app, runs, temporal, parts, client, engine, run_engine, models)
     finally:

@@ -8,6 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.adapters.skills.settings import WebhookSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
 from agentos.runtime.runs.settings import RunSettings
 
@@ -41,6 +42,7 @@ __all__ = [
     "LogSettings",
     "RunSettings",
     "TemporalSettings",
+    "WebhookSettings",
     "roots",
     "skill_modules",
 ]

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -73,10 +74,11 @@ def quiet_environment(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(verbs, "DAEMON", (sys.executable, str(HERE / "small_daemon.py")))
 
 
-def made(folder: Path) -> Iterator[Stack]:
+def made() -> Iterator[Stack]:
     """A stack in a checkout whose parent is closed to everybody else."""
-    parent = folder / "closed"
-    parent.mkdir(mode=0o700)
+    parent = Path(
+        tempfile.mkdtemp(prefix="agentos-stack-")
+    )  # 0700; not tmp_path, whose root's folders no other may enter
     stack = Stack(parent / "checkout" / ".agentos")
     yield stack
     if stack.home.path.exists():
@@ -86,18 +88,18 @@ def made(folder: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """A home of this test, not started."""
     quiet_environment(monkeypatch)
-    yield from made(tmp_path)
+    yield from made()
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def served() -> Iterator[Stack]:
     """A running stack that the tests of a module share."""
     with pytest.MonkeyPatch.context() as patch:
         quiet_environment(patch)
-        for stack in made(tmp_path_factory.mktemp("served")):
+        for stack in made():
             stack.up()
             yield stack
 

@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def ordinary(stack) -> tuple[str, ...]:
         return ()
     nobody = pwd.getpwnam("nobody")
     real = ("setpriv", "--reuid", str(nobody.pw_uid), "--regid", str(nobody.pw_gid), "--clear-groups", "--")
-    reach = [*real, sys.executable, "-c", f"import agentos, os; os.stat({str(stack.home.path.parents[3])!r})"]
+    reach = [*real, sys.executable, "-c", "import agentos"]
     if subprocess.run(reach, capture_output=True).returncode == 0:
         shutil.chown(stack.home.path.parents[1], nobody.pw_uid)
         return real
@@ -40,6 +41,8 @@ def system_user(stack):
     stack.down()
     if memory := stack.home.memory():
         shutil.rmtree(isolation.SYSTEM_FOLDER / memory.id)
+    with suppress(OSError):  # other homes of this machine
+        isolation.SYSTEM_FOLDER.rmdir()
     if not known:
         subprocess.run(["userdel", isolation.SYSTEM_USER], check=True)
 
@@ -87,7 +90,7 @@ def test_where_namespaces_are_refused_root_starts_postgres_as_a_system_user(
         stack.up()
 
 
-def test_an_ordinary_user_starts_everything_as_himself(stack, untouched, ordinary, agentos):
+def test_an_ordinary_user_starts_everything_as_himself(stack, ordinary, untouched, agentos):
     before = agentos.home.parents[1].stat().st_uid
     code, _, err = agentos("up", "--workers", "1", prefix=ordinary)
     assert code == 0, err

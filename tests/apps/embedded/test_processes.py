@@ -14,15 +14,18 @@ _SLEEP = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
 
 
 def test_a_signal_reaches_that_very_process_only():
-    running = subprocess.Popen(_SLEEP)
+    command = (sys.executable, "-S", "-c", "import time; print(1, flush=True); time.sleep(600)")
+    running = subprocess.Popen(command, stdout=subprocess.PIPE)
+    running.stdout.readline()  # until exec is complete the process has no arguments
     who = process.identify(running.pid)
-    assert who and process.alive(who) and process.runs(who, ("nice", *_SLEEP))
+    assert who and process.alive(who) and process.runs(who, ("nice", *command))
     reused = process.Identity(running.pid, "another birth")
     assert not process.alive(reused) and not process.send(reused, signal.SIGKILL) and process.wait(reused, 0)
     process.end([reused], signal.SIGKILL)
     assert running.poll() is None
     process.end([who])
     assert running.wait(10) == -signal.SIGTERM
+    running.stdout.close()
     assert not process.alive(who) and not process.send(who, signal.SIGKILL)
 
 

@@ -87,7 +87,7 @@ def public(address: Address) -> bool:
             wrapped = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if wrapped and not public(wrapped):
             return False
-        if address.ipv4_mapped:
+        if address.ipv4_mapped or address in _NAT64:
             return True
     return address.is_global and not address.is_multicast and not address.is_reserved
 

@@ -9,6 +9,7 @@ document twice after a crash on the wire. For such receivers write a skill of yo
 from __future__ import annotations
 
 import binascii
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
@@ -30,6 +31,7 @@ MOST_BYTES: Final = 256 * 1024  # the specification advises 20 kB; receivers com
 ANSWER_BYTES: Final = 4096
 TOTAL: Final = timedelta(seconds=20)  # the specification's advice is 15 to 30 s
 CONNECT_SECONDS: Final = 5.0
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{4,}={0,2}")
 MARGIN_SECONDS: Final = 1.0  # the call's own timeout must not cut off an answer that is being judged
 
 
@@ -132,6 +134,8 @@ async def webhook_send(
 
 def _signed(key: str, body: bytes, secret: str) -> dict[str, str]:
     try:
+        if not _BASE64.fullmatch(secret.removeprefix("whsec_")):  # the library skips what is not base64
+            raise ValueError
         sign = Webhook(secret).sign
     except (binascii.Error, ValueError, EmptyWebhookSecretError):
         raise WebhookSecretMalformed("the secret for signing is not base64", then="Write it as whsec_BASE64.") from None

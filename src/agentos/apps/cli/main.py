@@ -7,7 +7,7 @@ import sys
 import typer
 
 from agentos import __version__
-from agentos.apps.cli import agents, approvals, client, deployments, health, output, runs, stack
+from agentos.apps.cli import agents, approvals, client, demo, deployments, health, output, runs, stack
 from agentos.kernel.errors import AgentOSError, Bug
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -27,7 +27,7 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, health):
+for verbs in (stack, agents, deployments, runs, approvals, health, demo):
     verbs.register(app)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from agentos.apps.embedded.home import Home
 from agentos.apps.embedded.plan import Programs
@@ -25,7 +26,8 @@ def main(programs: Programs | None = None) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"{now().isoformat(timespec='milliseconds')} {text}", file=sys.stderr, flush=True)
+    with suppress(OSError):  # the disk is full: what is said must not hinder what is done
+        print(f"{now().isoformat(timespec='milliseconds')} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class Child:
     async def _start(self, delay: float) -> None:
         await asyncio.sleep(delay)
         try:
+            self.adopted = False
             await asyncio.to_thread(self.service.before)
             running = process.spawn(self.service.command, self._env(), self._log, cwd=self.service.cwd)
             self.problem = None

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -17,7 +18,7 @@ from typing import Final, Self
 import asyncpg
 
 from agentos.apps.embedded import isolation, ports, probe, process
-from agentos.apps.embedded.home import Memory
+from agentos.apps.embedded.home import DiskFull, Memory
 from agentos.apps.embedded.isolation import Isolation
 from agentos.apps.embedded.service import Service
 from agentos.kernel.errors import Unavailable
@@ -194,11 +195,12 @@ class Server:
         finally:
             secret.unlink()
         if done.returncode:
-            said = done.stderr.strip().splitlines()
-            with self.log.open("a") as log:
+            with suppress(OSError), self.log.open("a") as log:
                 log.write(done.stdout + done.stderr)
-            reason = next((line for line in said if "No space left" in line), said[0] if said else "no message")
-            raise PostgresFailed(
-                f"initdb failed: {reason}", where=str(self.log), then="Free some space or read the log."
-            )
+            # It may say "wrote only 4096 of 8192 bytes" and then find some room again for its last words.
+            if "No space left" in done.stderr or "wrote only" in done.stderr:
+                raise DiskFull(
+                    "No room to make the database", where=str(self.isolation.folder), then="Free some space."
+                )
+            raise PostgresFailed("initdb failed", where=str(self.log), then="Read its log: agentos logs postgres")
         new.rename(self.data)

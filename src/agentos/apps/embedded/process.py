@@ -131,7 +131,11 @@ def belonging(stack: str) -> list[tuple[Identity, str]]:
             continue
         with suppress(OSError):  # gone meanwhile, or another user's
             values = (entry / "environ").read_bytes().split(b"\0")
-            names = [value.partition(b"=")[2].decode() for value in values if value.startswith(f"{SERVICE}=".encode())]
+            names = [
+                value.partition(b"=")[2].decode(errors="replace")
+                for value in values
+                if value.startswith(f"{SERVICE}=".encode())
+            ]
             who = identify(int(entry.name))
             if mark in values and names and who:
                 found.append((who, names[0]))

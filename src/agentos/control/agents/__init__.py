@@ -1,1 +1,1 @@
-"""Agents and their immutable versions. In: manifests. Decided: valid or not, new or known. Out: versions named by hash."""
+"""Agents and their versions. In: manifests. Decided: valid or not, new or known. Out: versions named by hash."""

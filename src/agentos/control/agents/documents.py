@@ -86,7 +86,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.depth >= MOST_DEPTH:
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs know no better
             raise yaml.MarkedYAMLError(problem=f"this is nested more than {MOST_DEPTH} deep", problem_mark=mark)
         self.depth += 1
         try:
@@ -112,13 +112,13 @@ class _Reading:
             raise self._stop(
                 f"{self.name}:{line}:{column}", "this byte is not UTF-8", "Save the file as UTF-8."
             ) from None
-        found = []
+        found: list[Node] = []
         try:
             loader = _Loader(text)
             while loader.check_node():
                 node = loader.get_node()
-                if not _absent(node):
-                    found.append(self.yaml(node, f"documents[{first + len(found)}]", 0))
+                if node is not None and not _absent(node):
+                    found.append(self.composed(node, f"documents[{first + len(found)}]", 0))
         except ReaderError as error:
             before_it = text[: error.position]
             line, column = before_it.count("\n") + 1, error.position - before_it.rfind("\n")
@@ -136,13 +136,13 @@ class _Reading:
             raise self._stop(f"{self.name}:1:1", "the file holds no document", "Write a manifest, or remove the file.")
         return found
 
-    def yaml(self, node: yaml.Node, path: str, depth: int) -> Node:
+    def composed(self, node: yaml.Node, path: str, depth: int) -> Node:
         place = self._place(node.start_mark)
         self._count(place, depth)
         if isinstance(node, yaml.MappingNode) and node.tag == _YAML + "map":
             return self._mapping(node, place, path, depth)
         if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":
-            items = [self.yaml(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
+            items = [self.composed(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
             return Node(items, place, path)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, place, path)
@@ -173,7 +173,7 @@ class _Reading:
                 continue
             key = str(key_node.value)
             self._check(key, at)
-            value = self.yaml(value_node, f"{path}.{key}", depth + 1)
+            value = self.composed(value_node, f"{path}.{key}", depth + 1)
             if key in fields:
                 self._note(at, f"'{key[:64]}' is here twice", f"Keep one; the first is at {keys[key]}.")
                 continue
@@ -237,6 +237,6 @@ class _Reading:
         return f"{self.name}:{mark.line + 1}:{mark.column + 1}" if mark else f"{self.name}:1:1"
 
 
-def _absent(node: Any) -> bool:
+def _absent(node: yaml.Node) -> bool:
     """Whether a document holds nothing, as after a '---' that nothing follows."""
-    return node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _YAML + "null" and not node.value)
+    return isinstance(node, yaml.ScalarNode) and node.tag == _YAML + "null" and not node.value

@@ -130,8 +130,14 @@ def _manifests(found: Sequence[Node], problems: list[Problem]) -> list[Manifest]
         if made is not None:
             manifests.append(made)
     if problems:
-        raise invalid(problems)
+        raise invalid(sorted(problems, key=_order))
     return manifests
+
+
+def _order(problem: Problem) -> tuple[str, int, int]:
+    """Problems with a line are told in the order of the text, the others as they were found."""
+    placed = re.fullmatch(r"(.*):(\d+):(\d+)", problem.where)
+    return (placed[1], int(placed[2]), int(placed[3])) if placed else ("", 0, 0)
 
 
 def _manifest(node: Node, problems: list[Problem]) -> Manifest | None:

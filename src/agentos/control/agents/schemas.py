@@ -47,7 +47,7 @@ def check(node: Node, problems: list[Problem]) -> dict[str, Any] | None:
 
 
 def _faults(node: Node, schema: dict[str, Any]) -> Iterator[Problem]:
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     for error in _META.iter_errors(schema):
         at = node
         for step in error.absolute_path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -65,19 +64,19 @@ async def agents(work: UnitOfWork, after: str, most: int) -> list[Agent]:
 async def by_hash(work: UnitOfWork, agent_id: str, hashed: str) -> Version | None:
     """The version of that hash."""
     row = await work.first(_BY_HASH, {"agent_id": agent_id, "hash": hashed})
-    return version_of(row._mapping) if row else None
+    return _version(row) if row else None
 
 
 async def by_number(work: UnitOfWork, agent_id: str, number: int) -> Version | None:
     """The version of that number."""
     row = await work.first(_BY_NUMBER, {"agent_id": agent_id, "number": number})
-    return version_of(row._mapping) if row else None
+    return _version(row) if row else None
 
 
 async def by_prefix(work: UnitOfWork, agent_id: str, prefix: str) -> list[Version]:
     """At most two versions whose hash begins so: two mean that the beginning is ambiguous."""
     rows = await work.all(_BY_PREFIX, {"agent_id": agent_id, "prefix": prefix})
-    return [version_of(row._mapping) for row in rows]
+    return [_version(row) for row in rows]
 
 
 async def versions(work: UnitOfWork, agent_id: str, before: int, most: int) -> list[VersionEntry]:
@@ -122,16 +121,8 @@ async def pin(work: UnitOfWork, skill: str, version: str, digest: str, agent_id:
     return row.digest, row.agent_id
 
 
-def version_of(values: Mapping[str, Any]) -> Version:
-    """A version out of the columns of its row."""
-    return Version(
-        agent_id=AgentId(values["agent_id"]),
-        number=values["number"],
-        hash=values["hash"],
-        definition=Definition.read(values["definition"]),
-        created_by=values["created_by"],
-        created_at=values["created_at"],
-    )
+def _version(row: Row[Any]) -> Version:
+    return Version(**{**row._mapping, "agent_id": AgentId(row.agent_id), "definition": Definition.read(row.definition)})
 
 
 def _agent(row: Row[Any]) -> Agent:

@@ -34,7 +34,8 @@ class Parts:
     settings: RunSettings
     meter: Meter
     secret: Callable[[str], str]
-    roots: tuple[Path, ...]
+    roots: tuple[Path, ...]  # folders that skills may touch
+    hosts: tuple[str, ...]  # hosts that skills may reach although their addresses are not public
     versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
 
     @property

@@ -113,6 +113,7 @@ class Segment:
             key=f"{run.id}.{key}",
             timeout=one.timeout,
             roots=self.parts.roots,
+            hosts=self.parts.hosts,
             secret=self.parts.secret,
         )
 

@@ -125,7 +125,7 @@ class Registry:
                 importlib.import_module(module)
             except AgentOSError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise SkillMisdeclared(
                     f"module '{module}' cannot be imported: {type(error).__name__}: {error}",
                     then="Mend the module, or take it out of AGENTOS_SKILLS.",
@@ -297,7 +297,8 @@ def _source(function: Callable[..., Any]) -> str:
 
 async def _in_thread(work: Callable[[], Any]) -> Any:
     """Run blocking work on a daemon thread of its own: a call that never ends blocks neither the pool nor the exit."""
-    if not _sync_calls.acquire(blocking=False):
+    places = _sync_calls
+    if not places.acquire(blocking=False):
         raise SkillsBusy(
             f"{MAX_SYNC_CALLS} synchronous skill calls are under way in this worker",
             then="Look for skills that never end, restart the worker.",
@@ -317,7 +318,7 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
             # A future cannot carry StopIteration.
             caught = RuntimeError("StopIteration") if isinstance(error, StopIteration) else error
         finally:
-            _sync_calls.release()
+            places.release()
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, value, caught)
 

@@ -1,0 +1,231 @@
+"""A deployment, its revisions, and the rules of what may serve next.
+
+Revisions are only added, and the number of the one that serves only rises: the order of revisions that served is the
+order in which they did, whatever a clock said. Statuses move one way:
+
+    draft → active → superseded | rolled_back | retired
+    draft → superseded | retired          (passed over, or never needed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar, Final
+
+from agentos.control.agents.model import Version
+from agentos.control.policy.model import Tier
+from agentos.kernel.errors import Conflict, NotFound
+from agentos.kernel.ids import AgentId, DeploymentId
+from agentos.kernel.outbox import Fact
+
+PRODUCTION: Final = "production"  # where applying deploys unless told otherwise
+
+
+class DeploymentUnknown(NotFound):
+    """No such deployment in this organization."""
+
+    code = "deployment_unknown"
+
+
+class DeploymentExists(Conflict):
+    """The agent has a deployment in that environment."""
+
+    code = "deployment_exists"
+
+
+class DeploymentPaused(Conflict):
+    """The deployment is paused: it admits no runs."""
+
+    code = "deployment_paused"
+
+
+class DeploymentRetired(Conflict):
+    """The deployment is retired, for good."""
+
+    code = "deployment_retired"
+
+
+class NothingServes(Conflict):
+    """The deployment has no version that serves: none was promoted yet."""
+
+    code = "nothing_serves"
+
+
+class ServesAlready(Conflict):
+    """The version is the one that serves."""
+
+    code = "serves_already"
+
+
+class NeverServed(Conflict):
+    """A roll-back to a version that never served here: nothing was known good about it."""
+
+    code = "never_served"
+
+
+class NoLastKnownGood(Conflict):
+    """No earlier version is known to have been good."""
+
+    code = "no_last_known_good"
+
+
+class TierAboveVersion(Conflict):
+    """The tier is above the highest that the version allows itself."""
+
+    code = "tier_above_version"
+
+
+class NotPromotable(Conflict):
+    """The version's skills cannot be called as they were pinned, so it may not serve."""
+
+    code = "not_promotable"
+
+
+class State(StrEnum):
+    """Whether a deployment admits runs."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    RETIRED = "retired"
+
+
+class Status(StrEnum):
+    """Where a revision stands."""
+
+    DRAFT = "draft"
+    CANARY = "canary"
+    ACTIVE = "active"
+    SUPERSEDED = "superseded"
+    ROLLED_BACK = "rolled_back"
+    RETIRED = "retired"
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One agent in one environment. ``revision`` is the one that serves, 0 before the first promotion."""
+
+    id: DeploymentId
+    agent_id: AgentId
+    environment: str
+    tier: Tier  # in force; at most the serving version's highest
+    state: State
+    revision: int
+    etag: int  # rises with every change
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One entry of a deployment's history."""
+
+    number: int
+    version: str  # hash
+    version_number: int
+    status: Status
+    reason: str
+    created_by: str
+    created_at: datetime
+    served_from: datetime | None
+    served_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a run that is admitted now is pinned to."""
+
+    deployment: Deployment
+    revision: int
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Ensured:
+    """What became of a version that was applied: the revision that names it, and whether that is new."""
+
+    deployment: Deployment
+    revision: Revision | None  # None: the environment's deployment is retired and stays so
+    created: bool
+
+
+def last_known_good(history: Sequence[Revision], serving: int) -> Revision | None:
+    """The latest earlier revision that served and whose version was not rolled back since; None when there is none.
+
+    The serving version itself is no way back. ``history`` may be in any order.
+    """
+    now = next((one for one in history if one.number == serving), None)
+    bad = {now.version} if now else set()
+    for one in sorted(history, key=lambda each: -each.number):
+        if one.number >= serving or one.served_from is None:
+            continue
+        if one.status is Status.ROLLED_BACK:
+            bad.add(one.version)
+        elif one.version not in bad:
+            return one
+    return None
+
+
+def served(history: Sequence[Revision], version: str) -> Revision | None:
+    """The latest revision by which a version served."""
+    return max(
+        (one for one in history if one.version == version and one.served_from is not None),
+        key=lambda one: one.number,
+        default=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentCreated(Fact):
+    """An agent got a place in an environment."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    agent_id: str
+    environment: str
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionDrafted(Fact):
+    """A version was put forward to serve next."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    revision: int
+    version: str
+    drafted_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPromoted(Fact):
+    """A version began to serve. ``superseded`` is the version that served before, empty for none."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    revision: int
+    version: str
+    superseded: str
+    promoted_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRolledBack(Fact):
+    """A version was taken out of service, and one that had served before serves again under a new revision."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    revision: int
+    version: str
+    rolled_back: str
+    rolled_back_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPaused_(Fact):  # noqa: N801  # replaced below
+    """placeholder"""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    paused_by: str
