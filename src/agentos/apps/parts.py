@@ -24,8 +24,8 @@ from agentos.apps.settings import (
     DatabaseSettings,
     LogSettings,
     RunSettings,
-    WebhookSettings,
     TemporalSettings,
+    WebhookSettings,
     roots,
     skill_modules,
 )

@@ -44,7 +44,12 @@ class Stack:
         before = self.entry(name)
         assert before.identity and process.send(before.identity, signal.SIGKILL)
         began = time.monotonic()
-        self.until(lambda: self.entry(name).state == "running" and self.entry(name).identity != before.identity)
+
+        def back() -> bool:
+            now = self.entry(name)  # one read: state and process of the same moment
+            return now.state == "running" and now.identity not in (None, before.identity)
+
+        self.until(back)
         return time.monotonic() - began
 
     def kill_supervisor(self) -> None:

@@ -26,7 +26,9 @@ def ordinary(stack) -> tuple[str, ...]:
         return ()
     nobody = pwd.getpwnam("nobody")
     real = ("setpriv", "--reuid", str(nobody.pw_uid), "--regid", str(nobody.pw_gid), "--clear-groups", "--")
-    reach = [*real, sys.executable, "-c", "import agentos"]
+    # setpriv itself execs with root's powers, so only a second exec shows what the user can reach.
+    again = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import agentos'], check=True)"
+    reach = [*real, sys.executable, "-c", again]
     if subprocess.run(reach, capture_output=True).returncode == 0:
         shutil.chown(stack.home.path.parents[1], nobody.pw_uid)
         return real

@@ -198,7 +198,8 @@ def test_arguments_that_do_not_fit_are_refused_by_name(write: Write, arguments: 
     one = only(
         write(
             "@skill(version='1', effect='S0')\n"
-            "def a(n: int, text: Annotated[str, Field(max_length=5000)] = '', any: Any = None, f: float = 0) -> int: return n"
+            "def a(n: int, text: Annotated[str, Field(max_length=5000)] = '', any: Any = 0, f: float = 0) -> int:\n"
+            "    return n"
         )
     )
     with pytest.raises(Invalid, match=complaint):
@@ -248,6 +249,9 @@ async def test_a_skills_own_errors_pass_as_they_are(write: Write, kind: str) -> 
         ("list[int]", "None", "result: Input should be a valid list"),
         ("Any", "object()", "forbids"),
         ("None", "5", "result"),
+        ("float", "float('nan')", "forbids"),
+        ("list[float]", "[1.0, float('inf')]", "forbids"),
+        ("Any", "'\\ud800'", "forbids"),
     ],
 )
 async def test_a_result_that_breaks_the_schema_is_a_bug_of_the_skill(

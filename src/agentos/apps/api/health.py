@@ -20,7 +20,7 @@ from agentos.apps.embedded.home import Home
 from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
-from agentos.control.agents.ports import ResolvedSkill
+from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
 from agentos.intake.identity.routes import CallerDep
 from agentos.kernel.database import Database
@@ -61,10 +61,10 @@ class Catalogue:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
 
-    def resolve(self, name: str, version: str) -> ResolvedSkill:
+    def resolve(self, name: str, version: str) -> Resolved:
         """The digest and effect class of a loaded skill. Raises SkillUnknown (NotFound)."""
         found = self._registry.get(name, version)
-        return ResolvedSkill(found.digest, found.effect)
+        return Resolved(found.digest, found.effect)
 
 
 @router.get("/health")
@@ -102,7 +102,7 @@ async def agent_health(agent_id: str, caller: CallerDep, doors: DoorsDep) -> dic
     """How an agent does: what serves, and its runs of the last 15 minutes; figures without enough runs are unknown."""
     async with doors.open(caller.organization) as work:
         await agents.get_agent(work, agent_id)
-        found = await deployments.of_agent(work, agent_id)
+        found = await deployments.list_deployments(work, agent_id=agent_id)
         rows = await work.all(_RECENT, {"agent": agent_id})
     counts = {row.status: row.n for row in rows if row.status is not None}
     total = sum(counts.values())

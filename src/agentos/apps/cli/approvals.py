@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agentos.apps.cli import output
-from agentos.apps.cli.client import connect
+from agentos.apps.client import connect
 
 ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="An approval's id.")]
 Note = Annotated[str, typer.Option("--note", help="Why; kept with the answer.")]

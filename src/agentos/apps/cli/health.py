@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from agentos.apps.cli import output
-from agentos.apps.cli.client import connect
+from agentos.apps.client import connect
 from agentos.kernel.errors import EXIT_CODE, Unavailable
 
 

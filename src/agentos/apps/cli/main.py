@@ -7,7 +7,8 @@ import sys
 import typer
 
 from agentos import __version__
-from agentos.apps.cli import agents, approvals, client, demo, deployments, health, output, runs, stack
+from agentos.apps import client
+from agentos.apps.cli import agents, approvals, demo, deployments, health, output, runs, stack
 from agentos.kernel.errors import AgentOSError, Bug
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

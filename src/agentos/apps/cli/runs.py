@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from agentos.apps.cli import output
-from agentos.apps.cli.client import Client, connect
+from agentos.apps.client import Client, connect
 from agentos.kernel.errors import Invalid
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id.")]

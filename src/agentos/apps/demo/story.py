@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import psutil
 
-from agentos.apps.cli.client import Client, connect
+from agentos.adapters.skills.git_log import repository_folders
+from agentos.apps.client import Client, connect
 from agentos.apps.demo.check import Checked, check, expected_commits
 from agentos.apps.demo.receiver import Receiver
 from agentos.apps.embedded import verbs
@@ -218,7 +219,7 @@ async def _until(
 
 
 async def _apply(author: Client, *, hasty: bool) -> dict[str, Any]:
-    documents = [one.document() for one in manifest.read([MANIFEST])]
+    documents = [one.document() for one in manifest.read_files([MANIFEST])]
     spec = documents[0]["spec"]
     if hasty:
         spec["instructions"] = spec["instructions"].replace("Leave out no\ncommit.", "Every second commit is enough.")
@@ -238,9 +239,10 @@ async def _post(client: Client, path: str, body: dict[str, Any]) -> Any:
 @asynccontextmanager
 async def _stack(story: Story, home: Home, receiver: Receiver, repository: Path) -> AsyncIterator[None]:
     """A stack of the demo's own, with two workers; stopped at the end, its data kept as evidence."""
+    folders = [str(repository), *(str(one) for one in await repository_folders(repository))]
     os.environ |= {
         "AGENTOS_HOME": str(home.path),
-        "AGENTOS_RUN_ROOTS": str(repository),
+        "AGENTOS_RUN_ROOTS": ":".join(folders),
         "AGENTOS_WEBHOOK_ALLOW": f"127.0.0.1:{receiver.port}",
         "AGENTOS_SECRET_RELEASE_HOOK": receiver.secret,
     }

@@ -36,13 +36,13 @@ class DeploymentExists(Conflict):
     code = "deployment_exists"
 
 
-class DeploymentPaused(Conflict):
+class DeploymentIsPaused(Conflict):
     """The deployment is paused: it admits no runs."""
 
     code = "deployment_paused"
 
 
-class DeploymentRetired(Conflict):
+class DeploymentIsRetired(Conflict):
     """The deployment is retired, for good."""
 
     code = "deployment_retired"
@@ -115,6 +115,7 @@ class Deployment:
     revision: int
     etag: int  # rises with every change
     created_at: datetime
+    version: str | None  # hash of the one that serves
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +224,38 @@ class VersionRolledBack(Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class DeploymentPaused_(Fact):  # noqa: N801  # replaced below
-    """placeholder"""
+class DeploymentPaused(Fact):
+    """Nothing is admitted, and nothing acts on a decision made before."""
 
     key_field: ClassVar[str] = "deployment_id"
     deployment_id: str
     paused_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentResumed(Fact):
+    """Runs are admitted again."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    resumed_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRetired(Fact):
+    """The deployment is over, for good."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    retired_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TierChanged(Fact):
+    """The tier in force is another one now, by order or because the version that serves allows itself less."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    tier: int
+    was: int
+    changed_by: str

@@ -54,8 +54,7 @@ async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -
     Raises the deployment's errors (NotFound, Conflict), InputRefused (Invalid), SkillUnknown or SkillChanged.
     """
     serving = await deployments.serving(work, asked.agent_id, asked.environment)
-    version = await _version(work, parts, asked.agent_id, serving.revision.version)
-    definition = version.definition
+    version, definition = serving.version, serving.version.definition
     check_input(definition, asked.input)
     for ref in definition.skills:
         parts.registry.pinned(ref.name, ref.version, ref.digest)
@@ -64,7 +63,7 @@ async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -
         definition,
         run_id,
         deployment_id=serving.deployment.id,
-        revision=serving.revision.number,
+        revision=serving.revision,
         version=version.hash,
         data=canonical(asked.input),
         requested_by=asked.requested_by,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
@@ -205,7 +206,11 @@ async def execute(one: Skill, context: SkillContext, arguments: dict[str, Any]) 
     output = _outputs[one.digest]
     try:
         # warnings="error": an object of the declared class is taken as it is, wrong fields come to light only here.
-        return output.dump_python(output.validate_python(value), mode="json", by_alias=True, warnings="error")
+        data = output.dump_python(output.validate_python(value), mode="json", by_alias=True, warnings="error")
+        # What goes on from here must be what a replay will read: no NaN, no lone surrogate, no integer beyond JSON's.
+        if msgspec.json.decode(msgspec.json.encode(data)) != data:
+            raise ValueError
+        return data
     except (ValidationError, ValueError, TypeError) as error:
         where = ""
         if isinstance(error, ValidationError):
