@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from temporalio.client import Client
 from temporalio.worker import Worker
 
 from agentos.adapters.llm import Providers
@@ -30,7 +29,7 @@ from agentos.apps.settings import (
     skill_modules,
 )
 from agentos.kernel.database import Database
-from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, connect
+from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
@@ -52,7 +51,7 @@ class Process:
     runs: RunSettings
     temporal: TemporalSettings
     parts: Parts
-    client: Client
+    link: Link
     engine: Engine
     run_engine: RunEngine
     models: Providers
@@ -81,22 +80,25 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     meter = Meter()
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
-    client = await connect(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
-    engine = Engine(client, temporal.task_queue, eager=eager)
+    link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
+    engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
     doors.hint = run_engine.hint
     parts = Parts(doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, {})
     try:
-        yield Process(app, runs, temporal, parts, client, engine, run_engine, models)
+        yield Process(app, runs, temporal, parts, link, engine, run_engine, models)
     finally:
         await models.close()
         await doors.database.close()
 
 
-def worker(held: Process, *, inline_only: bool) -> Worker:
-    """A Temporal worker over a process's parts. ``inline_only``: it executes no segment under heartbeats."""
+async def worker(held: Process, *, inline_only: bool) -> Worker:
+    """A Temporal worker over a process's parts. ``inline_only``: it executes no segment under heartbeats.
+
+    Raises EngineUnavailable.
+    """
     return Worker(
-        held.client,
+        await held.link.client(),
         task_queue=held.temporal.task_queue,
         workflows=[AgentRun],
         activities=activities(held.parts),

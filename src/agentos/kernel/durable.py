@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from datetime import timedelta
 from typing import Final
 
@@ -45,16 +47,39 @@ class EngineUnavailable(Unavailable):
     code = "engine_unavailable"
 
 
-async def connect(settings: TemporalSettings, *, identity: str) -> Client:
-    """A client of Temporal that connects when first used, so a process starts while the engine is away."""
-    return await Client.connect(
-        settings.address,
-        namespace=settings.namespace,
-        data_converter=pydantic_data_converter,
-        identity=identity,
-        lazy=True,
-        runtime=Runtime(telemetry=TelemetryConfig(metrics=None)),
-    )
+class Link:
+    """A process's connection to Temporal, made when first needed, so a process starts while the engine is away."""
+
+    def __init__(self, settings: TemporalSettings, *, identity: str) -> None:
+        self._settings = settings
+        self._identity = identity
+        self._client: Client | None = None
+        self._lock = asyncio.Lock()
+
+    async def client(self) -> Client:
+        """The client; once connected it finds the engine again by itself. Raises EngineUnavailable."""
+        async with self._lock:
+            if self._client is None:
+                try:
+                    self._client = await Client.connect(
+                        self._settings.address,
+                        namespace=self._settings.namespace,
+                        data_converter=pydantic_data_converter,
+                        identity=self._identity,
+                        connect_timeout=RPC_TIMEOUT,
+                        runtime=_runtime(),
+                    )
+                except (RuntimeError, RPCError) as error:
+                    raise EngineUnavailable(
+                        "the engine does not answer", then="Accepted work goes on when it is back."
+                    ) from error
+            return self._client
+
+
+@functools.cache
+def _runtime() -> Runtime:
+    """One for the process: it owns the threads below every client."""
+    return Runtime(telemetry=TelemetryConfig(metrics=None))
 
 
 def engine_away(error: RPCError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 
 import asyncpg
@@ -13,6 +14,8 @@ from temporalio.client import Client
 
 from agentos.apps.embedded import process, verbs
 from agentos.apps.embedded.home import Desired
+
+figures = logging.getLogger("figures")  # shown with --log-cli-level=INFO
 
 SERVICES = ["postgres", "temporal", "api", "worker-1", "worker-2"]
 
@@ -64,16 +67,16 @@ def test_up_serves_and_down_stops_everything_and_the_next_up_finds_the_same_data
 
 
 @pytest.mark.parametrize("name", ["postgres", "temporal", "api", "worker-1"])
-def test_a_killed_service_serves_again(served, name, record_property):
+def test_a_killed_service_serves_again(served, name):
     restarts = served.entry(name).restarts
     others = {service: pid for service, pid in served.pids().items() if service != name}
-    record_property(f"kill -9 {name}, seconds until serving", served.kill(name))
+    figures.info("kill -9 %s: serving after %.3f s", name, served.kill(name))
     assert served.entry(name).restarts == restarts + 1
     assert {service: pid for service, pid in served.pids().items() if service != name} == others
     assert verbs.status(served.home)["ready"]
 
 
-def test_a_long_query_does_not_keep_a_killed_postgres_from_coming_back(served, record_property):
+def test_a_long_query_does_not_keep_a_killed_postgres_from_coming_back(served):
     async def busy() -> asyncpg.Connection:
         connection = await asyncpg.connect(_login(served))
         asyncio.get_running_loop().create_task(connection.execute("SELECT count(*) FROM generate_series(1, 10^9)"))
@@ -90,7 +93,7 @@ def test_a_long_query_does_not_keep_a_killed_postgres_from_coming_back(served, r
                 await asyncio.wait({task})
                 task.exception()
 
-    record_property("kill -9 postgres with a busy backend, seconds until serving", asyncio.run(scenario()))
+    figures.info("kill -9 postgres with a busy backend: serving after %.3f s", asyncio.run(scenario()))
 
 
 def test_a_lost_temporal_file_is_made_anew(served):

@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 
 import structlog
 from fastapi import FastAPI
-from temporalio.worker import Worker
 
 from agentos import __version__
 from agentos.apps.api import health
@@ -71,8 +70,7 @@ async def _embedded_worker(held: Process, stop: asyncio.Event) -> None:
     """Take workflow tasks and inline segments; segments under heartbeats are the workers' business."""
     while not stop.is_set():
         try:
-            one: Worker = worker(held, inline_only=True)
-            async with one:
+            async with await worker(held, inline_only=True):
                 await stop.wait()
         except Exception as error:
             log.warning("api_worker_waits_for_engine", error=type(error).__name__)

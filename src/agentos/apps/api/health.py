@@ -146,12 +146,14 @@ async def role_check(database: Database) -> dict[str, Any]:
 
 
 async def _engine(held: Process) -> dict[str, Any]:
-    good = await held.client.service_client.check_health()
+    client = await held.link.client()
+    good = await client.service_client.check_health()
     return {} if good else {"status": "failed", "code": "engine_not_serving"}
 
 
 async def _worker(held: Process) -> dict[str, Any]:
-    answer = await held.client.workflow_service.describe_task_queue(
+    client = await held.link.client()
+    answer = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=held.temporal.namespace,
             task_queue=TaskQueue(name=held.temporal.task_queue),

@@ -41,7 +41,7 @@ async def _serve(held: Process, stop: asyncio.Event) -> None:
     """Poll for work; when the engine is away at the start, or the poller gives up, begin again."""
     while not stop.is_set():
         try:
-            async with worker(held, inline_only=False):
+            async with await worker(held, inline_only=False):
                 await stop.wait()
         except Exception as error:
             log.warning("worker_waits_for_engine", error=type(error).__name__)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import structlog
 from sqlalchemy import Row, text
-from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -20,7 +19,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from agentos.control.approvals.model import ApprovalDecided
 from agentos.control.deployments.model import DeploymentResumed
 from agentos.kernel.database import Database
-from agentos.kernel.durable import RPC_TIMEOUT, WORKFLOW_TASK_TIMEOUT, EngineUnavailable, engine_away
+from agentos.kernel.durable import RPC_TIMEOUT, WORKFLOW_TASK_TIMEOUT, EngineUnavailable, Link, engine_away
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer, Delivery, Fact
 from agentos.kernel.telemetry import Meter
@@ -43,15 +42,16 @@ _UNFINISHED: Final = text("SELECT * FROM runs_unfinished(:after, :most)")
 class Engine:
     """Temporal as runs use it."""
 
-    def __init__(self, client: Client, task_queue: str, *, eager: bool = False) -> None:
-        self._client = client
+    def __init__(self, link: Link, task_queue: str, *, eager: bool = False) -> None:
+        self._link = link
         self._task_queue = task_queue
         self._eager = eager  # this process embeds a worker that may begin at once what it starts
 
     async def start(self, organization: str, run_id: str, *, segment: int = 0, inline: bool = False) -> bool:
         """Make sure that the run has a live workflow. True when this call made it. Raises EngineUnavailable."""
         try:
-            await self._client.start_workflow(
+            client = await self._link.client()
+            await client.start_workflow(
                 AgentRun.run,
                 RunStart(organization, run_id, segment, inline and self._eager),
                 id=run_id,
@@ -81,7 +81,8 @@ class Engine:
     async def alive(self, run_id: str) -> bool:
         """Whether the run has a workflow that is not closed. Raises EngineUnavailable."""
         try:
-            described = await self._client.get_workflow_handle(run_id).describe(rpc_timeout=RPC_TIMEOUT)
+            client = await self._link.client()
+            described = await client.get_workflow_handle(run_id).describe(rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return False
@@ -92,7 +93,8 @@ class Engine:
         """The ids of all runs that have a workflow, as the engine's index shows them: possibly a little late."""
         found: set[str] = set()
         try:
-            async for one in self._client.list_workflows(
+            client = await self._link.client()
+            async for one in client.list_workflows(
                 "WorkflowType='AgentRun' AND ExecutionStatus='Running'", page_size=1000, rpc_timeout=RPC_TIMEOUT
             ):
                 found.add(one.id)
@@ -102,7 +104,8 @@ class Engine:
 
     async def _signal(self, run_id: str, signal: str, *arguments: str) -> None:
         try:
-            await self._client.get_workflow_handle(run_id).signal(signal, args=arguments, rpc_timeout=RPC_TIMEOUT)
+            client = await self._link.client()
+            await client.get_workflow_handle(run_id).signal(signal, args=arguments, rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return
