@@ -113,9 +113,7 @@ async def test_a_yes_wakes_the_run(stage: Stage) -> None:
         await stage.until(run_id, waits_for("approval"))
         async with stage.held.doors.open(stage.held.organization) as work:
             (asked,) = await approvals.listed(work, status="pending", run_id=run_id, after="", most=2)
-            await approvals.answer(
-                work, asked.id, person_id="p", handle="approver", approved=True, note="", at=now()
-            )
+            await approvals.answer(work, asked.id, person_id="p", handle="approver", approved=True, note="", at=now())
         assert (await stage.ended(run_id)).status.value == "completed"
     assert stage.held.world.count("pay") == 1
 
@@ -200,9 +198,7 @@ async def test_the_sweeper_restores_a_parked_run_whose_workflow_is_gone(
                 await asyncio.sleep(0.1)
         async with stage.held.doors.open(stage.held.organization) as work:
             (asked,) = await approvals.listed(work, status="pending", run_id=run_id, after="", most=2)
-            await approvals.answer(
-                work, asked.id, person_id="p", handle="approver", approved=True, note="", at=now()
-            )
+            await approvals.answer(work, asked.id, person_id="p", handle="approver", approved=True, note="", at=now())
         assert (await stage.ended(run_id)).status.value == "completed"
     assert stage.held.world.count("pay") == 1
 

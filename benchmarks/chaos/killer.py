@@ -1,0 +1,145 @@
+"""Kill services of a running stack by SIGKILL, by the dice of a seed, and keep an exact record of it.
+
+Some kills are lonely: a worker dies while everything else serves, and nothing else is killed until its runs go on
+elsewhere. They show how long a takeover takes. All others come as they come, also onto what has not come back yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+from agentos.apps.embedded import process
+from agentos.apps.embedded.home import Home, ServiceState
+from benchmarks.chaos.receivers import Receivers
+
+# How often which is killed. A backend's SIGKILL makes PostgreSQL throw out all others and recover.
+SHARES = {"worker": 45, "api": 20, "temporal": 15, "postgres": 13, "postgres backend": 7}
+LONELY_SHARE = 0.6  # of the workers' kills
+GAP_SECONDS = 1.0  # the mean between two kills that are not lonely
+LONGEST_GAP_SECONDS = 3.0
+SERVING_SECONDS = 20.0  # how long a service that should come back is waited for, at most
+MOVED_SECONDS = 8.0  # how long a lonely kill waits for its runs to go on, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """One SIGKILL. ``pid`` of a worker or the API tells which calls it hit."""
+
+    at: float
+    victim: str  # a name of SHARES, or "temporal and its file"
+    service: str
+    pid: int
+    serving: bool  # whether every service served just before
+    seconds_since_last: float
+
+
+class Killer:
+    """Kills one service after the other until it has killed as many as wanted."""
+
+    def __init__(self, home: Home, receivers: Receivers, seed: int, *, wanted: int, deletions: int) -> None:
+        self.kills: list[Kill] = []
+        self._home = home
+        self._receivers = receivers
+        self._random = random.Random(seed)
+        self._wanted = wanted
+        every = wanted / deletions if deletions else wanted + 1
+        # Spread over the whole time, never the very first or last.
+        self._deletions = {int(every * (number + self._random.uniform(0.3, 0.7))) for number in range(deletions)}
+
+    async def work(self, after_each: Callable[[], None], until: float) -> None:
+        """Kill until as many as wanted are killed, or until that time of ``time.monotonic``."""
+        while len(self.kills) < self._wanted and time.monotonic() < until:
+            number = len(self.kills)
+            if number in self._deletions:
+                victim = "temporal and its file"
+            else:
+                victim = self._random.choices(list(SHARES), list(SHARES.values()))[0]
+            lonely = victim == "worker" and self._random.random() < LONELY_SHARE
+            if lonely:
+                await self._all_serve()
+                await asyncio.sleep(self._random.uniform(0.5, 1.5))  # until runs are in the workers' hands again
+            done = await self._kill(victim)
+            if done is None:
+                continue
+            self.kills.append(done)
+            after_each()
+            if lonely:
+                await self._moved(done)
+            else:
+                gap = min(self._random.expovariate(1 / GAP_SECONDS), LONGEST_GAP_SECONDS)
+                await asyncio.sleep(max(gap, 0.02))
+
+    async def _kill(self, victim: str) -> Kill | None:
+        kind = victim.partition(" ")[0]
+        entry = await self._running(kind)
+        if entry is None or entry.identity is None:
+            return None
+        serving = self._serves()
+        since = time.time() - self.kills[-1].at if self.kills else 1e9
+        pid = entry.identity.pid
+        if victim == "postgres backend":
+            pid = self._backend(pid)
+            if not pid:
+                return None
+            at = time.time()
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return Kill(at, victim, entry.name, pid, serving, since)
+            return None
+        if victim == "temporal and its file":
+            process.send(entry.identity, signal.SIGSTOP)  # so that it cannot die between two deletions
+            for file in self._home.temporal.glob("temporal.db*"):
+                file.unlink(missing_ok=True)
+        at = time.time()
+        if not process.send(entry.identity, signal.SIGKILL):
+            return None
+        return Kill(at, victim, entry.name, pid, serving, since)
+
+    async def _running(self, kind: str) -> ServiceState | None:
+        """A service of that kind that runs now, or as soon as one does."""
+        limit = time.monotonic() + SERVING_SECONDS
+        while time.monotonic() < limit:
+            alive = [
+                one
+                for one in self._home.state().services
+                if one.name.partition("-")[0] == kind and one.state == "running" and process.alive(one.identity)
+            ]
+            if alive:
+                return self._random.choice(alive)
+            await asyncio.sleep(0.02)
+        return None
+
+    def _backend(self, postmaster: int) -> int:
+        with suppress(psutil.Error):
+            children = psutil.Process(postmaster).children()
+            backends = [one.pid for one in children if "agentos agentos" in " ".join(one.cmdline())]
+            if backends:
+                return self._random.choice(sorted(backends))
+        return 0
+
+    def _serves(self) -> bool:
+        services = self._home.state().services
+        return all(one.state == "running" and process.alive(one.identity) for one in services)
+
+    async def _all_serve(self) -> None:
+        limit = time.monotonic() + SERVING_SECONDS
+        while not self._serves() and time.monotonic() < limit:
+            await asyncio.sleep(0.05)
+
+    async def _moved(self, kill: Kill) -> None:
+        """Wait until every run that the process had in its hands was seen in another one."""
+        held = [number for number, seen in self._receivers.seen.items() if seen[-1][1] == kill.pid]
+        limit = time.monotonic() + MOVED_SECONDS
+        while time.monotonic() < limit:
+            if all(self._receivers.seen[number][-1][1] != kill.pid for number in held):
+                return
+            await asyncio.sleep(0.05)

@@ -1,0 +1,170 @@
+"""What the journals, the receivers' records and the list of kills say together, as figures.
+
+A takeover is measured from a worker's SIGKILL to the next row that another attempt wrote to the journal of a run which
+that worker was executing. Which worker executes a run is known from what the run itself told the driver; whether it was
+another attempt that wrote a row stands in the row.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from benchmarks.chaos.killer import Kill
+from benchmarks.chaos.receivers import Receivers
+
+# How long a kill of the engine or the database can reach: until it serves again, until workers' heartbeats that were
+# not heard in time have run out (2 s), and a call that was sent just before may still be sent or answered (3 s).
+REACH_SECONDS = 10.0
+# The attempt that a dead process leaves may still commit what it sent to the database with its last breath.
+LAST_BREATH_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class Told:
+    """One run with all that is known of it."""
+
+    number: int
+    kind: str
+    deliveries: int
+    run: dict[str, Any]
+    journal: list[dict[str, Any]]
+    denied: bool
+    times: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.times = [datetime.fromisoformat(row["at"]).timestamp() for row in self.journal]
+
+
+@dataclass(slots=True)
+class Takeover:
+    """A run that went on elsewhere after its worker was killed."""
+
+    number: int
+    kill: Kill
+    seconds: float
+    alone: bool
+
+
+def percentile(values: list[float], share: float) -> float | None:
+    """The value that this share of the values does not exceed; None without values."""
+    return sorted(values)[max(0, -(-int(len(values) * share * 1000) // 1000) - 1)] if values else None
+
+
+def takeovers(runs: list[Told], kills: list[Kill], receivers: Receivers) -> list[Takeover]:
+    """Every takeover after a kill of a worker, with whether anything else was down or was killed meanwhile."""
+    found = []
+    moments = [kill.at for kill in kills]
+    for place, kill in enumerate(kills):
+        if kill.victim != "worker":
+            continue
+        for told in runs:
+            if not executed_by(told, kill, receivers):
+                continue
+            at = _next_attempt(told, kill.at)
+            if at is None:
+                continue
+            others = bisect_right(moments, at) - (place + 1)
+            found.append(Takeover(told.number, kill, at - kill.at, alone=others == 0 and kill.serving))
+    return found
+
+
+def executed_by(told: Told, kill: Kill, receivers: Receivers) -> bool:
+    """Whether the killed process was executing the run: it was the last one that the run was seen in."""
+    before = [pid for at, pid, _ in receivers.seen[told.number] if at <= kill.at]
+    if not before or before[-1] != kill.pid:
+        return False
+    last = bisect_right(told.times, kill.at) - 1
+    return last >= 0 and last + 1 < len(told.times) and told.journal[last]["kind"] != "ask"
+
+
+def _next_attempt(told: Told, at: float) -> float | None:
+    """When another attempt than the one of that moment wrote its first row. None when it did not, or a person did."""
+    last = bisect_right(told.times, at) - 1
+    token = (told.journal[last]["segment"], told.journal[last]["attempt"])
+    for row, moment in zip(told.journal[last + 1 :], told.times[last + 1 :], strict=True):
+        if (row["segment"], row["attempt"]) == token:
+            if moment - at > LAST_BREATH_SECONDS:
+                return None  # the attempt lived on: it was in other hands already
+            continue
+        return None if row["kind"] == "note" else moment
+    return None
+
+
+@dataclass(slots=True)
+class Call:
+    """A call of a skill as journaled: sent within an attempt, and how its end became known."""
+
+    told: Told
+    key: str
+    sent: float
+    known: float | None  # when its result was journaled by the attempt that sent it
+    uncertain: bool  # a person had to settle it
+
+
+def calls(runs: list[Told]) -> list[Call]:
+    """Every call that was sent, as often as it was sent."""
+    found = []
+    for told in runs:
+        rows = {(row["key"], row["phase"]): (row, at) for row, at in zip(told.journal, told.times, strict=True)}
+        for (key, phase), (row, at) in rows.items():
+            if phase != "intent":
+                continue
+            result = rows.get((key.partition("~")[0], "result"))
+            known = None
+            if result is not None and result[0]["meta"].get("sends") == int(key.partition("~")[2]):
+                mine = (result[0]["segment"], result[0]["attempt"]) == (row["segment"], row["attempt"])
+                known = result[1] if mine else None
+            found.append(Call(told, key, at, known, (f"{key}!settled", "result") in rows))
+    return found
+
+
+def hits(call: Call, kills: list[Kill], receivers: Receivers) -> set[str]:
+    """What was killed while the call was on the wire, so that its end may have been lost."""
+    found = set()
+    until = call.known if call.known is not None else call.sent + REACH_SECONDS
+    pids = [pid for at, pid, _ in receivers.seen[call.told.number] if at <= call.sent + LAST_BREATH_SECONDS]
+    for kill in kills:
+        if kill.victim in ("worker", "api"):
+            if call.sent <= kill.at <= until and kill.pid in pids[-2:]:
+                found.add(kill.victim)
+        elif kill.at <= until and call.sent <= kill.at + REACH_SECONDS and call.known is None:
+            found.add(kill.victim.partition(" ")[0])
+    return found
+
+
+@dataclass(slots=True)
+class Outside:
+    """What happened outside, from the receivers' own records."""
+
+    doubled_keyed: int
+    suppressed: int
+    doubled_plain: int
+    missing: int
+    without_a_yes: int
+
+
+def outside(runs: list[Told], receivers: Receivers) -> Outside:
+    """Compare what the receivers hold with what each run should have done: each delivery once, a denied one never."""
+    keys: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    for one in receivers.keyed:
+        keys[one.number, one.step].add(one.key)
+    plain = Counter((one.number, one.step) for one in receivers.plain)
+    missing = without = 0
+    for told in runs:
+        there = keys if told.kind == "keyed" else plain
+        denied = {told.deliveries - 1} if told.denied else set()
+        done = {step for step in range(told.deliveries) if (told.number, step) in there}
+        without += len(done & denied)
+        if told.run["status"] == "completed":
+            missing += told.deliveries - len(denied) - len(done - denied)
+    return Outside(
+        doubled_keyed=sum(len(one) - 1 for one in keys.values()),
+        suppressed=len(receivers.keyed) - len(receivers.first),
+        doubled_plain=sum(count - 1 for count in plain.values()),
+        missing=missing,
+        without_a_yes=without,
+    )
