@@ -49,11 +49,6 @@ class Takeover:
     alone: bool
 
 
-def percentile(values: list[float], share: float) -> float | None:
-    """The value that this share of the values does not exceed; None without values."""
-    return sorted(values)[max(0, -(-int(len(values) * share * 1000) // 1000) - 1)] if values else None
-
-
 def takeovers(runs: list[Told], kills: list[Kill], receivers: Receivers) -> list[Takeover]:
     """Every takeover after a kill of a worker, with whether anything else was down or was killed meanwhile."""
     found = []
@@ -104,6 +99,11 @@ class Call:
     known: float | None  # when its result was journaled by the attempt that sent it
     uncertain: bool  # a person had to settle it
 
+    @property
+    def step(self) -> int:
+        """Which delivery of its run it was: the agents make one in each turn."""
+        return int(self.key.partition(".")[0].removeprefix("t"))
+
 
 def calls(runs: list[Told]) -> list[Call]:
     """Every call that was sent, as often as it was sent."""
@@ -126,14 +126,22 @@ def hits(call: Call, kills: list[Kill], receivers: Receivers) -> set[str]:
     """What was killed while the call was on the wire, so that its end may have been lost."""
     found = set()
     until = call.known if call.known is not None else call.sent + REACH_SECONDS
-    pids = [pid for at, pid, _ in receivers.seen[call.told.number] if at <= call.sent + LAST_BREATH_SECONDS]
+    pid = sender(call, receivers)
     for kill in kills:
         if kill.victim in ("worker", "api"):
-            if call.sent <= kill.at <= until and kill.pid in pids[-2:]:
+            if call.sent <= kill.at <= until and kill.pid == pid:
                 found.add(kill.victim)
         elif kill.at <= until and call.sent <= kill.at + REACH_SECONDS and call.known is None:
             found.add(kill.victim.partition(" ")[0])
     return found
+
+
+def sender(call: Call, receivers: Receivers) -> int | None:
+    """The process that sent the call: the one whose delivery came, or the last one that the run was seen in."""
+    seen = receivers.seen[call.told.number]
+    came = [pid for at, pid, step in seen if call.sent <= at <= call.sent + LAST_BREATH_SECONDS and step == call.step]
+    before = [pid for at, pid, _ in seen if at < call.sent]
+    return came[0] if came else before[-1] if before else None
 
 
 @dataclass(slots=True)

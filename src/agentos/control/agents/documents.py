@@ -139,14 +139,14 @@ class _Reading:
     def composed(self, node: yaml.Node, path: str, depth: int) -> Node:
         place = self._place(node.start_mark)
         self._count(place, depth)
-        if isinstance(node, yaml.MappingNode) and node.tag == _YAML + "map":
+        if isinstance(node, yaml.MappingNode):
+            self._tagged(node, "map", place)
             return self._mapping(node, place, path, depth)
-        if isinstance(node, yaml.SequenceNode) and node.tag == _YAML + "seq":
+        if isinstance(node, yaml.SequenceNode):
+            self._tagged(node, "seq", place)
             items = [self.composed(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
             return Node(items, place, path)
-        if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, place, path)
-        return self._strange(node, place, path)
+        return self._scalar(node, place, path)
 
     def json(self, data: Any, path: str, depth: int) -> Node:
         self._count(path, depth)
@@ -180,7 +180,7 @@ class _Reading:
             fields[key], keys[key] = value, at
         return Node(fields, place, path, keys=keys)
 
-    def _scalar(self, node: yaml.ScalarNode, place: str, path: str) -> Node:
+    def _scalar(self, node: yaml.Node, place: str, path: str) -> Node:
         text, tag = str(node.value), node.tag
         value: Any = text
         make = yaml.constructor.SafeConstructor()
@@ -194,15 +194,15 @@ class _Reading:
             elif tag == _YAML + "float":
                 value = make.construct_yaml_float(node)
             elif tag not in _TEXTS:
-                return self._strange(node, place, path)
+                self._tagged(node, "str", place)
         except (ValueError, KeyError, IndexError):
             self._note(place, f"'{text[:64]}' is not of the type that its tag says", "Quote it.")
         self._check(value, place)
         return Node(value, place, path, written=text if isinstance(value, int | float) else None)
 
-    def _strange(self, node: yaml.Node, place: str, path: str) -> Node:
-        self._note(place, f"the tag '{str(node.tag)[:64]}' does not fit plain data", "Remove it.")
-        return Node(None, place, path)
+    def _tagged(self, node: yaml.Node, tag: str, place: str) -> None:
+        if node.tag != _YAML + tag:
+            self._note(place, f"the tag '{str(node.tag)[:64]}' does not fit plain data", "Remove it.")
 
     def _check(self, value: Any, place: str) -> None:
         """Refuse what JSON, its canonical form or the database cannot hold."""

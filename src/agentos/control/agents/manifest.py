@@ -182,14 +182,16 @@ def _fields(
         problems.append(Problem(node.place, f"{what} is a mapping, not {_kind(node)}", "Write 'field: value' lines."))
         return {}
     known = (*required, *(name for name in optional if name not in required))
+    misspelt = set()
     for name in node.value:
         if name not in known:
             near = difflib.get_close_matches(name.lower(), {one.lower() for one in known}, n=1, cutoff=0.6)
             meant = next((one for one in known if near and one.lower() == near[0]), None)
+            misspelt.add(meant)
             then = f"Did you mean '{meant}'?" if meant else f"Known here: {', '.join(known)}."
             problems.append(Problem(node.keys[name], f"unknown field '{name[:64]}' in {what}", then))
     for name in required:
-        if name not in node.value:
+        if name not in node.value and name not in misspelt:
             problems.append(Problem(node.place, f"'{name}' is missing in {what}", f"Add '{name}: …'."))
     given = {name: found for name, found in node.value.items() if name in known}
     for name, found in given.items():

@@ -58,8 +58,10 @@ async def apply(
 async def get_version(work: UnitOfWork, agent_id: str, named: str) -> Version:
     """The version that a hash, the beginning of one (4 digits at least) or a number (``3`` or ``v3``) names.
 
-    Digits alone are a number first. Raises AgentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
+    Digits alone are a number first. Raises AgentUnknown or VersionUnknown (NotFound), VersionAmbiguous or MalformedId
+    (Invalid).
     """
+    ids.checked_name(agent_id, what="agent")
     if number := _NUMBER.fullmatch(named):
         found = await store.by_number(work, agent_id, int(number[1]))
         if found is not None:

@@ -215,7 +215,14 @@ async def rollback(
     return await _serve(work, found, past, version, Status.ROLLED_BACK, why, by=by, at=at)
 
 
-async def pause(work: UnitOfWork, deployment_id: str, *, by: str, at: datetime, if_match: Etags = None) -> Deployment:
+async def pause(
+    work: UnitOfWork,
+    deployment_id: str,
+    *,
+    by: str,
+    at: datetime,  # noqa: ARG001  # every change is told the time; this one keeps none
+    if_match: Etags = None,
+) -> Deployment:
     """Admit no runs until resumed. Pausing again changes nothing. Raises DeploymentIsRetired (Conflict)."""
     found = await _changing(work, deployment_id, if_match)
     if found.state is State.PAUSED:
@@ -223,7 +230,14 @@ async def pause(work: UnitOfWork, deployment_id: str, *, by: str, at: datetime, 
     return await _withhold(work, found, State.PAUSED, found.revision, DeploymentPaused(found.id, by))
 
 
-async def resume(work: UnitOfWork, deployment_id: str, *, by: str, at: datetime, if_match: Etags = None) -> Deployment:
+async def resume(
+    work: UnitOfWork,
+    deployment_id: str,
+    *,
+    by: str,
+    at: datetime,  # noqa: ARG001  # every change is told the time; this one keeps none
+    if_match: Etags = None,
+) -> Deployment:
     """Admit runs again. Resuming what is not paused changes nothing. Raises DeploymentIsRetired (Conflict)."""
     found = await _changing(work, deployment_id, if_match)
     if found.state is State.ACTIVE:
@@ -242,7 +256,13 @@ async def retire(work: UnitOfWork, deployment_id: str, *, by: str, at: datetime,
 
 
 async def set_tier(
-    work: UnitOfWork, deployment_id: str, tier: Tier, *, by: str, at: datetime, if_match: Etags = None
+    work: UnitOfWork,
+    deployment_id: str,
+    tier: Tier,
+    *,
+    by: str,
+    at: datetime,  # noqa: ARG001  # every change is told the time; this one keeps none
+    if_match: Etags = None,
 ) -> Deployment:
     """Put a tier in force, at most the highest of the version that serves (or, before any does, of the last draft).
 

@@ -1,0 +1,80 @@
+"""What was found, as rows with their targets, and beside them what explains them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from benchmarks.chaos import measure
+from benchmarks.chaos.experiment import FULL, TERMINAL, Found
+from benchmarks.report import Row, percentile, write
+
+
+def rows(found: Found) -> bool:
+    """Write and print the rows. True when every target that has a figure is met."""
+    outside = measure.outside(found.runs, found.receivers)
+    calls = measure.calls(found.runs)
+    hit = [call for call in calls if measure.hits(call, found.kills, found.receivers)]
+    uncertain = [call for call in calls if call.uncertain]
+    lost = [told for told in found.runs if told.run["status"] not in TERMINAL]
+    other = [told for told in found.runs if told.run["status"] in set(TERMINAL) - {"completed"}]
+    taken = measure.takeovers(found.runs, found.kills, found.receivers)
+    alone = [one.seconds for one in taken if one.alone]
+    crowded = [one.seconds for one in taken if not one.alone]
+    all_rows = [
+        Row("kills", "SIGKILLs", len(found.kills), found.size.kills, "higher"),
+        Row("runs", "runs", len(found.runs), found.size.runs, "higher", where="accepted over HTTP, with a key each"),
+        Row("runs lost", "runs", len(lost), 0, where="60 s after the last kill, everything that waits being answered"),
+        Row("runs doubled", "runs", found.strangers, 0, where="beside those that were asked for"),
+        Row("runs not completed", "runs", len(other), 0, where="over, but failed, blocked or cancelled"),
+        Row("effects doubled", "effects", outside.doubled_keyed, 0, where="receiver that honours keys"),
+        Row("repeats suppressed", "deliveries", outside.suppressed, where="receiver that honours keys"),
+        Row("effects doubled, second receiver", "effects", outside.doubled_plain, 0, where="no keys; people settle"),
+        Row("effects missing", "effects", outside.missing, 0, where="both receivers, of completed runs"),
+        Row("effects without a yes", "effects", outside.without_a_yes, 0, where="both receivers, of denied calls"),
+        Row("effects uncertain", "calls", len(uncertain), len(hit), where="a person had to ask the receiver"),
+        Row("calls hit on the wire", "calls", len(hit), where="sender, engine or database killed under them"),
+        Row(
+            "takeover, p95",
+            "s",
+            percentile(alone, 0.95) if alone else None,
+            5.0,
+            where=f"a worker's SIGKILL to the next journaled step; {len(alone)} runs, nothing else down",
+        ),
+        Row(
+            "takeover under overlapping kills, p95",
+            "s",
+            percentile(crowded, 0.95) if crowded else None,
+            where=f"the same for {len(crowded)} runs, other services down or killed meanwhile",
+        ),
+    ]
+    name = "chaos" if found.size == FULL else "chaos-short"
+    write(name, all_rows, title=f"chaos, seed {found.seed}, {found.seconds:.0f} s, {found.size.workers} workers")
+    return all(row.met is not False for row in all_rows)
+
+
+def tell(found: Found, say: Callable[[str], None]) -> None:
+    """Say what lies behind the rows: which services were killed, what clients met, what ended otherwise and why."""
+    say("killed: " + _counted(Counter(kill.victim for kill in found.kills)))
+    say("runs: " + _counted(Counter(told.run["status"] for told in found.runs)))
+    say("tries that were not answered: " + _counted(found.trouble))
+    happened = sum(yes for _, yes in found.people.settled.values())
+    say(f"settled by a person: {len(found.people.settled)}, of which had happened: {happened}")
+    taken = measure.takeovers(found.runs, found.kills, found.receivers)
+    alone = sorted(one.seconds for one in taken if one.alone)
+    if alone:
+        say("takeovers alone: " + ", ".join(f"p{p} {percentile(alone, p / 100):.2f} s" for p in (50, 75, 90, 95, 100)))
+    causes = Counter(
+        " + ".join(sorted(measure.hits(call, found.kills, found.receivers))) or "nothing"
+        for call in measure.calls(found.runs)
+        if call.uncertain
+    )
+    say("uncertain, by what was killed under the call: " + _counted(causes))
+    for told in found.runs:
+        if told.run["status"] != "completed":
+            problem = told.run.get("problem") or told.run.get("waiting")
+            say(f"run {told.number} {told.run['id']} is {told.run['status']}: {problem}")
+
+
+def _counted(what: Counter[str]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in what.most_common()) or "none"

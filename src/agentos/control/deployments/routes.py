@@ -1,0 +1,310 @@
+"""The HTTP door to deployments, and to applying manifests. Its routes stand before ``/agents/{agent_id}``.
+
+A deployment's ``ETag`` is the number of its state. A change that says ``If-Match`` is made to just that state or not at
+all (412).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentos.control.agents import manifest
+from agentos.control.agents.ports import ModelCatalogue, SkillCatalogue
+from agentos.control.deployments import service
+from agentos.control.deployments.model import PRODUCTION, Deployment, Revision, last_known_good
+from agentos.control.deployments.service import Deployed, Etags
+from agentos.control.policy.model import Tier
+from agentos.intake.identity.routes import CallerDep
+from agentos.kernel.clock import now
+from agentos.kernel.http import Cursor, DoorsDep, Limit, MalformedRequest, page, position_of
+from agentos.kernel.unit_of_work import UnitOfWork
+
+router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
+
+_TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
+
+NO_NUL: Final = r"^[^\x00]*$"  # PostgreSQL's text has no room for it
+
+TierName = Literal["L0", "L1", "L2", "L3", "L4"]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Documents(_Body):
+    """Manifests as JSON documents."""
+
+    documents: list[Any] = Field(min_length=1, description="Each as in a manifest's YAML, kind Agent.")
+
+
+class Wanted(_Body):
+    """A deployment to create."""
+
+    agent_id: str = Field(max_length=63)
+    environment: str = Field(max_length=63)
+    version: str | None = Field(None, max_length=80, description="Number, hash or its beginning; else the latest.")
+    tier: TierName | None = Field(None, description="In force; else the version's highest.")
+    serve: bool = Field(False, description="Let the version serve at once; else it is a draft.")
+
+
+class Promotion(_Body):
+    """A version that is to serve."""
+
+    version: str = Field(max_length=80, description="Number, hash or its beginning.")
+    reason: str = Field("", max_length=2000, pattern=NO_NUL)
+
+
+class Rollback(_Body):
+    """A version that is to serve again."""
+
+    version: str | None = Field(None, max_length=80, description="One that served before; else the last known good.")
+    reason: str = Field("", max_length=2000, pattern=NO_NUL)
+
+
+class TierOrder(_Body):
+    """A tier that is to be in force."""
+
+    tier: TierName
+
+
+def skills(request: Request) -> SkillCatalogue:
+    """The skills that are loaded."""
+    found: SkillCatalogue = request.app.state.skills
+    return found
+
+
+def models(request: Request) -> ModelCatalogue:
+    """The models that can be asked."""
+    found: ModelCatalogue = request.app.state.models
+    return found
+
+
+def if_match(if_match: Annotated[str | None, Header(max_length=1000)] = None) -> Etags:
+    """The states that the caller accepts; None without the header or for ``*``. Raises MalformedRequest (Invalid).
+
+    Tags compare strongly, so a weak one matches nothing.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = [_TAG.fullmatch(part) for part in if_match.split(",")]
+    if not all(tags):
+        raise MalformedRequest('If-Match is not of the form "7"', where="header.If-Match", then="Copy the ETag.")
+    return frozenset(int(tag[2]) for tag in tags if tag and not tag[1] and _NUMBER.fullmatch(tag[2]))
+
+
+SkillsDep = Annotated[SkillCatalogue, Depends(skills)]
+ModelsDep = Annotated[ModelCatalogue, Depends(models)]
+IfMatch = Annotated[Etags, Depends(if_match)]
+Filter = Annotated[str, Query(max_length=63, pattern=r"^[a-z0-9_-]*$")]
+
+
+@router.post("")
+async def apply(
+    body: Documents,
+    caller: CallerDep,
+    doors: DoorsDep,
+    skills: SkillsDep,
+    models: ModelsDep,
+    environment: Filter = PRODUCTION,
+) -> dict[str, Any]:
+    """Apply manifests, all or none. The same content is the same version; applying again changes nothing."""
+    manifests = manifest.read_documents(body.documents)
+    async with doors.open(caller.organization) as work:
+        done = await service.apply(work, manifests, skills, models, by=caller.handle, at=now(), environment=environment)
+    return {"applied": [_deployed(one) for one in done]}
+
+
+@router.get("/deployments")
+async def list_deployments(
+    caller: CallerDep,
+    doors: DoorsDep,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    agent: Filter = "",
+    environment: Filter = "",
+    state: Filter = "",
+) -> dict[str, Any]:
+    """Deployments by age; those of an agent, an environment or a state where given."""
+    async with doors.open(caller.organization) as work:
+        found = await service.list_deployments(
+            work, agent_id=agent, environment=environment, state=state, after=position_of(cursor), most=limit + 1
+        )
+    return page([shown(one) for one in found], limit)
+
+
+@router.post("/deployments", status_code=201)
+async def create(
+    body: Wanted, caller: CallerDep, doors: DoorsDep, skills: SkillsDep, response: Response
+) -> dict[str, Any]:
+    """Give an agent a place in an environment."""
+    async with doors.open(caller.organization) as work:
+        made = await service.create(
+            work,
+            body.agent_id,
+            body.environment,
+            body.version,
+            skills,
+            tier=Tier[body.tier] if body.tier else None,
+            serve=body.serve,
+            by=caller.handle,
+            at=now(),
+        )
+        response.headers["Location"] = f"{router.prefix}/deployments/{made.id}"
+        return await _answer(work, made, response)
+
+
+@router.get("/deployments/{deployment_id}")
+async def show(deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response) -> dict[str, Any]:
+    """One deployment with its history, newest first, and the revision that is known to have been good last."""
+    async with doors.open(caller.organization) as work:
+        return await _answer(work, await service.get(work, deployment_id), response)
+
+
+@router.patch("/deployments/{deployment_id}")
+async def set_tier(
+    deployment_id: str, body: TierOrder, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+) -> dict[str, Any]:
+    """Put a tier in force, at most the version's highest."""
+    async with doors.open(caller.organization) as work:
+        found = await service.set_tier(work, deployment_id, Tier[body.tier], by=caller.handle, at=now(), if_match=match)
+        return await _answer(work, found, response)
+
+
+@router.post("/deployments/{deployment_id}/promote")
+async def promote(
+    deployment_id: str,
+    body: Promotion,
+    caller: CallerDep,
+    doors: DoorsDep,
+    skills: SkillsDep,
+    response: Response,
+    match: IfMatch,
+) -> dict[str, Any]:
+    """Let a version serve from the next run on; runs under way stay on theirs."""
+    async with doors.open(caller.organization) as work:
+        found = await service.promote(
+            work,
+            deployment_id,
+            body.version,
+            skills,
+            by=caller.handle,
+            at=now(),
+            reason=body.reason,
+            if_match=match,
+        )
+        return await _answer(work, found, response)
+
+
+@router.post("/deployments/{deployment_id}/rollback")
+async def rollback(
+    deployment_id: str,
+    caller: CallerDep,
+    doors: DoorsDep,
+    skills: SkillsDep,
+    response: Response,
+    match: IfMatch,
+    body: Rollback | None = None,
+) -> dict[str, Any]:
+    """Let a version that served before serve again, from the next run on; runs under way stay on theirs."""
+    wanted = body or Rollback()
+    async with doors.open(caller.organization) as work:
+        found = await service.rollback(
+            work,
+            deployment_id,
+            wanted.version,
+            skills,
+            by=caller.handle,
+            at=now(),
+            reason=wanted.reason,
+            if_match=match,
+        )
+        return await _answer(work, found, response)
+
+
+@router.post("/deployments/{deployment_id}/pause")
+async def pause(
+    deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+) -> dict[str, Any]:
+    """Admit no runs, and let runs under way act no more, until resumed."""
+    async with doors.open(caller.organization) as work:
+        found = await service.pause(work, deployment_id, by=caller.handle, at=now(), if_match=match)
+        return await _answer(work, found, response)
+
+
+@router.post("/deployments/{deployment_id}/resume")
+async def resume(
+    deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+) -> dict[str, Any]:
+    """Admit runs again; those that the pause stopped go on."""
+    async with doors.open(caller.organization) as work:
+        found = await service.resume(work, deployment_id, by=caller.handle, at=now(), if_match=match)
+        return await _answer(work, found, response)
+
+
+@router.post("/deployments/{deployment_id}/retire")
+async def retire(
+    deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+) -> dict[str, Any]:
+    """End the deployment for good."""
+    async with doors.open(caller.organization) as work:
+        found = await service.retire(work, deployment_id, by=caller.handle, at=now(), if_match=match)
+        return await _answer(work, found, response)
+
+
+def shown(one: Deployment) -> dict[str, Any]:
+    """A deployment as the API shows it."""
+    return {
+        "id": one.id,
+        "agent_id": one.agent_id,
+        "environment": one.environment,
+        "state": one.state.value,
+        "tier": one.tier.name,
+        "revision": one.revision,
+        "version": one.version,
+        "etag": str(one.etag),
+        "created_at": one.created_at,
+    }
+
+
+async def _answer(work: UnitOfWork, one: Deployment, response: Response) -> dict[str, Any]:
+    response.headers["ETag"] = f'"{one.etag}"'
+    past = await service.history(work, one.id)
+    good = last_known_good(past, one.revision)
+    return shown(one) | {
+        "last_known_good": _revision(good) if good else "unknown",
+        "history": [_revision(each) for each in past],
+    }
+
+
+def _revision(one: Revision) -> dict[str, Any]:
+    return {
+        "number": one.number,
+        "version": one.version,
+        "version_number": one.version_number,
+        "status": one.status.value,
+        "reason": one.reason,
+        "created_by": one.created_by,
+        "created_at": one.created_at,
+        "served_from": one.served_from,
+        "served_until": one.served_until,
+    }
+
+
+def _deployed(one: Deployed) -> dict[str, Any]:
+    version, deployment, revision = one.applied.version, one.ensured.deployment, one.ensured.revision
+    return {
+        "agent_id": version.agent_id,
+        "number": version.number,
+        "version": version.hash,
+        "result": "created" if one.applied.created else "unchanged",
+        "deployment_id": deployment.id,
+        "environment": deployment.environment,
+        "revision": revision.number if revision else None,
+        "status": revision.status.value if revision else deployment.state.value,
+    }
