@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.experiment import FULL, SHORT, Found, experiment
-from benchmarks.chaos.rows import rows, tell
+from benchmarks.chaos.rows import keep, rows, tell
 
 
 def main() -> int:
@@ -45,6 +45,7 @@ def main() -> int:
 
     say(f"seed {seed}, {size}, home {home}")
     found = asyncio.run(_stoppable(experiment(home, size, seed, say)))
+    keep(found, home / "evidence.json")
     tell(found, say)
     good = rows(found)
     if good and not given.keep:

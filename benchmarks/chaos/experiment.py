@@ -25,10 +25,12 @@ from benchmarks.chaos.receivers import Receivers
 ROOT = Path(__file__).parents[2]
 MODULES = "benchmarks.chaos.skills,benchmarks.chaos.behaviours"
 KINDS = ("keyed", "plain")
+DELIVERIES = 3  # of each run
 ASKED_SHARE = 0.2  # of the runs: a person must approve their last delivery
 TWICE_SHARE = 0.05  # of the requests: sent twice at the same moment, with the same key
 MOST_OPEN = 60  # runs under way at a time
 OVER_SECONDS = 60.0  # after the last kill: then a run that is neither over nor waits for a reason is lost
+NOT_INHERITED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "AGENTOS_API_PORT", "AGENTOS_WORKERS", "PYTHONDONTWRITEBYTECODE")
 TERMINAL = ("completed", "failed", "cancelled", "blocked")
 
 Say = Callable[[str], None]
@@ -69,7 +71,7 @@ async def experiment(home: Path, size: Size, seed: int, say: Say) -> Found:
     began = time.monotonic()
     trouble: Counter[str] = Counter()
     async with AsyncExitStack() as stack:
-        receivers = await stack.enter_async_context(Receivers(seed))
+        receivers = await stack.enter_async_context(Receivers(seed, DELIVERIES))
         address = await stack.enter_async_context(_platform(home, size.workers, say))
         keys = client.keys(home)
         author = await stack.enter_async_context(Client(address, keys["author"], trouble))
@@ -110,7 +112,6 @@ class _Requests:
 
     def __init__(self, author: Client, receivers: Receivers, numbers: dict[str, int], size: Size, seed: int) -> None:
         self.accepted: dict[int, str] = {}
-        self.over = 0  # as the receivers' guest book tells it: for pacing only
         self._author = author
         self._receivers = receivers
         self._numbers = numbers
@@ -136,8 +137,7 @@ class _Requests:
                 await asyncio.sleep(0.02)
 
     def _open(self) -> int:
-        done = sum(1 for seen in self._receivers.seen.values() if seen[-1][2] == DELIVERIES)
-        return len(self.accepted) - done
+        return len(self.accepted) - len(self._receivers.seen) + self._receivers.under_way()
 
     def _body(self, number: int) -> dict[str, Any]:
         kind = KINDS[number % 2]
@@ -161,9 +161,6 @@ class _Requests:
             self._numbers[run["id"]] = number
 
 
-DELIVERIES = 3
-
-
 def _agent(kind: str) -> dict[str, Any]:
     return {
         "apiVersion": "agentos/v1",
@@ -180,7 +177,7 @@ def _agent(kind: str) -> dict[str, Any]:
             "skills": [{"name": f"deliver_{kind}{more}", "version": "1"} for more in ("", "_asked")],
             "tier": "L3",
             "budgets": {"turns": 10, "steps": 10, "duration": "2h"},
-            "input": {"type": "object"},
+            "input": {"schema": {"type": "object"}},
         },
     }
 
@@ -227,8 +224,10 @@ async def _platform(home: Path, workers: int, say: Say) -> AsyncIterator[str]:
         "AGENTOS_HOME": str(home),
         "AGENTOS_SKILLS": MODULES,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        # A service that starts a hundred times must not compile itself each time: an installed one does not.
+        "PYTHONPYCACHEPREFIX": str(home / "bytecode"),
     }
-    theirs = {name: os.environ.get(name) for name in (*ours, "DATABASE_URL", "TEMPORAL_ADDRESS", "AGENTOS_API_PORT")}
+    theirs = {name: os.environ.get(name) for name in (*ours, *NOT_INHERITED)}
     for name in theirs:
         os.environ.pop(name, None)
     os.environ.update(ours)

@@ -137,9 +137,9 @@ class Killer:
 
     async def _moved(self, kill: Kill) -> None:
         """Wait until every run that the process had in its hands was seen in another one."""
-        held = [number for number, seen in self._receivers.seen.items() if seen[-1][1] == kill.pid]
+        held = self._receivers.in_hands_of(kill.pid)
         limit = time.monotonic() + MOVED_SECONDS
         while time.monotonic() < limit:
-            if all(self._receivers.seen[number][-1][1] != kill.pid for number in held):
+            if not held & self._receivers.in_hands_of(kill.pid):
                 return
             await asyncio.sleep(0.05)

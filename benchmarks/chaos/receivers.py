@@ -35,7 +35,8 @@ class Delivery:
 class Receivers:
     """Listens on a free port of loopback while it is open."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, deliveries: int) -> None:
+        self.deliveries = deliveries  # that each run makes
         self.keyed: list[Delivery] = []
         self.plain: list[Delivery] = []
         self.first: dict[str, int] = {}  # by key, where the first receiver keeps what it took
@@ -58,6 +59,14 @@ class Receivers:
     async def __aexit__(self, *_: object) -> None:
         assert self._runner is not None
         await self._runner.cleanup()
+
+    def in_hands_of(self, pid: int) -> set[int]:
+        """The runs that were last seen in that process and are not over."""
+        return {number for number, seen in self.seen.items() if seen[-1][1] == pid and seen[-1][2] < self.deliveries}
+
+    def under_way(self) -> int:
+        """How many runs were seen and are not over."""
+        return sum(seen[-1][2] < self.deliveries for seen in self.seen.values())
 
     def took_plain(self, number: int, step: int) -> int | None:
         """The second receiver's own record: where it keeps this delivery, or None when it has none."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
 
 from benchmarks.chaos import measure
 from benchmarks.chaos.experiment import FULL, TERMINAL, Found
@@ -74,6 +77,20 @@ def tell(found: Found, say: Callable[[str], None]) -> None:
         if told.run["status"] != "completed":
             problem = told.run.get("problem") or told.run.get("waiting")
             say(f"run {told.number} {told.run['id']} is {told.run['status']}: {problem}")
+
+
+def keep(found: Found, file: Path) -> None:
+    """Keep all that the rows were made of, for whoever wants to know more."""
+    receivers, people = found.receivers, found.people
+    evidence = {
+        "kills": found.kills,
+        "runs": found.runs,
+        "keyed": receivers.keyed,
+        "plain": receivers.plain,
+        "seen": receivers.seen,
+        "settled": [[run, send, at, happened] for (run, send), (at, happened) in people.settled.items()],
+    }
+    file.write_bytes(msgspec.json.encode(evidence))
 
 
 def _counted(what: Counter[str]) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +26,8 @@ Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
 
 SCHEMA: Final = "agentos"
 metadata: Final = MetaData(schema=SCHEMA)  # every feature's tables.py adds to it
+
+CLOSE_SECONDS: Final = 2.0  # for connections in use to come back before they are cut
 
 # What a client is told to wait: an embedded PostgreSQL is back within a second after a crash, a failover takes longer,
 # and asking a little too early costs one refused request.
@@ -117,7 +120,10 @@ class Database:
         await self._app.dispose()
         await self._system.dispose()
         if self._driver is not None:
-            self._driver.terminate()
+            try:
+                await asyncio.wait_for(self._driver.close(), CLOSE_SECONDS)
+            except TimeoutError:  # a connection is still in somebody's hands, or the server is gone
+                self._driver.terminate()
             self._driver = None
 
 

@@ -219,7 +219,11 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "a number beyond JSON": (
         with_lines(model="  model: {provider: stub, seed: 9007199254740993}"),
-        "a.yaml:9:33: this integer is beyond what JSON can hold exactly — Write it as a text, in quotes.",
+        "a.yaml:9:33: this number is beyond what JSON can hold exactly — Write it as a text, in quotes.",
+    ),
+    "a fraction beyond JSON": (
+        with_lines(model="  model: {provider: stub, heat: 1.0e+21}"),
+        "a.yaml:9:33: this number is beyond what JSON can hold exactly — Write it as a text, in quotes.",
     ),
     "a number that is none": (
         with_lines(model="  model: {provider: stub, heat: .nan}"),

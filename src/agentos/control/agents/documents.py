@@ -19,7 +19,7 @@ from agentos.control.agents.model import Problem
 MOST_BYTES: Final = 1024 * 1024  # of a file; also the limit of a request's body
 MOST_DEPTH: Final = 64  # ten times what the deepest JSON schemas that people write need
 MOST_PARTS: Final = 50_000  # a manifest of 64 skills and a 300-line schema has under 3,000
-MOST_INTEGER: Final = 2**53 - 1  # beyond it JSON readers disagree, and RFC 8785 has no form
+MOST_NUMBER: Final = 2**53 - 1  # beyond it JSON readers disagree, and RFC 8785 has no form for integers
 
 _YAML: Final = "tag:yaml.org,2002:"
 _TEXTS: Final = {_YAML + "str", _YAML + "timestamp", _YAML + "value"}
@@ -146,6 +146,7 @@ class _Reading:
             self._tagged(node, "seq", place)
             items = [self.composed(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(node.value)]
             return Node(items, place, path)
+        assert isinstance(node, yaml.ScalarNode)
         return self._scalar(node, place, path)
 
     def json(self, data: Any, path: str, depth: int) -> Node:
@@ -180,7 +181,7 @@ class _Reading:
             fields[key], keys[key] = value, at
         return Node(fields, place, path, keys=keys)
 
-    def _scalar(self, node: yaml.Node, place: str, path: str) -> Node:
+    def _scalar(self, node: yaml.ScalarNode, place: str, path: str) -> Node:
         text, tag = str(node.value), node.tag
         value: Any = text
         make = yaml.constructor.SafeConstructor()
@@ -213,8 +214,8 @@ class _Reading:
                 self._note(place, "a text may not hold half of a surrogate pair", "Write the whole character.")
         elif isinstance(value, float) and not math.isfinite(value):
             self._note(place, "a number must be finite", "Write a number, or a text.")
-        elif isinstance(value, int) and abs(value) > MOST_INTEGER:
-            self._note(place, "this integer is beyond what JSON can hold exactly", "Write it as a text, in quotes.")
+        elif isinstance(value, int | float) and abs(value) > MOST_NUMBER:
+            self._note(place, "this number is beyond what JSON can hold exactly", "Write it as a text, in quotes.")
 
     def _count(self, place: str, depth: int) -> None:
         self.parts += 1

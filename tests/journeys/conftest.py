@@ -1,0 +1,139 @@
+"""The platform over HTTP: the real API on a real port with a worker beside it, on the session's database and engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from pydantic import SecretStr
+
+from agentos.apps.api.app import create
+from agentos.apps.parts import Process, process, worker
+from agentos.intake.identity import service as identity
+from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import consume
+from agentos.kernel.settings import DatabaseSettings
+from tests.runtime.runs.harness import World, make_skill
+
+
+@dataclass
+class Platform:
+    """A running platform with one organization and two people."""
+
+    address: str
+    author: httpx.AsyncClient
+    approver: httpx.AsyncClient
+    nobody: httpx.AsyncClient
+    held: Process
+    world: World
+
+    async def apply(self, script: list[dict[str, Any]], skills: list[str], **spec: Any) -> dict[str, Any]:
+        """Apply an agent ``tester`` and return what became of it."""
+        answer = await self.author.post("/api/v1/agents", json={"documents": [document(script, skills, **spec)]})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()["applied"][0]
+        return found
+
+    async def run(self, given: Any = None, **headers: str) -> dict[str, Any]:
+        """Start a run of ``tester``."""
+        body = {"agent": "tester", "input": given or {"task_description": "go"}}
+        answer = await self.author.post("/api/v1/runs", json=body, headers=headers)
+        assert answer.status_code == 202, answer.text
+        assert answer.headers["location"] == f"/api/v1/runs/{answer.json()['id']}"
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def until(self, run_id: str, *statuses: str) -> dict[str, Any]:
+        """The run, once it has one of these statuses."""
+        async with asyncio.timeout(30):
+            while True:
+                run = (await self.author.get(f"/api/v1/runs/{run_id}")).json()
+                if run["status"] in statuses:
+                    return dict(run)
+                await asyncio.sleep(0.03)
+
+    async def question(self, run_id: str) -> dict[str, Any]:
+        """The run's pending approval."""
+        await self.until(run_id, "waiting_approval")
+        (found,) = (await self.approver.get("/api/v1/approvals", params={"run": run_id})).json()["items"]
+        return dict(found)
+
+
+def document(script: list[dict[str, Any]], skills: list[str], **spec: Any) -> dict[str, Any]:
+    """A manifest of the agent ``tester``."""
+    return {
+        "apiVersion": "agentos/v1",
+        "kind": "Agent",
+        "metadata": {"name": "tester", "category": "tests", "owner": "testers"},
+        "spec": {
+            "instructions": "Follow the script.",
+            "model": {"provider": "stub", "script": script},
+            "skills": [{"name": one, "version": "1"} for one in skills],
+            "tier": "L4",
+            **spec,
+        },
+    }
+
+
+@pytest.fixture
+async def platform(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
+    """A platform of the test's own organization and task queue."""
+    monkeypatch.setenv("TEMPORAL_ADDRESS", os.environ["AGENTOS_TEST_TEMPORAL"])
+    monkeypatch.setenv("AGENTOS_TASK_QUEUE", f"queue-{uuid.uuid4().hex}")
+    monkeypatch.setenv("AGENTOS_RUN_SEND_WINDOW_SECONDS", "0.2")
+    monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    async with AsyncExitStack() as stack:
+        settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5)
+        held = await stack.enter_async_context(process(eager=True, database=settings))
+        world = World()
+        for name, effect in (("look", "S0"), ("note", "S1"), ("pay", "S3")):
+            held.parts.registry.add(make_skill(world, name, effect, idempotent=True))
+
+        server = uvicorn.Server(uvicorn.Config(create(lambda: _Lent(held)), port=0, log_config=None, lifespan="on"))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        other = await stack.enter_async_context(process(eager=False, database=settings))
+        other.parts.registry = held.parts.registry
+        await stack.enter_async_context(await worker(other, inline_only=False))
+        stop = asyncio.Event()
+        consumer = asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop))
+        clients = [await stack.enter_async_context(_client(port, key)) for key in await _keys(held)]
+        yield Platform(f"http://127.0.0.1:{port}", *clients, held, world)
+        stop.set()
+        server.should_exit = True
+        await asyncio.gather(consumer, serving)
+
+
+class _Lent:
+    """A process that is already open, and that whoever uses it does not close."""
+
+    def __init__(self, held: Process) -> None:
+        self._held = held
+
+    async def __aenter__(self) -> Process:
+        return self._held
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+async def _keys(held: Process) -> list[str]:
+    organization = OrgId(f"o{uuid.uuid4().hex[:12]}")
+    await identity.found_organization(held.parts.database, organization, name="Journeys")
+    async with held.parts.doors.open(organization) as work:
+        return [await identity.give_key(work, "author"), await identity.give_key(work, "approver"), ""]
+
+
+def _client(port: int, key: str) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20)
