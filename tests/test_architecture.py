@@ -29,7 +29,19 @@ NAMES = {
 
 # Features that hold more than one concept, and the names they need besides. Each line says what for.
 ALSO: dict[str, set[str]] = {
-    "runtime/runs": {"journal"},  # every step of a run, written by segments and read by many
+    "control/agents": {
+        "documents",  # YAML and JSON read into nodes that know their line and column
+        "manifest",  # nodes read into manifests, every fault at its place
+        "schemas",  # whether a JSON schema is one, and harmless
+    },
+    "runtime/runs": {
+        "segment",  # one attempt at one segment: what it holds and how it may leave
+        "loop",  # the agent loop
+        "calls",  # one skill call: decide, act, settle
+        "journal",  # every step of a run, written by segments and read by many
+        "outcomes",  # how a segment's end becomes the run's state
+        "engine",  # Temporal as runs use it, and the sweeper
+    },
 }
 
 BANNED = {"utils", "util", "common", "helpers", "helper", "core", "base", "manager", "misc"}

@@ -20,7 +20,7 @@ class AppSettings(Section):
 
     service: str = Field("agentos", description="Name of this process in logs and on the metrics page.")
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
-    api_port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on.")
     metrics_port: int = Field(0, ge=0, le=65535, description="Port of a worker's metrics page; 0 chooses a free one.")
     skills: str = Field("", description="Modules that declare skills and stub behaviours, separated by ','.")
 

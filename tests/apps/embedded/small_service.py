@@ -12,7 +12,7 @@ if os.environ["AGENTOS_SERVICE"] in os.environ.get("TEST_BROKEN", "").split():
     print("broken on purpose", flush=True)  # noqa: T201 - what its log shows
     sys.exit(3)
 with socket.create_server(
-    ("127.0.0.1", int(os.environ.get("AGENTOS_API_PORT", os.environ["AGENTOS_METRICS_PORT"])))
+    ("127.0.0.1", int(os.environ.get("AGENTOS_PORT", os.environ["AGENTOS_METRICS_PORT"])))
 ) as s:
     while True:
         connection, _ = s.accept()

@@ -55,7 +55,7 @@ def test_a_full_disk_ends_up_in_one_line_with_the_exit_code_of_exhausted(stack, 
     if subprocess.run([*prefix, "true"], capture_output=True).returncode:
         pytest.skip("this machine refuses mount namespaces")
     code, _, err = agentos("up", prefix=prefix)
-    assert code == 6 and err.startswith("disk_full: "), err
+    assert code == 6 and err.startswith("home_disk_full: "), err
 
 
 def test_lost_passwords_of_an_existing_database_are_told_not_replaced(home):

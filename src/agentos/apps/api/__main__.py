@@ -19,7 +19,7 @@ def main() -> None:
     uvicorn.run(
         create(),
         host=settings.host,
-        port=settings.api_port,
+        port=settings.port,
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=2,

@@ -41,7 +41,7 @@ class HomeUnusable(Forbidden):
 class DiskFull(Exhausted):
     """No room is left where the home folder lies."""
 
-    code = "disk_full"
+    code = "home_disk_full"
 
 
 class HomeDamaged(Conflict):

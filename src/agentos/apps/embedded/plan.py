@@ -119,7 +119,7 @@ def _api(env: Mapping[str, str], ports: Ports, settings: EmbeddedSettings, progr
         command=programs.api,
         ready=partial(probe.http, port, "/health"),
         rank=2,
-        env={**env, process.SERVICE: "api", "AGENTOS_API_PORT": str(port), "AGENTOS_METRICS_PORT": str(metrics)},
+        env={**env, process.SERVICE: "api", "AGENTOS_PORT": str(port), "AGENTOS_METRICS_PORT": str(metrics)},
         ports={"api": port, "api_metrics": metrics},
     )
 
