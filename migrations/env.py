@@ -51,8 +51,8 @@ ROLES = (
           END;
         END IF;
         -- Since PostgreSQL 16 the maker of a role is a member that may not yet SET ROLE to it.
-        IF NOT pg_has_role(current_user, wanted,
-                           CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
+        IF NOT pg_has_role(current_user, wanted, CASE
+             WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) THEN
           EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
         END IF;
       END LOOP;

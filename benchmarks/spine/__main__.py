@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 import psutil
 
 from benchmarks import report
-from benchmarks.report import Row
 from benchmarks.stack import PEERS, ROOT, Answering, NoAnswer, Stack, engines
 
 OURS: Final = "AgentOS"

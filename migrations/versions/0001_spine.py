@@ -1,4 +1,4 @@
-"""The spine: organizations, agents, deployments, runs and their journal, approvals, outbox; isolation from the start."""
+"""The spine: organizations, agents, deployments, runs, journal, approvals, outbox; isolated from the start."""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,13 @@ def document(script: list[dict[str, Any]], skills: list[str], **spec: Any) -> di
 @pytest.fixture
 async def platform(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
     """A platform of the test's own organization and task queue."""
+    async with running(database_url, monkeypatch) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
+    """A platform on this database."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", os.environ["AGENTOS_TEST_TEMPORAL"])
     monkeypatch.setenv("AGENTOS_TASK_QUEUE", f"queue-{uuid.uuid4().hex}")
     monkeypatch.setenv("AGENTOS_RUN_SEND_WINDOW_SECONDS", "0.2")

@@ -11,9 +11,7 @@ print("serving", os.environ["AGENTOS_SERVICE"], flush=True)  # noqa: T201 - what
 if os.environ["AGENTOS_SERVICE"] in os.environ.get("TEST_BROKEN", "").split():
     print("broken on purpose", flush=True)  # noqa: T201 - what its log shows
     sys.exit(3)
-with socket.create_server(
-    ("127.0.0.1", int(os.environ.get("AGENTOS_PORT", os.environ["AGENTOS_METRICS_PORT"])))
-) as s:
+with socket.create_server(("127.0.0.1", int(os.environ.get("AGENTOS_PORT", os.environ["AGENTOS_METRICS_PORT"])))) as s:
     while True:
         connection, _ = s.accept()
         with connection:

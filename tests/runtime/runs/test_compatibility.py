@@ -1,8 +1,8 @@
 """What earlier releases left behind still goes on: workflow histories replay, parked journals are resumed.
 
 ``tests/histories/`` holds a history per way a workflow can go, ``tests/journals/`` a parked journal per format of the
-loop. They are written once per release by ``AGENTOS_RECORD=1 pytest tests/runtime/runs/test_compatibility.py`` and never
-rewritten: a change that cannot replay them would strand parked runs.
+loop. They are written once per release by ``AGENTOS_RECORD=1 pytest tests/runtime/runs/test_compatibility.py`` and
+never rewritten: a change that cannot replay them would strand parked runs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ JOURNALS = sorted((TESTS / "journals").glob("*.json"))
 SCRIPT = [calls(("look", 1), ("note", 2)), calls(("pay", 3)), DONE]
 SKILLS = ["look", "note", "pay"]
 
-COLUMNS = "org run_id seq key phase kind name status effect idempotency_key segment attempt meta content".split()
+COLUMNS = (
+    *("org", "run_id", "seq", "key", "phase", "kind", "name", "status", "effect", "idempotency_key"),
+    *("segment", "attempt", "meta", "content"),
+)
 INSERT = text(
     f"INSERT INTO journal ({', '.join(COLUMNS)}) "
     f"VALUES ({', '.join('CAST(:meta AS jsonb)' if one == 'meta' else f':{one}' for one in COLUMNS)})"

@@ -1,4 +1,4 @@
-"""Runs on a real Temporal: started by facts, woken, interrupted, taken over, and found again when their workflow is gone."""
+"""Runs on a real Temporal: started by facts, woken, interrupted, and found again when their workflow is gone."""
 
 from __future__ import annotations
 

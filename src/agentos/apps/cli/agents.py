@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
 import typer
 
@@ -34,7 +35,7 @@ def apply(
     manifests = manifest.read_files(file)
     body = {"documents": [one.document() for one in manifests]}
     try:
-        done = connect().post(f"/api/v1/agents?environment={environment}", body)
+        done = connect().post(f"/api/v1/agents?{urlencode({'environment': environment})}", body)
     except ManifestInvalid as error:
         raise ManifestInvalid(placed(error.what, manifests), then=error.then) from None
     columns = ("agent_id", "number", "version", "result", "environment", "revision", "status")
@@ -59,10 +60,11 @@ def show(
 ) -> None:
     """Show an agent: a version's definition, all versions, and where the agent is deployed."""
     client = connect()
-    found = client.get(f"/api/v1/agents/{agent}")
+    path = f"/api/v1/agents/{quote(agent, safe='')}"
+    found = client.get(path)
     if version:
-        found["definition"] = client.get(f"/api/v1/agents/{agent}/versions/{version}")["definition"]
-    versions = client.get(f"/api/v1/agents/{agent}/versions", limit=200)["items"]
+        found["definition"] = client.get(f"{path}/versions/{quote(version, safe='')}")["definition"]
+    versions = client.get(f"{path}/versions", limit=200)["items"]
     deployments = client.get("/api/v1/agents/deployments", agent=agent, limit=200)["items"]
     if output.as_json:
         output.show(found | {"version_list": versions, "deployments": deployments})

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
 from agentos.kernel.errors import AgentOSError, exit_code, problem
+
+PIPED_WIDTH: Final = 400  # for programs that read lines: a row stays on one
 
 _out = Console(soft_wrap=True, highlight=False)
 _err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -68,7 +70,9 @@ def _table(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
     if not rows:
         _err.print("nothing to show")
         return
-    table = Table(*names, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in names:
+        table.add_column(name, overflow="fold")  # an id is copied from here: it is never cut
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    _out.print(table)
+    _out.print(table, width=None if _out.is_terminal else PIPED_WIDTH)

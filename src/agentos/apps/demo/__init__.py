@@ -1,1 +1,1 @@
-"""The demo: one agent on a real repository, from its manifest to a rollback and a killed worker, with every claim checked."""
+"""The demo: one agent on a real repository, from its manifest to a rollback and a killed worker, all checked."""

@@ -1,4 +1,4 @@
-"""Is it any good? Compare published notes with the history itself, which neither the agent nor the stub is asked for."""
+"""Is it any good? Compare published notes with the history itself, without asking the agent."""
 
 from __future__ import annotations
 

@@ -153,10 +153,10 @@ async def _kill_in_the_middle(
     published = len(receiver.published) - before
     if run["status"] != "completed" or published != 1:
         raise DemoFailed(f"after the kill the run ended {run['status']} and published {published}", where=run["id"])
-    sent = receiver.repeated - repeated + 1
+    sent = f"sent {receiver.repeated - repeated + 1} times with one key, published once"
     story.row(
         "taken over",
-        f"completed on attempt {run['attempt']} of segment {run['segment']}; sent {sent} times with one key, published once",
+        f"completed in segment {run['segment']}; {sent}",
         f"agentos runs show {run['id']} --journal",
     )
 

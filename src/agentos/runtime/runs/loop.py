@@ -178,15 +178,14 @@ async def _perform_all(segment: Segment, turn: int, wanted: tuple[Call, ...]) ->
     results: list[Result] = []
     batch: list[Awaitable[Result]] = []
     for number, call in enumerate(wanted):
-        one = segment.skills.get(call.skill)
-        step = calls.perform(segment, f"t{turn}.c{number}", call)
+        one, key = segment.skills.get(call.skill), f"t{turn}.c{number}"
         if one is not None and one.read_only:
-            batch.append(step)
+            batch.append(calls.perform(segment, key, call))
             continue
         results += await asyncio.gather(*batch)
         batch = []
         segment.check_time()
-        results.append(await step)
+        results.append(await calls.perform(segment, key, call))
     results += await asyncio.gather(*batch)
     return results
 
