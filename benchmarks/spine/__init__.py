@@ -8,5 +8,6 @@ nothing either. Peers run in an environment of their own, on the same PostgreSQL
 - steps.py      the agents of the benchmark: their skills and behaviour
 - inside.py     a process of ours whose callers stand within it
 - over_http.py  callers of a real API process
-- __main__.py   the rounds and the rows
+- rows.py       from figures to rows, with their targets
+- __main__.py   the rounds, and what is measured once
 """

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from agentos.apps.embedded.home import Home
 from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.apps.home import credentials_file
-from agentos.kernel.errors import HTTP_STATUS, AgentOSError, Bug, NotFound, Unavailable, every_error
+from agentos.kernel.errors import HTTP_STATUS, KINDS, AgentOSError, Bug, NotFound, Unavailable, every_error
 
 TIMEOUT_SECONDS: Final = 30.0
 
@@ -163,7 +163,8 @@ def _problem(status: int, body: bytes) -> AgentOSError:
     code = str(said.get("code", ""))
     kind = next((one for one in every_error() if getattr(one, "code", None) == code), None)
     if kind is None:
-        kind = next((one for one, number in HTTP_STATUS.items() if number == status), Bug)
+        named = next((one for one in KINDS if one.__name__ == said.get("title")), None)
+        kind = named or next((one for one, number in HTTP_STATUS.items() if number == status), Bug)
         kind = type(kind.__name__, (kind,), {"code": code or f"http_{status}"})
     return kind(
         str(said.get("detail", f"the API answered {status}")),

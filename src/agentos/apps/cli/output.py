@@ -18,7 +18,7 @@ from agentos.kernel.errors import AgentOSError, exit_code, problem
 
 PIPED_WIDTH: Final = 400  # for programs that read lines: a row stays on one
 
-_out = Console(soft_wrap=True, highlight=False)
+_out = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 _err = Console(stderr=True, soft_wrap=True, highlight=False)
 
 as_json = False  # set once by the root command's --json, before any subcommand runs
@@ -75,4 +75,4 @@ def _table(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
         table.add_column(name, overflow="fold")  # an id is copied from here: it is never cut
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
-    _out.print(table, width=None if _out.is_terminal else PIPED_WIDTH)
+    _out.print(table)
