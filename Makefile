@@ -18,10 +18,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z%-]*\):.*## \(.*\)/\1	\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
 
 demo: $(INSTALLED) ## show the platform at work on this repository (DEMO_ARGS="--repo PATH --yes")
-	@$(BIN)/agentos demo $(DEMO_ARGS)
+	@$(BIN)/agentos demo $(or $(DEMO_ARGS),--yes)
 
-up: $(INSTALLED) ## start the platform here and leave it running (agentos down stops it)
-	@$(BIN)/agentos up
+up: $(INSTALLED) ## start the platform here, skills reading and writing this checkout only (agentos down stops it)
+	@AGENTOS_RUN_ROOTS="$${AGENTOS_RUN_ROOTS:-$(CURDIR)}" $(BIN)/agentos up
 
 test: $(INSTALLED) ## run the tests (TESTS="tests/kernel -k clock" for some)
 	@$(BIN)/python -m pytest $(TEST_OPTIONS) $(TESTS)

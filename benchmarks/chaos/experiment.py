@@ -25,9 +25,10 @@ from benchmarks.chaos.receivers import Receivers
 ROOT = Path(__file__).parents[2]
 MODULES = "benchmarks.chaos.skills,benchmarks.chaos.behaviours"
 KINDS = ("keyed", "plain")
-DELIVERIES = 3  # of each run
+DELIVERIES = 5  # of each run
 ASKED_SHARE = 0.2  # of the runs: a person must approve their last delivery
 TWICE_SHARE = 0.05  # of the requests: sent twice at the same moment, with the same key
+THINK_SECONDS = (0.0, 0.1, 0.2, 0.3)  # before each; so some runs are over within a second, others take three
 MOST_OPEN = 60  # runs under way at a time
 OVER_SECONDS = 60.0  # after the last kill: then a run that is neither over nor waits for a reason is lost
 NOT_INHERITED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "AGENTOS_API_PORT", "AGENTOS_WORKERS", "PYTHONDONTWRITEBYTECODE")
@@ -147,7 +148,7 @@ class _Requests:
             "kind": kind,
             "deliveries": DELIVERIES,
             "ask": self._random.random() < ASKED_SHARE,
-            "think_seconds": self._random.choice((0.0, 0.3, 0.6, 0.9)),
+            "think_seconds": self._random.choice(THINK_SECONDS),
         }
         return {"agent": f"chaos_{kind}", "input": given}
 

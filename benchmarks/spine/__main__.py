@@ -71,8 +71,10 @@ async def main() -> None:
         ours = [sys.executable, "-m", "benchmarks.spine.inside"]
         contenders = [await Answering.begin(OURS, [*ours, "embedded"], stack, **_approver(stack))]
         contenders += await _peers(stack, missing)
-        for name, said in {**await stack.settings(), **{one.name: one.hello["settings"] for one in contenders}}.items():
+        for name, said in (await stack.settings()).items():
             print(f"{name}: {said}")
+        for one in contenders:
+            print(f"contender {one.name}: {one.hello['settings']}")
         worker = await _worker(stack)
         await _warm_up(contenders)
         for number in range(rounds):

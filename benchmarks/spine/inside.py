@@ -167,7 +167,7 @@ async def main() -> None:
 
         async def history(wanted: int) -> int:
             run_id = await callers.run(wanted)
-            handle = held.client.get_workflow_handle(run_id)
+            handle = (await held.link.client()).get_workflow_handle(run_id)
             await handle.result()
             found = (await handle.describe()).raw_description.workflow_execution_info
             return int(found.history_size_bytes)

@@ -40,7 +40,7 @@ from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
 
-SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agent does when its model is the stub
+SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agents do when their model is the stub
 
 
 @dataclass(slots=True)
@@ -69,7 +69,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     for variable, value in (("DATABASE_URL", database.url.get_secret_value()), ("TEMPORAL_ADDRESS", temporal.address)):
         if not value:
             raise BadSetting(f"{variable} is not set", then="Start the platform with 'agentos up', or set it.")
-    configure_logs(LogSettings.read(), app.service)
+    logs = LogSettings.read()
+    configure_logs(logs, app.service)
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
@@ -84,7 +85,9 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
     doors.hint = run_engine.hint
-    parts = Parts(doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, {})
+    parts = Parts(
+        doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, logs.skill_params, {}
+    )
     try:
         yield Process(app, runs, temporal, parts, link, engine, run_engine, models)
     finally:

@@ -6,11 +6,13 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
+from agentos.apps.embedded import plan
 from agentos.apps.embedded.home import DiskFull, Home, HomeDamaged, HomeUnusable, Memory
 from agentos.apps.embedded.ports import Ports, PortTaken, choose, free
 
@@ -111,3 +113,13 @@ def test_a_stack_moves_to_new_ports_when_strangers_took_its_own(stack, monkeypat
         assert {name for name in after if after[name] != before[name]} == {"api", "temporal"}
         assert state.api == f"http://127.0.0.1:{after['api']}"
     assert sum("choosing a new one" in line for line in stack.said) == 2
+
+
+def test_services_start_compiled_where_python_may_not_write_beside_the_sources(home, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    assert plan._compiled(home) == {}
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    subprocess.run(
+        [sys.executable, "-c", "import agentos.kernel.units"], env=os.environ | plan._compiled(home), check=True
+    )
+    assert any((home.path / "compiled").rglob("units.*.pyc"))

@@ -184,7 +184,7 @@ def harness(database: Database, organization: OrgId, *, roots: tuple[Path, ...] 
     doors = Doors(database)
     models = Providers(ClaudeSettings.read())
     settings = RunSettings(send_window_seconds=0.2)
-    parts = Parts(doors, registry, models, settings, Meter(), lambda name: "", roots, (), {})
+    parts = Parts(doors, registry, models, settings, Meter(), lambda name: "", roots, (), False, {})
     return Harness(doors, organization, world, parts, models)
 
 

@@ -65,6 +65,12 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+def _short(value: Any) -> str:
+    """A cell of a table: long structures are cut, as 'show' has the whole; ids and texts are not."""
+    cell = _cell(value)
+    return cell[:80] + "…" if isinstance(value, (dict, list)) and len(cell) > 80 else cell
+
+
 def _table(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
     names = list(columns) or (list(rows[0]) if rows else [])
     if not rows:
@@ -74,5 +80,5 @@ def _table(rows: list[Mapping[str, Any]], columns: Sequence[str]) -> None:
     for name in names:
         table.add_column(name, overflow="fold")  # an id is copied from here: it is never cut
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
+        table.add_row(*(_short(row.get(name)) for name in names))
     _out.print(table)

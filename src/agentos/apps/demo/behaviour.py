@@ -1,4 +1,4 @@
-"""What the sample agent does when its model is the stub: compute release notes from the history that it received.
+"""What the sample agents do when their model is the stub: compute notes from the history that they received.
 
 ``release_notes`` covers every commit. ``release_notes_hasty`` is worse on purpose: it drops every second commit, which
 the demo's check finds.
@@ -28,6 +28,21 @@ def release_notes(question: Question) -> dict[str, Any]:
 def release_notes_hasty(question: Question) -> dict[str, Any]:
     """The same, but every second commit is left out."""
     return _next(question, dropping=True)
+
+
+@behaviour("changelog")
+def changelog(question: Question) -> dict[str, Any]:
+    """Read the history of the first root, write it to the file that was asked for, and say what was done."""
+    results = [result for message in question.messages for result in message.results]
+    if results and results[-1].failed:
+        return {"text": f"Not written: {results[-1].text}"}
+    if not results:
+        return {"calls": [{"skill": "git_log", "arguments": {"order": "oldest", "limit": MOST_COMMITS}}]}
+    if len(results) == 1:
+        file = json.loads(question.messages[0].text)["file"]
+        written = {"path": file, "text": notes(json.loads(results[0].text))}
+        return {"calls": [{"skill": "file_write", "arguments": written}]}
+    return {"text": f"Wrote {json.loads(results[1].text)['path']}."}
 
 
 def _next(question: Question, *, dropping: bool) -> dict[str, Any]:

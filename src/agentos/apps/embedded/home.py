@@ -4,6 +4,7 @@
     desired.json     what people asked for: the number of workers
     state.json       what the supervisor has running; anyone of the same user may read it
     postgres/ temporal/ logs/
+    compiled/        Python's compiled modules, only where it may not write them beside the sources
     up.lock          held by an `up` that starts the stack
     supervisor.lock  held by the supervisor for its life
 

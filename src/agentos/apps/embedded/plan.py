@@ -81,7 +81,8 @@ def draw(
 def _compiled(home: Home) -> dict[str, str]:
     """Let services start from compiled modules also where the caller forbids Python to write them beside the sources.
 
-    Compiling costs 1.4 s of processor time at every start, measured for a worker, which is most of its start.
+    Importing a worker costs 2.9 s of processor time uncompiled and 1.3 s compiled (five runs of each, interleaved), and
+    a killed service must serve again in 3 s. In the home, nothing is written beside the sources, as was asked.
     """
     if not os.environ.get("PYTHONDONTWRITEBYTECODE"):
         return {}

@@ -296,7 +296,10 @@ async def _timed(segment: Segment, effect: Effect) -> Any:
         status = error.code
         raise
     finally:
-        segment.parts.meter.observe(SKILL_SECONDS, elapsed() - began, skill=effect.skill.name, status=status)
+        seconds = elapsed() - began
+        segment.parts.meter.observe(SKILL_SECONDS, seconds, skill=effect.skill.name, status=status)
+        said = {"arguments": effect.arguments} if segment.parts.log_parameters else {}
+        log.debug("skill_called", skill=effect.skill.name, step=effect.key, status=status, seconds=seconds, **said)
 
 
 def _decided(segment: Segment, effect: Effect) -> Decision:

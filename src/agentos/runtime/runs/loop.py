@@ -233,6 +233,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         raise
     parts.meter.observe(MODEL_SECONDS, elapsed() - began, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
+    log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=elapsed() - began)
     for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
         if tokens:
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)

@@ -36,6 +36,7 @@ class Parts:
     secret: Callable[[str], str]
     roots: tuple[Path, ...]  # folders that skills may touch
     hosts: tuple[str, ...]  # hosts that skills may reach although their addresses are not public
+    log_parameters: bool  # LOG_SKILL_PARAMS: parameters of skill calls may be logged
     versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
 
     @property
