@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import secrets
 import shutil
 import signal
@@ -30,6 +31,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--home", type=Path, help="of the stack; a new folder, removed at the end unless --keep")
+    parser.add_argument("--results", type=Path, help="a file for the rows, beside the one in build/bench")
     parser.add_argument("--keep", action="store_true", help="keep the home, also when all targets are met")
     given = parser.parse_args()
     sizes = ("kills", "runs", "deletions", "workers", "minutes")
@@ -47,7 +49,10 @@ def main() -> int:
     found = asyncio.run(_stoppable(experiment(home, size, seed, say)))
     keep(found, home / "evidence.json")
     tell(found, say)
-    good = rows(found)
+    table = rows(found)
+    if given.results:
+        given.results.write_text(json.dumps([row.document() for row in table]))
+    good = all(row.met is not False for row in table)
     if good and not given.keep:
         shutil.rmtree(home, ignore_errors=True)
     else:

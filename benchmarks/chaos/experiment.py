@@ -45,11 +45,12 @@ class Size:
     deletions: int
     runs: int
     workers: int
+    lonely: float  # the share of the workers' kills that nothing else follows until their runs go on
     minutes: float  # the killing ends then at the latest
 
 
-FULL = Size(kills=300, deletions=8, runs=2000, workers=2, minutes=12)
-SHORT = Size(kills=24, deletions=1, runs=100, workers=2, minutes=1)
+FULL = Size(kills=300, deletions=8, runs=2000, workers=2, lonely=0.6, minutes=12)
+SHORT = Size(kills=24, deletions=1, runs=100, workers=2, lonely=0.25, minutes=2)
 
 
 @dataclass(slots=True)
@@ -81,7 +82,7 @@ async def experiment(home: Path, size: Size, seed: int, say: Say) -> Found:
 
         numbers: dict[str, int] = {}
         people = People(approver, receivers, numbers, seed)
-        killer = Killer(Home(home), receivers, seed, wanted=size.kills, deletions=size.deletions)
+        killer = Killer(Home(home), receivers, seed, wanted=size.kills, deletions=size.deletions, lonely=size.lonely)
         requests = _Requests(author, receivers, numbers, size, seed)
         answering = asyncio.create_task(people.work())
         asking = asyncio.create_task(requests.work())

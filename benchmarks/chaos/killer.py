@@ -23,7 +23,6 @@ from benchmarks.chaos.receivers import Receivers
 
 # How often which is killed. A backend's SIGKILL makes PostgreSQL throw out all others and recover.
 SHARES = {"worker": 45, "api": 20, "temporal": 15, "postgres": 13, "postgres backend": 7}
-LONELY_SHARE = 0.6  # of the workers' kills
 GAP_SECONDS = 1.0  # the mean between two kills that are not lonely
 LONGEST_GAP_SECONDS = 3.0
 SERVING_SECONDS = 20.0  # how long a service that should come back is waited for, at most
@@ -45,12 +44,15 @@ class Kill:
 class Killer:
     """Kills one service after the other until it has killed as many as wanted."""
 
-    def __init__(self, home: Home, receivers: Receivers, seed: int, *, wanted: int, deletions: int) -> None:
+    def __init__(
+        self, home: Home, receivers: Receivers, seed: int, *, wanted: int, deletions: int, lonely: float
+    ) -> None:
         self.kills: list[Kill] = []
         self._home = home
         self._receivers = receivers
         self._random = random.Random(seed)
         self._wanted = wanted
+        self._lonely = lonely
         every = wanted / deletions if deletions else wanted + 1
         # Spread over the whole time, never the very first or last.
         self._deletions = {int(every * (number + self._random.uniform(0.3, 0.7))) for number in range(deletions)}
@@ -63,7 +65,7 @@ class Killer:
                 victim = "temporal and its file"
             else:
                 victim = self._random.choices(list(SHARES), list(SHARES.values()))[0]
-            lonely = victim == "worker" and self._random.random() < LONELY_SHARE
+            lonely = victim == "worker" and self._random.random() < self._lonely
             if lonely:
                 await self._all_serve()
                 await asyncio.sleep(self._random.uniform(0.5, 1.5))  # until runs are in the workers' hands again

@@ -122,18 +122,23 @@ def calls(runs: list[Told]) -> list[Call]:
     return found
 
 
-def hits(call: Call, kills: list[Kill], receivers: Receivers) -> set[str]:
-    """What was killed while the call was on the wire, so that its end may have been lost."""
-    found = set()
+def hit_by(call: Call, kills: list[Kill], receivers: Receivers) -> str:
+    """What was killed under the call, so that its end may have been lost; empty when nothing was.
+
+    Its own process, while it was on the wire; else the engine or the database so shortly before or meanwhile that the
+    run went on in other hands before the call's end could be journaled.
+    """
     until = call.known if call.known is not None else call.sent + REACH_SECONDS
     pid = sender(call, receivers)
     for kill in kills:
-        if kill.victim in ("worker", "api"):
-            if call.sent <= kill.at <= until and kill.pid == pid:
-                found.add(kill.victim)
-        elif kill.at <= until and call.sent <= kill.at + REACH_SECONDS and call.known is None:
-            found.add(kill.victim.partition(" ")[0])
-    return found
+        if kill.victim in ("worker", "api") and kill.pid == pid and call.sent <= kill.at <= until:
+            return kill.victim
+    if call.known is None:
+        for kill in reversed(kills):
+            near = kill.at <= until and call.sent <= kill.at + REACH_SECONDS
+            if kill.victim not in ("worker", "api") and near:
+                return kill.victim
+    return ""
 
 
 def sender(call: Call, receivers: Receivers) -> int | None:

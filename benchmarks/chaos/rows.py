@@ -13,11 +13,11 @@ from benchmarks.chaos.experiment import FULL, TERMINAL, Found
 from benchmarks.report import Row, percentile, write
 
 
-def rows(found: Found) -> bool:
-    """Write and print the rows. True when every target that has a figure is met."""
+def rows(found: Found) -> list[Row]:
+    """The rows, kept under ``build/bench`` and printed."""
     outside = measure.outside(found.runs, found.receivers)
     calls = measure.calls(found.runs)
-    hit = [call for call in calls if measure.hits(call, found.kills, found.receivers)]
+    hit = [call for call in calls if call.told.kind == "plain" and measure.hit_by(call, found.kills, found.receivers)]
     uncertain = [call for call in calls if call.uncertain]
     lost = [told for told in found.runs if told.run["status"] not in TERMINAL]
     other = [told for told in found.runs if told.run["status"] in set(TERMINAL) - {"completed"}]
@@ -35,8 +35,8 @@ def rows(found: Found) -> bool:
         Row("effects doubled, second receiver", "effects", outside.doubled_plain, 0, where="no keys; people settle"),
         Row("effects missing", "effects", outside.missing, 0, where="both receivers, of completed runs"),
         Row("effects without a yes", "effects", outside.without_a_yes, 0, where="both receivers, of denied calls"),
-        Row("effects uncertain", "calls", len(uncertain), len(hit), where="a person had to ask the receiver"),
-        Row("calls hit on the wire", "calls", len(hit), where="sender, engine or database killed under them"),
+        Row("effects uncertain", "calls", len(uncertain), len(hit), where="second receiver; a person had to ask it"),
+        Row("calls hit on the wire", "calls", len(hit), where="second receiver; something was killed under them"),
         Row(
             "takeover, p95",
             "s",
@@ -53,7 +53,7 @@ def rows(found: Found) -> bool:
     ]
     name = "chaos" if found.size == FULL else "chaos-short"
     write(name, all_rows, title=f"chaos, seed {found.seed}, {found.seconds:.0f} s, {found.size.workers} workers")
-    return all(row.met is not False for row in all_rows)
+    return all_rows
 
 
 def tell(found: Found, say: Callable[[str], None]) -> None:
@@ -68,7 +68,7 @@ def tell(found: Found, say: Callable[[str], None]) -> None:
     if alone:
         say("takeovers alone: " + ", ".join(f"p{p} {percentile(alone, p / 100):.2f} s" for p in (50, 75, 90, 95, 100)))
     causes = Counter(
-        " + ".join(sorted(measure.hits(call, found.kills, found.receivers))) or "nothing"
+        measure.hit_by(call, found.kills, found.receivers) or "nothing"
         for call in measure.calls(found.runs)
         if call.uncertain
     )

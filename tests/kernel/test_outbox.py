@@ -11,8 +11,9 @@ import pytest
 
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Unavailable
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Consumer, Delivery, Fact, consume, read
+from agentos.kernel.outbox import Consumer, Delivery, consume, read
 from agentos.kernel.unit_of_work import Doors
 
 

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentos.kernel import ids
-from agentos.kernel.errors import AgentOSError, Bug, Conflict, Invalid, NotFound, http_status, problem
+from agentos.kernel.errors import AgentOSError, Bug, Invalid, NotFound, http_status, problem
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import HTTP_SECONDS
 from agentos.kernel.unit_of_work import Doors
@@ -52,13 +52,6 @@ class RouteUnknown(NotFound):
     """No such route."""
 
     code = "route_unknown"
-
-
-class PreconditionFailed(Conflict):
-    """``If-Match`` names a state that is no longer the present one."""
-
-    code = "precondition_failed"
-    status = 412
 
 
 def doors(request: Request) -> Doors:

@@ -9,58 +9,21 @@ a new cluster the cursors start again (see docs/decisions/0003-facts-in-order.md
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, Self
+from typing import Final, Self
 
-import msgspec
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError, Unavailable
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """Something that happened, in the past tense: ids and digests, never content.
-
-    A subclass is a frozen dataclass of JSON-able fields and names in ``key_field`` the aggregate that orders it.
-    """
-
-    key_field: ClassVar[str]
-    kinds: ClassVar[dict[str, type[Fact]]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        Fact.kinds[cls.__name__] = cls
-
-    @property
-    def name(self) -> str:
-        """The fact's name on the outbox: its class's."""
-        return type(self).__name__
-
-    @property
-    def key(self) -> str:
-        """The id of the aggregate the fact is about."""
-        return str(getattr(self, self.key_field))
-
-    def body(self) -> str:
-        """The fact's fields as JSON."""
-        return msgspec.json.encode({f.name: getattr(self, f.name) for f in dataclasses.fields(self)}).decode()
-
-    @classmethod
-    def read(cls, name: str, body: dict[str, Any]) -> Fact | None:
-        """The fact of that name, fields it does not know left out; None for a fact of another release."""
-        kind = cls.kinds.get(name)
-        if kind is None:
-            return None
-        return kind(**{f.name: body[f.name] for f in dataclasses.fields(kind) if f.name in body})
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from sqlalchemy import Executable, Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agentos.kernel.database import Database
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Fact, write
+from agentos.kernel.outbox import write
 
 log = structlog.get_logger(__name__)
 

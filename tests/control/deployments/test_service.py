@@ -26,6 +26,7 @@ from agentos.control.deployments.model import (
     NoLastKnownGood,
     NothingServes,
     NotPromotable,
+    PreconditionFailed,
     RevisionDrafted,
     ServesAlready,
     State,
@@ -40,9 +41,8 @@ from agentos.control.deployments.service import Deployed
 from agentos.control.policy.model import Tier
 from agentos.kernel import epochs, ids
 from agentos.kernel.clock import now
-from agentos.kernel.http import PreconditionFailed
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Fact
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 from ..agents.catalogues import Models, Skills, document

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final, Literal, Self
 from agentos.control.policy.model import Tier
 from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Conflict, Invalid, NotFound
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import AgentId
-from agentos.kernel.outbox import Fact
 
 OnDenied = Literal["continue", "stop"]
 

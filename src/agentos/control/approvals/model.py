@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from agentos.control.policy.model import EffectClass
 from agentos.kernel.errors import Conflict, Forbidden, NotFound
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import ApprovalId, DeploymentId, RunId
-from agentos.kernel.outbox import Fact
 
 
 class ApprovalUnknown(NotFound):

@@ -18,8 +18,8 @@ from typing import ClassVar, Final
 from agentos.control.agents.model import Version
 from agentos.control.policy.model import Tier
 from agentos.kernel.errors import Conflict, NotFound
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import AgentId, DeploymentId
-from agentos.kernel.outbox import Fact
 
 PRODUCTION: Final = "production"  # where applying deploys unless told otherwise
 
@@ -82,6 +82,13 @@ class NotPromotable(Conflict):
     """The version's skills cannot be called as they were pinned, so it may not serve."""
 
     code = "not_promotable"
+
+
+class PreconditionFailed(Conflict):
+    """``If-Match`` names a state of the deployment that is no longer the present one."""
+
+    code = "precondition_failed"
+    status = 412
 
 
 class State(StrEnum):

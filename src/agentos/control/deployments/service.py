@@ -31,6 +31,7 @@ from agentos.control.deployments.model import (
     NoLastKnownGood,
     NothingServes,
     NotPromotable,
+    PreconditionFailed,
     Revision,
     RevisionDrafted,
     ServesAlready,
@@ -47,9 +48,8 @@ from agentos.control.deployments.model import (
 from agentos.control.policy.model import Tier
 from agentos.kernel import epochs, ids
 from agentos.kernel.errors import NotFound
-from agentos.kernel.http import PreconditionFailed
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import DeploymentId
-from agentos.kernel.outbox import Fact
 from agentos.kernel.unit_of_work import UnitOfWork
 
 Etags = Collection[int] | None  # those that the caller accepts; None: any

@@ -20,8 +20,9 @@ from agentos.control.approvals.model import ApprovalDecided
 from agentos.control.deployments.model import DeploymentResumed
 from agentos.kernel.database import Database
 from agentos.kernel.durable import RPC_TIMEOUT, WORKFLOW_TASK_TIMEOUT, EngineUnavailable, Link, engine_away
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Consumer, Delivery, Fact
+from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import SWEPT
 from agentos.kernel.unit_of_work import Doors

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 
 from agentos.control.policy.model import Tier
 from agentos.kernel.errors import Bug, Conflict, Exhausted, Forbidden, Invalid, NotFound, Unavailable
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
-from agentos.kernel.outbox import Fact
 
 FORMAT: Final = 1  # of the loop's journal; code reads every format that is still parked (tests/journals/)
 
