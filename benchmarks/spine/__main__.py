@@ -162,10 +162,11 @@ async def _singles(contenders: list[Answering], found: Found, missing: dict[str,
 async def _over_http(stack: Stack, found: Found, rounds: int) -> None:
     """A real API process, and callers in a process of their own."""
     port = ports.choose()
-    api = stack.start("api", "agentos.apps.api", AGENTOS_SERVICE="api", AGENTOS_API_PORT=str(port))
+    api = stack.start("api", "agentos.apps.api", AGENTOS_SERVICE="api", AGENTOS_PORT=str(port))
     url, key = f"http://127.0.0.1:{port}", stack.key("author")
-    while not await probe.http(port, "/health"):
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(30):
+        while not await probe.http(port, "/health"):
+            await asyncio.sleep(0.1)
     command = [sys.executable, "-m", "benchmarks.spine.over_http", url, key]
     callers = {one: await Answering.begin(OURS, [*command, one.name], stack) for one in OVER_HTTP}
     for one in callers.values():
