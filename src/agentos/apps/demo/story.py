@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -248,7 +247,7 @@ async def _stack(story: Story, home: Home, receiver: Receiver, repository: Path)
     }
     await asyncio.to_thread(verbs.down, home, say=lambda _text: None)
     state = await asyncio.to_thread(verbs.up, home, workers=2, say=story.say)
-    story.row("start", f"PostgreSQL, Temporal, API and two workers at {state.api}", f"{sys.executable} -m agentos")
+    story.row("start", f"PostgreSQL, Temporal, API and two workers at {state.api}", f"{home.path}/logs")
     try:
         yield
     finally:

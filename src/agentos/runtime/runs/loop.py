@@ -182,12 +182,20 @@ async def _perform_all(segment: Segment, turn: int, wanted: tuple[Call, ...]) ->
         if one is not None and one.read_only:
             batch.append(calls.perform(segment, key, call))
             continue
-        results += await asyncio.gather(*batch)
+        results += await _all(batch)
         batch = []
         segment.check_time()
         results.append(await calls.perform(segment, key, call))
-    results += await asyncio.gather(*batch)
-    return results
+    return results + await _all(batch)
+
+
+async def _all(batch: list[Awaitable[Result]]) -> list[Result]:
+    """Every result; an exception is raised only after all have come to rest, so that none goes on by itself."""
+    ended = await asyncio.gather(*batch, return_exceptions=True)
+    for one in ended:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in ended if not isinstance(one, BaseException)]
 
 
 async def _submitted_draft(segment: Segment, run: Run) -> Any:

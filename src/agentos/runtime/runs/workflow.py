@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
-from temporalio.exceptions import ActivityError
+from temporalio.exceptions import ActivityError, is_cancelled_exception
 from temporalio.workflow import ActivityCancellationType
 
 with workflow.unsafe.imports_passed_through():
@@ -21,6 +21,7 @@ SEGMENT: Final = "run_segment"
 SEGMENT_INLINE: Final = "run_segment_inline"
 
 LONGEST_SEGMENT: Final = timedelta(hours=1)  # a segment ends itself after minutes; this is for one that cannot
+FAULT_PAUSE: Final = timedelta(seconds=5)  # long enough not to burn a core, short against a deploy that mends it
 MOST_HISTORY: Final = 2000  # events before the workflow continues as new: 300 waits, ~200 kB
 
 
@@ -71,8 +72,11 @@ class AgentRun:
             self._segment = asyncio.ensure_future(_segment(this, inline))
             try:
                 end = await self._segment
-            except (asyncio.CancelledError, ActivityError):  # interrupted: the next segment reads the order and obeys
-                end = SegmentEnd("continue", segment)
+            except (asyncio.CancelledError, ActivityError) as error:
+                # Interrupted: the next segment reads the order and obeys. Anything else is a fault that no retry mends
+                # by itself; the run is kept and tried again, slowly, so that a mended worker finishes it.
+                interrupted = is_cancelled_exception(error)
+                end = SegmentEnd("continue" if interrupted else "wait", segment, seconds=FAULT_PAUSE.total_seconds())
             self._segment = None
             segment, inline = max(segment, end.segment), False
             if end.state == "done":
