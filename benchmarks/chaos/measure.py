@@ -60,7 +60,7 @@ def takeovers(runs: list[Told], kills: list[Kill], receivers: Receivers) -> list
             if not executed_by(told, kill, receivers):
                 continue
             at = _next_attempt(told, kill.at)
-            if at is None:
+            if at is None or at - kill.at < LAST_BREATH_SECONDS:  # it was in other hands already
                 continue
             others = bisect_right(moments, at) - (place + 1)
             found.append(Takeover(told.number, kill, at - kill.at, alone=others == 0 and kill.serving))

@@ -17,8 +17,9 @@ def rows(found: Found) -> list[Row]:
     """The rows, kept under ``build/bench`` and printed."""
     outside = measure.outside(found.runs, found.receivers)
     calls = measure.calls(found.runs)
-    hit = [call for call in calls if call.told.kind == "plain" and measure.hit_by(call, found.kills, found.receivers)]
+    hit = [call for call in calls if measure.hit_by(call, found.kills, found.receivers)]
     uncertain = [call for call in calls if call.uncertain]
+    late = [call for call in uncertain if not measure.hit_by(call, found.kills, found.receivers)]
     lost = [told for told in found.runs if told.run["status"] not in TERMINAL]
     other = [told for told in found.runs if told.run["status"] in set(TERMINAL) - {"completed"}]
     taken = measure.takeovers(found.runs, found.kills, found.receivers)
@@ -35,8 +36,10 @@ def rows(found: Found) -> list[Row]:
         Row("effects doubled, second receiver", "effects", outside.doubled_plain, 0, where="no keys; people settle"),
         Row("effects missing", "effects", outside.missing, 0, where="both receivers, of completed runs"),
         Row("effects without a yes", "effects", outside.without_a_yes, 0, where="both receivers, of denied calls"),
-        Row("effects uncertain", "calls", len(uncertain), len(hit), where="second receiver; a person had to ask it"),
-        Row("calls hit on the wire", "calls", len(hit), where="second receiver; something was killed under them"),
+        Row("effects uncertain", "effects", len(uncertain), len(hit), where="second receiver; people asked it"),
+        Row("calls hit on the wire", "calls", len(hit), where="both receivers; something was killed under them"),
+        Row("uncertain with nothing killed", "effects", len(late), where="answered later than the skill's second"),
+        Row("answers that were our fault", "answers", found.trouble["500 bug"], 0, where="HTTP 500 of the API"),
         Row(
             "takeover, p95",
             "s",

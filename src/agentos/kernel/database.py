@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 import asyncpg
 from sqlalchemy import MetaData, event, make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError, ResourceClosedError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -157,7 +157,8 @@ def unavailable(error: BaseException) -> Unavailable | None:
         return _away() if state.startswith(_AWAY) else None
     if isinstance(cause, (OSError, asyncpg.InterfaceError, PoolTimeout, TimeoutError, ssl.SSLError)):
         return _away()
-    if isinstance(error, (OperationalError, InterfaceError)):
+    # The last two: the connection broke under the transaction, and the driver's own error came first.
+    if isinstance(error, (OperationalError, InterfaceError, PendingRollbackError, ResourceClosedError)):
         return _away()
     return None
 
