@@ -188,8 +188,9 @@ def _agent(kind: str) -> dict[str, Any]:
 async def _watch(requests: _Requests, killer: Killer, people: People, say: Say) -> None:
     while True:
         await asyncio.sleep(10)
+        accepted = len(requests.accepted)
         say(
-            f"{len(killer.kills)} kills, {len(requests.accepted)} runs accepted, {requests.under_way(len(requests.accepted))} under way, "
+            f"{len(killer.kills)} kills, {accepted} runs accepted, {requests.under_way(accepted)} under way, "
             f"{len(people.answers)} approvals answered, {len(people.settled)} effects settled"
         )
 

@@ -35,8 +35,8 @@ async def main() -> None:
     async def run(steps: int) -> None:
         assert await client.execute_workflow(Work.run, steps, id=uuid.uuid4().hex, task_queue=QUEUE) == steps
 
-    async def history(steps: int) -> int:
-        handle = await client.start_workflow(Work.run, steps, id=uuid.uuid4().hex, task_queue=QUEUE)
+    async def history(wanted: int) -> int:
+        handle = await client.start_workflow(Work.run, wanted, id=uuid.uuid4().hex, task_queue=QUEUE)
         await handle.result()
         return (await handle.describe()).raw_description.workflow_execution_info.history_size_bytes
 
