@@ -26,7 +26,7 @@ from agentos.runtime.runs.ports import Parts
 router = APIRouter(tags=["runs"])
 
 # How often a stream looks for news: at once while steps come, and less and less often while nothing happens.
-FIRST_LOOK_SECONDS: Final = 0.05
+FIRST_LOOK_SECONDS: Final = 0.02
 LONGEST_LOOK_SECONDS: Final = 1.0
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=MOST_KEY_LENGTH)]
