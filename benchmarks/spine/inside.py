@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import uvloop
 from sqlalchemy import text
 
 from agentos.apps.api.health import Catalogue
@@ -37,7 +38,7 @@ from agentos.runtime.runs.model import RunEnded
 from benchmarks.peers.answering import answer, drive, versions
 from benchmarks.spine import steps
 
-ELSEWHERE_SECONDS = 0.5  # a run that takes longer may have gone on in a worker process
+ELSEWHERE_SECONDS = 1.0  # a run that takes longer may have gone on in a worker process
 LOOK_SECONDS = 0.01
 
 _STANDING = text("SELECT id, status, waiting->>'detail' AS detail FROM runs WHERE id = ANY(CAST(:ids AS text[]))")
@@ -191,4 +192,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    uvloop.run(main())

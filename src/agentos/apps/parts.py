@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.stub import load_behaviours
@@ -105,6 +105,7 @@ async def worker(held: Process, *, inline_only: bool) -> Worker:
         task_queue=held.temporal.task_queue,
         workflows=[AgentRun],
         activities=activities(held.parts),
+        workflow_runner=UnsandboxedWorkflowRunner(),  # its one workflow does nothing that replay could not repeat
         no_remote_activities=inline_only,
         max_concurrent_activities=None if inline_only else held.runs.concurrency,
         max_concurrent_local_activities=held.runs.concurrency,

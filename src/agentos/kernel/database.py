@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from agentos.kernel.errors import AgentOSError, Unavailable
+from agentos.kernel.group_commit import GroupCommit
 from agentos.kernel.settings import DatabaseSettings
 
 Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
@@ -62,6 +63,7 @@ class Database:
         self._app = self._engine("agentos_app", settings.pool_size)
         self._system = self._engine("agentos_system", 3)
         self._driver: asyncpg.Pool[asyncpg.Record] | None = None
+        self.group = GroupCommit(self.driver, translated)
 
     def _engine(self, role: Role, size: int) -> AsyncEngine:
         engine = create_async_engine(

@@ -9,7 +9,6 @@ from typing import Final
 
 from temporalio.client import Client
 from temporalio.common import RetryPolicy
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
@@ -64,7 +63,6 @@ class Link:
                     self._client = await Client.connect(
                         self._settings.address,
                         namespace=self._settings.namespace,
-                        data_converter=pydantic_data_converter,
                         identity=self._identity,
                         connect_timeout=RPC_TIMEOUT,
                         runtime=_runtime(),

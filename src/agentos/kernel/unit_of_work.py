@@ -75,8 +75,13 @@ class Doors:
             await connection.execute(_ORGANIZATION, {"org": organization})
             work = UnitOfWork(connection, organization)
             yield work
-        if self.hint is not None and work.facts:
-            try:
-                await self.hint(organization, work.facts)
-            except Exception as error:  # the outbox's consumers make good what the hint could not do
-                log.warning("hint_failed", error=type(error).__name__, facts=[fact.name for fact in work.facts])
+        await self.tell(organization, work.facts)
+
+    async def tell(self, organization: OrgId, facts: Sequence[Fact]) -> None:
+        """Hand facts that were just committed to ``hint``. Never raises."""
+        if self.hint is None or not facts:
+            return
+        try:
+            await self.hint(organization, facts)
+        except Exception as error:  # the outbox's consumers make good what the hint could not do
+            log.warning("hint_failed", error=type(error).__name__, facts=[fact.name for fact in facts])

@@ -95,9 +95,12 @@ async def test_a_stub_is_never_taken_for_a_model() -> None:
     assert answer.usage != Usage(1, 1)
 
 
-async def test_tokens_are_one_for_four_bytes() -> None:
+async def test_tokens_are_one_for_four_bytes_of_json() -> None:
+    read = '["12345",[],[{"role":"user","text":"678","calls":[],"results":[]}]]'
+    written = '["ä234567",[]]'
     bare = Question("stub-1", "12345", (Message("user", "678"),), options={"script": [{"text": "ä234567"}]})
-    assert (await Stub().ask(bare)).usage == Usage(input=2, output=2)
+    assert (await Stub().ask(bare)).usage == Usage(input=-(-len(read) // 4), output=4)
+    assert len(written.encode()) == 15
 
 
 async def test_an_unknown_behaviour_names_the_known_ones() -> None:

@@ -126,23 +126,68 @@ async def test_a_result_is_held_on_to_while_the_database_is_away_and_written_onc
 ) -> None:
     run_id = await held.start()
     journal = await opened(held, run_id)
-    real, failures = journal.append_within, ["before", "after"]
+    real, failures = held.parts.database.group.row, ["before", "after"]
 
-    async def shaky(connection: object, *entries: Entry) -> None:
+    async def shaky(statement: str, *arguments: object) -> object:
         how = failures.pop(0) if failures else ""
-        if how == "after":  # committed, and the answer was lost
-            length = journal.length
-            await real(connection, *entries)
-            journal.length = length
-            journal.recorded.clear()
+        answer = None if how == "before" else await real(statement, *arguments)
         if how:
             raise Unavailable(f"the connection broke {how} the commit")
-        await real(connection, *entries)
+        return answer
 
-    monkeypatch.setattr(Journal, "append_within", lambda _self, connection, *entries: shaky(connection, *entries))
+    monkeypatch.setattr(held.parts.database.group, "row", shaky)
     await journal.append_surely(step("t0.c0"))
     await journal.append(step("t1"))
     assert [found["key"] for found in await held.steps(run_id)] == ["t0.c0", "t1"]
+
+
+async def test_runs_that_append_at_the_same_moment_share_a_commit(held: Harness) -> None:
+    journals = [await opened(held, await held.start()) for _ in range(8)]
+    await asyncio.gather(*(journal.append(step("t0"), step("t0.c0~1", "intent")) for journal in journals))
+    async with held.doors.open(held.organization) as work:
+        made = await work.all(text("SELECT count(*) AS rows, count(DISTINCT xmin::text) AS commits FROM journal"))
+    assert made[0].rows == 16
+    assert made[0].commits < 8
+
+
+async def test_a_fenced_attempt_in_a_group_is_refused_and_the_others_are_not(held: Harness) -> None:
+    journals = [await opened(held, await held.start()) for _ in range(4)]
+    await opened(held, journals[2].claimed.run.id)
+    found = await asyncio.gather(*(journal.append(step("t0")) for journal in journals), return_exceptions=True)
+    assert [type(one) for one in found] == [type(None), type(None), SegmentLost, type(None)]
+
+
+async def test_organizations_that_share_a_commit_see_only_their_own(held: Harness, database: Database) -> None:
+    other = harness(database, OrgId(held.organization + "_c"))
+    from agentos.intake.identity import service as identity
+
+    await identity.found_organization(database, other.organization, name="Other")
+    await other.agent([DONE])
+    mine, theirs = await held.start(), await other.start()
+    wanted = [
+        (held.organization, theirs),
+        (other.organization, theirs),
+        (other.organization, mine),
+        (held.organization, mine),
+    ]
+    found = await asyncio.gather(*(store.claim(database, org, run, 1, SCOPES) for org, run in wanted))
+    assert [claimed is not None for claimed in found] == [False, True, False, True]
+
+
+async def test_what_is_held_is_written_before_the_next_entry_and_once(held: Harness) -> None:
+    run_id = await held.start()
+    journal = await opened(held, run_id)
+    journal.hold(step("t0"))
+    assert await held.steps(run_id) == []
+    async with held.doors.open(held.organization) as work:
+        await service.order(work, run_id, "pause", by="a")
+    with pytest.raises(Ordered):
+        await journal.append(step("t0.c0~1", "intent"))
+    assert await held.steps(run_id) == []
+    await journal.flush()
+    await journal.flush()
+    await journal.append(step("t0.c0"))
+    assert [found["key"] for found in await held.steps(run_id)] == ["t0", "t0.c0"]
 
 
 async def test_the_application_role_reads_only_its_own_journal(held: Harness, database: Database) -> None:

@@ -66,6 +66,37 @@ async def test_a_run_asks_acts_and_ends_with_its_output(held: Harness) -> None:
     assert steps[0]["meta"]["provider"] == "stub"
 
 
+async def test_an_answer_is_committed_with_the_intent_that_it_asks_for(held: Harness) -> None:
+    await held.agent([calls(("note", 1)), calls(("look", 2)), DONE])
+    run = await held.finish(await held.start())
+    async with held.doors.open(held.organization) as work:
+        rows = await work.all(text("SELECT key, xmin::text AS commit FROM journal WHERE run_id = :id"), {"id": run.id})
+    commits = {row.key: row.commit for row in rows}
+    assert commits["t0"] == commits["t0.c0~1"] != commits["t0.c0"]
+    assert commits["t1"] != commits["t1.c0"]  # a read may take long: the answer is safe before it begins
+
+
+async def test_a_worker_lost_before_its_answer_is_committed_asks_again_and_acts_once(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held.agent([calls(("send", 1)), DONE])
+    run_id = await held.start()
+    real = held.parts.database.group.row
+
+    async def lost(statement: str, *arguments: Any) -> Any:
+        if "journal_append" in statement:
+            raise Crash
+        return await real(statement, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held.parts.database.group, "row", lost)
+        await crashed(held, run_id, 1)
+    assert await held.steps(run_id) == []
+    run = await held.finish(run_id, 2)
+    assert run.status is RunStatus.COMPLETED
+    assert held.world.count("send") == 1
+
+
 async def test_reads_that_stand_together_run_at_the_same_time(held: Harness) -> None:
     both = asyncio.Barrier(2)
 
@@ -379,6 +410,7 @@ async def test_a_cancelled_run_commits_no_further_effect(held: Harness) -> None:
     run = await held.finish(run_id)
     assert run.status is RunStatus.CANCELLED
     assert held.world.count("note") == 0
+    assert [step["key"] for step in await held.steps(run_id)] == ["t0", "t0.c0", "t1"]  # the last answer is kept
     async with held.doors.open(held.organization) as work:
         with pytest.raises(RunEndedAlready):
             await service.order(work, run_id, "pause", by="a")
@@ -397,6 +429,7 @@ async def test_a_paused_run_rests_before_its_next_effect_and_goes_on_when_resume
     run = await held.finish(run_id)
     assert run.status is RunStatus.PAUSED
     assert held.world.count("note") == 0
+    assert [step["key"] for step in await held.steps(run_id)] == ["t0", "t0.c0", "t1"]
     async with held.doors.open(held.organization) as work:
         await service.order(work, run_id, "resume", by="a")
     run = await held.finish(run_id, run.token.segment + 1)
@@ -417,6 +450,7 @@ async def test_effects_wait_while_the_deployment_is_paused(held: Harness) -> Non
     run = await held.finish(run_id)
     assert run.waiting is not None
     assert run.waiting["reason"] == "deployment_paused"
+    assert [step["key"] for step in await held.steps(run_id)] == ["t0", "t0.c0", "t1"]
     assert held.world.count("note") == 0
     async with held.doors.open(held.organization) as work:
         await deployments.resume(work, deployment, by="a", at=now())

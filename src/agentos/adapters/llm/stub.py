@@ -7,8 +7,8 @@ A model policy gives it one of two:
 ``behaviour``   the name of a Python function ``(Question) -> str | step | Answer``, sync or async, that a module has
                 registered with ``@behaviour("name")``. The modules are loaded like those of skills.
 
-Usage is an estimate that depends on the text alone: one token for every four bytes of UTF-8, rounded up, the usual rule
-of thumb for English; schemas and arguments are counted as JSON.
+Usage is an estimate that depends on the text alone: one token for every four bytes, rounded up, the usual rule of thumb
+for English. What was read and what was said are counted as JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
     Answer,
     Call,
-    Message,
     ModelMisbehaved,
     ModelRejectedRequest,
     ModelUnavailable,
@@ -36,8 +35,6 @@ from agentos.runtime.inference.model import (
 from agentos.runtime.inference.ports import Question
 
 BYTES_PER_TOKEN: Final = 4
-
-_json: Final = msgspec.json.Encoder(order="deterministic").encode
 
 AnswerLike = str | Mapping[str, Any] | Answer
 Behaviour = Callable[[Question], AnswerLike | Awaitable[AnswerLike]]
@@ -118,7 +115,10 @@ class Stub:
             said = _scripted(question)
         turn = sum(message.role == "assistant" for message in question.messages)
         answer = said if isinstance(said, Answer) else _answer(said, turn)
-        estimate = Usage(input=_tokens(_read(question)), output=_tokens(_written(answer)))
+        estimate = Usage(
+            input=_tokens((question.system, question.tools, question.messages)),
+            output=_tokens((answer.text, answer.calls)),
+        )
         return replace(answer, provider="stub", model=question.model, usage=estimate)
 
     async def close(self) -> None:
@@ -213,17 +213,5 @@ def _answer(step: Any, turn: int) -> Answer:
     return Answer(text=step.get("text", ""), provider="stub", model="", stop=stop, calls=calls)
 
 
-def _read(question: Question) -> bytes:
-    tools = b"".join(_json([tool.name, tool.description, tool.schema]) for tool in question.tools)
-    return question.system.encode(errors="replace") + tools + b"".join(map(_written, question.messages))
-
-
-def _written(said: Message | Answer) -> bytes:
-    text = said.text.encode(errors="replace") + b"".join(_json([call.skill, call.arguments]) for call in said.calls)
-    if isinstance(said, Message):
-        text += b"".join(result.text.encode(errors="replace") for result in said.results)
-    return text
-
-
-def _tokens(text: bytes) -> int:
-    return -(-len(text) // BYTES_PER_TOKEN)
+def _tokens(said: object) -> int:
+    return -(-len(msgspec.json.encode(said)) // BYTES_PER_TOKEN)

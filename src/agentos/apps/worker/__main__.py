@@ -8,6 +8,7 @@ import signal
 import sys
 
 import structlog
+import uvloop
 from aiohttp import web
 
 from agentos.apps.cli import output
@@ -62,7 +63,7 @@ async def _metrics(held: Process) -> web.AppRunner:
 
 if __name__ == "__main__":
     try:
-        asyncio.run(main())
+        uvloop.run(main())
     except AgentOSError as error:
         output.fail(error)
     sys.stdout.flush()

@@ -24,6 +24,7 @@ class Meter:
         self.registry = CollectorRegistry()
         self._series: dict[str, Counter | Gauge | Histogram] = {}
         self._seen: dict[str, set[str]] = {label: set() for label in CAPPED}
+        self._found: dict[tuple[str, tuple[str, ...]], Any] = {}  # a step measures ten times: find a series once
         for metric in CATALOGUE:
             self._series[metric.name] = _made(metric)
         self.registry.register(_Aliased(self._series))
@@ -43,6 +44,7 @@ class Meter:
     def clear(self, metric: Metric) -> None:
         """Forget every series of a gauge, before its stored state is set anew."""
         self._series[metric.name].clear()
+        self._found = {key: series for key, series in self._found.items() if key[0] != metric.name}
 
     def page(self) -> bytes:
         """This process's page for Prometheus."""
@@ -52,7 +54,11 @@ class Meter:
         series = self._series[metric.name]
         if not metric.labels:
             return series
-        return series.labels(*(self._capped(name, labels.get(name, "unknown")) for name in metric.labels))
+        values = tuple([self._capped(name, labels.get(name, "unknown")) for name in metric.labels])
+        found = self._found.get((metric.name, values))
+        if found is None:
+            found = self._found[metric.name, values] = series.labels(*values)
+        return found
 
     def _capped(self, label: str, value: str) -> str:
         seen = self._seen.get(label)

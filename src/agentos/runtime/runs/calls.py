@@ -164,6 +164,7 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
 async def _approved(segment: Segment, call: Call, effect: Effect, decision: Decision) -> Result | None:
     """Use up a yes together with the intent, in one transaction; ask and park where there is no answer yet."""
     run, at, key = segment.claimed.run, now(), effect.key
+    await segment.journal.flush()
     async with segment.parts.doors.open(run.organization) as work:
         await outcomes.hold(work, segment.claimed)
         connection = await work.driver()
@@ -208,6 +209,7 @@ async def _drafted(segment: Segment, call: Call, effect: Effect, decision: Decis
     said = {"draft_id": draft_id, "message": "recorded as a draft; a person may submit it later"}
     meta = effect.meta(decision=decision.code, policy=decision.policy_hash, draft=draft_id)
     entry = Entry(effect.key, "result", "draft", effect.skill.name, "drafted", meta, said, effect.skill.effect)
+    await segment.journal.flush()
     async with segment.parts.doors.open(run.organization) as work:
         await outcomes.hold(work, segment.claimed)
         await store.add_draft(

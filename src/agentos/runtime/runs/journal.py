@@ -1,8 +1,8 @@
 """The journal of one run in the hands of one attempt: what is recorded is returned, what is new is appended and fenced.
 
-An append is one statement and one commit. It is refused, and nothing is written, when another attempt owns the run, and
-for intents also when the run was ordered to stop or a scope's epoch moved. So whatever the caller does after an append
-that held an intent is allowed by everything that was true at that commit.
+An append is one statement. It is refused, and nothing is written, when another attempt owns the run, and for intents
+also when the run was ordered to stop or a scope's epoch moved. So whatever the caller does after an append that held an
+intent is allowed by everything that was true at that commit.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Journal:
     length: int
     epochs: dict[str, int]
     standing: str = ""  # the run's order as of the last append
+    held: tuple[Entry, ...] = ()  # results that wait for the next append and are written before what it brings
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -96,13 +97,23 @@ class Journal:
         """The recorded intent of a step."""
         return self.recorded.get((key, "intent"))
 
+    def hold(self, entry: Entry) -> None:
+        """Let a result wait for the next append, because that comes at once and one commit is cheaper than two.
+
+        Whoever holds a result calls ``flush`` before it does anything slow instead, and before it leaves.
+        """
+        self.held += (entry,)
+
+    async def flush(self) -> None:
+        """Make durable what is held. Raises SegmentLost or DatabaseUnavailable."""
+        if self.held:
+            await self.append()
+
     async def append(self, *entries: Entry) -> None:
-        """Make entries durable together. Raises SegmentLost, Ordered, EpochsMoved or DatabaseUnavailable."""
+        """Make entries durable, after what is held. Raises SegmentLost, Ordered, EpochsMoved or DatabaseUnavailable."""
         async with self._lock:
-            pool = await self.database.driver()
-            with translated():
-                async with pool.acquire() as connection:
-                    await self.append_within(connection, *entries)
+            await self.append_within(None, *self.held, *entries)
+            self.held = ()
 
     async def append_surely(self, entry: Entry) -> None:
         """Make the result of something that was done durable, waiting out a database that is away for a while.
@@ -128,9 +139,10 @@ class Journal:
         for row in await _load(self.database, run.organization, run.id):
             self.length = row["seq"]
             self.recorded.setdefault((row["key"], row["phase"]), _entry(row))
+        self.held = tuple(entry for entry in self.held if (entry.key, entry.phase) not in self.recorded)
 
-    async def append_within(self, connection: Any, *entries: Entry) -> None:
-        """The same on a connection of the caller's, which may hold a transaction."""
+    async def append_within(self, connection: Any | None, *entries: Entry) -> None:
+        """The same on a connection of the caller's, which may hold a transaction; without one, as a group commit."""
         run = self.claimed.run
         intent = any(entry.phase == "intent" for entry in entries)
         contents: list[bytes | None] = []
@@ -138,12 +150,15 @@ class Journal:
         for entry in entries:
             data = None if entry.content is None else msgspec.json.encode(entry.content)
             if data is not None and len(data) > BLOB_BYTES:
-                blobs.append(await _put_blob(connection, run.organization, data))
+                name = "sha256:" + hashlib.sha256(data).hexdigest()
+                await self._keep(name, data, connection)
+                blobs.append(name)
                 contents.append(None)
             else:
                 blobs.append(None)
                 contents.append(data)
-        verdict, self.standing = await connection.fetchrow(
+        execute = self.database.group.row if connection is None else connection.fetchrow
+        verdict, self.standing = await execute(
             _APPEND,
             run.organization,
             run.id,
@@ -174,11 +189,25 @@ class Journal:
         for entry in entries:
             self.recorded[entry.key, entry.phase] = entry
 
+    async def _keep(self, name: str, data: bytes, connection: Any | None) -> None:
+        """Keep a payload that is too large for the journal, under its digest."""
+        if connection is None:
+            pool = await self.database.driver()
+            with translated():
+                async with pool.acquire() as own:
+                    return await self._keep(name, data, own)
+        organization = self.claimed.run.organization
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('agentos.organization', $1, true)", organization)
+            await connection.execute(_KEEP, organization, name, data)
+        return None
+
 
 _APPEND: Final = (
     "SELECT verdict, standing FROM journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
     "$16::text[]::jsonb[], $17, $18)"
 )
+_KEEP: Final = "INSERT INTO blobs (org, digest, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 _LOAD: Final = """
 SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.idempotency_key, j.send_before,
        extract(epoch FROM j.send_before - clock_timestamp())::double precision AS seconds_to_send,
@@ -194,19 +223,6 @@ async def _load(database: Database, organization: str, run_id: str) -> list[Any]
         async with pool.acquire() as connection, connection.transaction(readonly=True):
             await connection.execute("SELECT set_config('agentos.organization', $1, true)", organization)
             return list(await connection.fetch(_LOAD, organization, run_id))
-
-
-async def _put_blob(connection: Any, organization: str, data: bytes) -> str:
-    name = "sha256:" + hashlib.sha256(data).hexdigest()
-    async with connection.transaction():
-        await connection.execute("SELECT set_config('agentos.organization', $1, true)", organization)
-        await connection.execute(
-            "INSERT INTO blobs (org, digest, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-            organization,
-            name,
-            data,
-        )
-    return name
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Any, Final
 
 import jsonschema
@@ -101,7 +100,13 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
     if segment.claimed.run.ordered:
         raise Ordered(segment.claimed.run.ordered)
     try:
-        output = await _agent(segment)
+        try:
+            output = await _agent(segment)
+        except Unavailable:  # the attempt is lost, and what it holds with it
+            raise
+        except Exception:
+            await segment.journal.flush()
+            raise
         return await _ended(segment, RunStatus.COMPLETED, number, output=output)
     except Parked as parked:
         return _waits(parked.waiting, number)
@@ -245,9 +250,22 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
         if tokens:
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
-    meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": asdict(answer.usage)}
-    await segment.record(Entry(key, "result", "model", answer.model, "ok", meta, asdict(answer)))
+    told = msgspec.to_builtins(answer)
+    meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
+    entry = Entry(key, "result", "model", answer.model, "ok", meta, told)
+    if _writes_next(segment, answer):
+        segment.hold(entry)
+    else:
+        await segment.record(entry)
     return answer
+
+
+def _writes_next(segment: Segment, answer: Answer) -> bool:
+    """Whether the next thing to happen is an append, of the first call's intent or of why it is refused."""
+    if not answer.calls or answer.stop is not Stop.CALLS:
+        return False
+    one = segment.skills.get(answer.calls[0].skill)
+    return one is None or not one.read_only
 
 
 def _until_model_is_back(segment: Segment, key: str, error: AgentOSError) -> Waiting:
@@ -319,8 +337,7 @@ async def _ended(
     said = problem(error) if error is not None else None
     data = msgspec.json.encode(output) if status is RunStatus.COMPLETED else None
     asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
-    async with segment.parts.doors.open(segment.claimed.run.organization) as work:
-        seconds = await outcomes.end(work, segment.claimed, status, data, said, asked=asked)
+    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, asked=asked)
     segment.count(RUNS, status=status.value)
     segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
     if error is not None:

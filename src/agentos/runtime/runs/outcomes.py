@@ -6,7 +6,7 @@ from typing import Any
 
 from agentos.control.approvals import service as approvals
 from agentos.kernel.clock import now
-from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Ordered
 from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, SegmentLost, Waiting
@@ -29,7 +29,7 @@ async def park(work: UnitOfWork, claimed: Claimed, waiting: Waiting, status: Run
 
 
 async def end(
-    work: UnitOfWork,
+    doors: Doors,
     claimed: Claimed,
     status: RunStatus,
     output: bytes | None,
@@ -37,11 +37,19 @@ async def end(
     *,
     asked: bool,
 ) -> float:
-    """Record the end of a run and withdraw what it still asks; the seconds since it was accepted."""
-    run = await hold(work, claimed)
-    if asked:
-        await approvals.withdraw(work, run.id, at=now())
-    seconds = await store.end(work, run.id, status, output, problem)
+    """Record the end of a run and withdraw what it still asks; the seconds since it was accepted.
+
+    Raises SegmentLost or DatabaseUnavailable.
+    """
+    run = claimed.run
     code = str((problem or {}).get("code", ""))
-    await work.publish(RunEnded(run.id, run.deployment_id, run.agent_id, run.version, status.value, code))
+    fact = RunEnded(run.id, run.deployment_id, run.agent_id, run.version, status.value, code)
+    if asked:
+        async with doors.open(run.organization) as work:
+            await hold(work, claimed)
+            await approvals.withdraw(work, run.id, at=now())
+            seconds = await store.end((await work.driver()).fetchrow, claimed, status, output, problem, fact)
+    else:
+        seconds = await store.end(doors.database.group.row, claimed, status, output, problem, fact)
+    await doors.tell(run.organization, [fact])
     return seconds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -128,5 +128,13 @@ class Segment:
                 await self.journal.append_surely(entry)
         else:
             await self.journal.append(*entries)
+        self._count_steps(entries)
+
+    def hold(self, entry: Entry) -> None:
+        """Journal the entry together with the next one, and count the step. See Journal.hold."""
+        self.journal.hold(entry)
+        self._count_steps((entry,))
+
+    def _count_steps(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.count(STEPS, kind=entry.kind, status=entry.status)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Row, text
@@ -12,7 +12,7 @@ from agentos.control.policy.model import Tier
 from agentos.kernel.database import Database, translated
 from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.runs.model import Claimed, Run, RunStatus, Token, Waiting
+from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, SegmentLost, Token, Waiting
 
 _COLUMNS: Final = (
     "r.org, r.id, r.deployment_id, r.agent_id, r.category, r.revision, r.version, r.status, r.waiting, r.ordered, "
@@ -43,11 +43,6 @@ _WAIT: Final = text(
     "UPDATE runs SET status = :status, waiting = CAST(:waiting AS jsonb), ordered = :ordered WHERE id = :id"
 )
 _MOVES: Final = text("UPDATE runs SET status = 'running', waiting = NULL WHERE id = :id")
-_END: Final = text(
-    "UPDATE runs SET status = :status, waiting = NULL, ordered = '', output = :output, "
-    "problem = CAST(:problem AS jsonb), ended_at = clock_timestamp() WHERE id = :id "
-    "RETURNING extract(epoch FROM ended_at - accepted_at)::double precision AS seconds"
-)
 _STEPS: Final = text(
     "SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.idempotency_key, j.send_before, j.segment, "
     "j.attempt, j.at, j.meta, coalesce(j.content, b.content) AS content FROM journal j "
@@ -73,19 +68,13 @@ _DRAFTS: Final = text(
 _LOCK_DRAFT: Final = text("SELECT * FROM drafts WHERE id = :id FOR UPDATE")
 _MARK_DRAFT: Final = text("UPDATE drafts SET status = :status, submitted_run = :run WHERE id = :id")
 
-# Taking a run over: the row lock waits for an append that is under way, then every older attempt is fenced out.
-_CLAIM: Final = f"""
-UPDATE runs r SET segment = $3, attempt = CASE WHEN r.segment = $3 THEN r.attempt + 1 ELSE 1 END, status = 'running',
-       started_at = coalesce(r.started_at, clock_timestamp())
-FROM deployments d
-WHERE r.org = $1 AND r.id = $2 AND r.segment <= $3
-  AND r.status IN ('accepted', 'running', 'waiting_approval', 'paused') AND d.org = r.org AND d.id = r.deployment_id
-RETURNING {_COLUMNS}, d.tier, d.state,
-          extract(epoch FROM r.deadline - clock_timestamp())::double precision AS seconds_left
-"""
+_CLAIM: Final = (
+    "SELECT (c.claimed).*, c.tier, c.state, c.seconds_left, c.scopes, c.epochs FROM run_claim($1, $2, $3, $4) c"
+)
+_END: Final = "SELECT ended, seconds FROM run_end($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_POSITION: Final = "SELECT segment, status FROM run_position($1, $2)"
 _FACTS: Final = """
-SELECT d.tier, d.state, r.segment, r.status,
-       extract(epoch FROM r.deadline - clock_timestamp())::double precision AS seconds_left
+SELECT d.tier, d.state
 FROM runs r JOIN deployments d ON d.org = r.org AND d.id = r.deployment_id WHERE r.org = $1 AND r.id = $2
 """
 _EPOCHS: Final = "SELECT scope, value FROM epochs WHERE scope = ANY($1::text[])"
@@ -139,22 +128,6 @@ async def moves(work: UnitOfWork, run_id: str) -> None:
     await work.run(_MOVES, {"id": run_id})
 
 
-async def end(
-    work: UnitOfWork, run_id: str, status: RunStatus, output: bytes | None, problem: dict[str, Any] | None
-) -> float:
-    """Record the end of a run; the seconds since it was accepted."""
-    row = await work.first(
-        _END,
-        {
-            "id": run_id,
-            "status": status.value,
-            "output": output,
-            "problem": json.dumps(problem) if problem is not None else None,
-        },
-    )
-    return max(0.0, float(row.seconds)) if row else 0.0
-
-
 async def steps(work: UnitOfWork, run_id: str, after: int, most: int) -> Sequence[Row[Any]]:
     """The journal of a run from a position on."""
     return await work.all(_STEPS, {"run_id": run_id, "after": after, "most": most})
@@ -201,21 +174,42 @@ async def claim(
 
     ``scopes`` may name the deployment and category as ``deployment:*`` and ``category:*``; they are filled in.
     """
-    pool = await database.driver()
-    with translated():
-        async with pool.acquire() as connection, connection.transaction():
-            await connection.execute(_ORGANIZATION, organization)
-            row = await connection.fetchrow(_CLAIM, organization, run_id, segment)
-            if row is None:
-                return None
-            names = [
-                scope.replace("deployment:*", f"deployment:{row['deployment_id']}").replace(
-                    "category:*", f"category:{row['category']}"
-                )
-                for scope in scopes
-            ]
-            epochs = {one["scope"]: one["value"] for one in await connection.fetch(_EPOCHS, names)}
+    row = await database.group.row(_CLAIM, organization, run_id, segment, list(scopes))
+    if row["id"] is None:
+        return None
+    epochs = dict(zip(row["scopes"], row["epochs"], strict=True))
     return Claimed(_run(row), Tier(row["tier"]), row["state"], epochs, row["seconds_left"])
+
+
+async def end(
+    execute: Callable[..., Awaitable[Any]],
+    claimed: Claimed,
+    status: RunStatus,
+    output: bytes | None,
+    problem: dict[str, Any] | None,
+    fact: RunEnded,
+) -> float:
+    """Record the end of a run with its fact; the seconds since it was accepted. Raises SegmentLost (Unavailable).
+
+    ``execute`` fetches a row in a transaction of the caller's, or is that of a group commit.
+    """
+    run = claimed.run
+    said = None if problem is None else json.dumps(problem)
+    row = await execute(
+        _END,
+        run.organization,
+        run.id,
+        run.token.segment,
+        run.token.attempt,
+        status.value,
+        output,
+        said,
+        fact.name,
+        fact.body(),
+    )
+    if not row["ended"]:
+        raise SegmentLost("another attempt owns this run now", where=run.id)
+    return max(0.0, float(row["seconds"]))
 
 
 async def standing(database: Database, claimed: Claimed) -> tuple[Tier, str, dict[str, int]]:
@@ -234,12 +228,8 @@ async def standing(database: Database, claimed: Claimed) -> tuple[Tier, str, dic
 
 async def position(database: Database, organization: str, run_id: str) -> tuple[int, RunStatus] | None:
     """The segment that a run is in, and its status."""
-    pool = await database.driver()
-    with translated():
-        async with pool.acquire() as connection, connection.transaction(readonly=True):
-            await connection.execute(_ORGANIZATION, organization)
-            row = await connection.fetchrow(_FACTS, organization, run_id)
-    return (row["segment"], RunStatus(row["status"])) if row else None
+    row = await database.group.row(_POSITION, organization, run_id)
+    return None if row["status"] is None else (row["segment"], RunStatus(row["status"]))
 
 
 def _run(row: Any) -> Run:
