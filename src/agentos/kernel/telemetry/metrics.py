@@ -14,6 +14,7 @@ from prometheus_client.samples import Sample
 from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric
 
 MOST_VALUES: Final = 1000  # of one label in one process; more series than that slow a scrape noticeably
+OTHER: Final = "other"  # the value that stands for all beyond the cap
 CAPPED: Final = ("org", "agent_id", "deployment", "skill")
 
 
@@ -24,7 +25,7 @@ class Meter:
         self.registry = CollectorRegistry()
         self._series: dict[str, Counter | Gauge | Histogram] = {}
         self._seen: dict[str, set[str]] = {label: set() for label in CAPPED}
-        self._found: dict[tuple[str, tuple[str, ...]], Any] = {}  # a step measures ten times: find a series once
+        self._found: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}  # a step measures ten times
         for metric in CATALOGUE:
             self._series[metric.name] = _made(metric)
         self.registry.register(_Aliased(self._series))
@@ -54,10 +55,13 @@ class Meter:
         series = self._series[metric.name]
         if not metric.labels:
             return series
-        values = tuple([self._capped(name, labels.get(name, "unknown")) for name in metric.labels])
-        found = self._found.get((metric.name, values))
+        given = (metric.name, tuple(labels.items()))
+        found = self._found.get(given)
         if found is None:
-            found = self._found[metric.name, values] = series.labels(*values)
+            values = [self._capped(name, labels.get(name, "unknown")) for name in metric.labels]
+            found = series.labels(*values)
+            if OTHER not in values:  # what is beyond the cap comes in without end
+                self._found[given] = found
         return found
 
     def _capped(self, label: str, value: str) -> str:
@@ -65,7 +69,7 @@ class Meter:
         if seen is None or value in seen:
             return value
         if len(seen) >= MOST_VALUES:
-            return "other"
+            return OTHER
         seen.add(value)
         return value
 
