@@ -63,7 +63,8 @@ class _LateMeter(Meter):
 
     def follow(self, meter: Meter) -> None:
         """Measure on this meter from now on."""
-        self.registry, self._series, self._seen = meter.registry, meter._series, meter._seen
+        self.registry, self._series = meter.registry, meter._series
+        self._seen, self._found = meter._seen, meter._found
 
 
 async def _embedded_worker(held: Process, stop: asyncio.Event) -> None:

@@ -45,7 +45,8 @@ class Meter:
     def clear(self, metric: Metric) -> None:
         """Forget every series of a gauge, before its stored state is set anew."""
         self._series[metric.name].clear()
-        self._found = {key: series for key, series in self._found.items() if key[0] != metric.name}
+        for given in [one for one in self._found if one[0] == metric.name]:
+            del self._found[given]
 
     def page(self) -> bytes:
         """This process's page for Prometheus."""
