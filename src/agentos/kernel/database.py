@@ -157,7 +157,9 @@ def unavailable(error: BaseException) -> Unavailable | None:
                 "the database's disk is full", then="Free room on its volume.", retry_after=timedelta(seconds=30)
             )
         return _away() if state.startswith(_AWAY) else None
-    if isinstance(cause, (OSError, asyncpg.InterfaceError, PoolTimeout, TimeoutError, ssl.SSLError)):
+    if isinstance(
+        cause, (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, PoolTimeout, TimeoutError, ssl.SSLError)
+    ):
         return _away()
     # The last two: the connection broke under the transaction, and the driver's own error came first.
     if isinstance(error, (OperationalError, InterfaceError, PendingRollbackError, ResourceClosedError)):

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
 from agentos.kernel.settings import BadSetting, LogSettings
+
+# The structure of a stack, without the values in its frames: they hold keys, arguments and what models said.
+_STACKS: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logs(settings: LogSettings, service: str) -> None:
@@ -21,7 +25,7 @@ def configure_logs(settings: LogSettings, service: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _service(service),
-        structlog.processors.dict_tracebacks,
+        structlog.processors.ExceptionRenderer(_STACKS),
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
