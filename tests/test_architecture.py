@@ -29,6 +29,12 @@ NAMES = {
 
 # Features that hold more than one concept, and the names they need besides. Each line says what for.
 ALSO: dict[str, set[str]] = {
+    "intake/identity": {
+        "refusals",  # every refused attempt as a fact, a flood of them as a few
+    },
+    "intake/requests": {
+        "rates",  # how often a key may ask
+    },
     "control/agents": {
         "documents",  # YAML and JSON read into nodes that know their line and column
         "manifest",  # nodes read into manifests, every fault at its place

@@ -116,7 +116,7 @@ class Callers:
             await approvals.answer(
                 work,
                 approval_id,
-                person_id=caller.person_id,
+                person_id=str(caller.person_id),
                 handle=caller.handle,
                 approved=True,
                 note="",
@@ -147,7 +147,8 @@ async def main() -> None:
                 by="author",
                 at=now(),
             )
-        approver = await identity.caller_of(held.parts.database, os.environ["BENCH_APPROVER_KEY"])
+        approver = (await identity.shown_by(held.parts.database, os.environ["BENCH_APPROVER_KEY"])).caller
+        assert approver is not None
 
         async def run(wanted: int) -> None:
             await callers.run(wanted)

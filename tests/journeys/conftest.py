@@ -16,8 +16,10 @@ import uvicorn
 from pydantic import SecretStr
 
 from agentos.apps.api.app import create
+from agentos.apps.bootstrap import give_key
 from agentos.apps.parts import Process, process, worker
 from agentos.intake.identity import service as identity
+from agentos.intake.identity.model import Role
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.settings import DatabaseSettings
@@ -32,8 +34,22 @@ class Platform:
     author: httpx.AsyncClient
     approver: httpx.AsyncClient
     nobody: httpx.AsyncClient
+    admin: httpx.AsyncClient
     held: Process
     world: World
+
+    @asynccontextmanager
+    async def acting(self, key: str) -> AsyncIterator[httpx.AsyncClient]:
+        """A client with this key."""
+        async with _client(self.address, key) as client:
+            yield client
+
+    async def stranger(self) -> str:
+        """The key of an admin of another organization."""
+        organization = OrgId(f"o{uuid.uuid4().hex[:12]}")
+        await identity.found_organization(self.held.parts.database, organization, name="Others")
+        async with self.held.parts.doors.open(organization) as work:
+            return await give_key(work, "stranger", Role.ADMIN)
 
     async def apply(self, script: list[dict[str, Any]], skills: list[str], **spec: Any) -> dict[str, Any]:
         """Apply an agent ``tester`` and return what became of it."""
@@ -114,8 +130,9 @@ async def running(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         await stack.enter_async_context(await worker(other, inline_only=False))
         stop = asyncio.Event()
         consumer = asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop))
-        clients = [await stack.enter_async_context(_client(port, key)) for key in await _keys(held)]
-        yield Platform(f"http://127.0.0.1:{port}", *clients, held, world)
+        address = f"http://127.0.0.1:{port}"
+        clients = [await stack.enter_async_context(_client(address, key)) for key in await _keys(held)]
+        yield Platform(address, *clients, held, world)
         stop.set()
         server.should_exit = True
         await asyncio.gather(consumer, serving)
@@ -138,9 +155,11 @@ async def _keys(held: Process) -> list[str]:
     organization = OrgId(f"o{uuid.uuid4().hex[:12]}")
     await identity.found_organization(held.parts.database, organization, name="Journeys")
     async with held.parts.doors.open(organization) as work:
-        return [await identity.give_key(work, "author"), await identity.give_key(work, "approver"), ""]
+        author = await give_key(work, "author", Role.OPERATOR)
+        approver = await give_key(work, "approver", Role.APPROVER)
+        return [author, approver, "", await give_key(work, "admin", Role.ADMIN)]
 
 
-def _client(port: int, key: str) -> httpx.AsyncClient:
+def _client(address: str, key: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=20)
+    return httpx.AsyncClient(base_url=address, headers=headers, timeout=20)

@@ -19,7 +19,7 @@ async def test_deploy_run_approve_and_roll_back(platform: Platform) -> None:
     assert why["reason"] == "approval"
     assert question["id"] in why["next"]
     refused = await platform.author.post(f"/api/v1/approvals/{question['id']}/approve", json={})
-    assert (refused.status_code, refused.json()["code"]) == (403, "approval_not_yours")
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
     answer = await platform.approver.post(f"/api/v1/approvals/{question['id']}/approve", json={"note": "ok"})
     assert answer.json()["status"] == "approved"
     again = await platform.approver.post(f"/api/v1/approvals/{question['id']}/approve", json={})
@@ -128,7 +128,9 @@ async def test_bad_requests_each_get_their_own_error(platform: Platform) -> None
 
 
 async def test_another_organization_finds_nothing(platform: Platform) -> None:
+    from agentos.apps.bootstrap import give_key
     from agentos.intake.identity import service as identity
+    from agentos.intake.identity.model import Role
     from agentos.kernel.ids import OrgId
 
     applied = await platform.apply([calls(("pay", 1)), DONE], ["pay"], tier="L3")
@@ -137,7 +139,7 @@ async def test_another_organization_finds_nothing(platform: Platform) -> None:
     other = OrgId("o_" + run["id"][-12:])
     await identity.found_organization(platform.held.parts.database, other, name="Other")
     async with platform.held.parts.doors.open(other) as work:
-        key = await identity.give_key(work, "stranger")
+        key = await give_key(work, "stranger", Role.ADMIN)
     stranger = {"Authorization": f"Bearer {key}"}
     paths = [
         ("GET", f"/api/v1/runs/{run['id']}"),

@@ -8,7 +8,9 @@ from sqlalchemy import make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from agentos.apps.api.health import role_check
+from agentos.apps.bootstrap import give_key
 from agentos.intake.identity import service as identity
+from agentos.intake.identity.model import Role
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import Doors
@@ -36,7 +38,7 @@ async def test_every_table_of_an_organization_forces_row_level_security(database
 
 async def test_without_an_organization_there_are_no_rows(doors: Doors, database: Database, organization: OrgId) -> None:
     async with doors.open(organization) as work:
-        await identity.give_key(work, "someone")
+        await give_key(work, "someone", Role.VIEWER)
     async with database.connection("agentos_app") as connection:
         for table in ("organizations", "people", "keys", "runs", "journal", "outbox"):
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0
@@ -48,7 +50,7 @@ async def test_another_organizations_rows_cannot_be_read_changed_or_written(
     other = OrgId(organization + "_b")
     await identity.found_organization(database, other, name="Other")
     async with doors.open(other) as work:
-        await identity.give_key(work, "victim")
+        await give_key(work, "victim", Role.VIEWER)
     async with doors.open(organization) as work:
         assert await work.all(text("SELECT * FROM people WHERE org = :other"), {"other": other}) == []
         assert await work.run(text("UPDATE keys SET revoked_at = now() WHERE org = :other"), {"other": other}) == 0

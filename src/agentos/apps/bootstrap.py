@@ -15,13 +15,16 @@ from typing import Final
 from agentos.apps.home import credentials_file
 from agentos.apps.settings import AppSettings
 from agentos.intake.identity import service
+from agentos.intake.identity.model import PersonUnknown, Role
+from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import DatabaseSettings
-from agentos.kernel.unit_of_work import Doors
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 ORGANIZATION: Final = OrgId("main")
-PEOPLE: Final = ("admin", "author", "approver")  # the first acts by default; the others show that two are needed
+# The first acts by default; the others show that it takes two.
+PEOPLE: Final = {"admin": Role.ADMIN, "author": Role.OPERATOR, "approver": Role.APPROVER}
 
 
 async def bootstrap(home: Path, database: Database) -> bool:
@@ -33,12 +36,24 @@ async def bootstrap(home: Path, database: Database) -> bool:
     if missing:
         async with Doors(database).open(ORGANIZATION) as work:
             for handle in missing:
-                keys[handle] = await service.give_key(work, handle)
+                keys[handle] = await give_key(work, handle, PEOPLE[handle])
         descriptor = os.open(file.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as opened:
             json.dump({"organization": ORGANIZATION, "keys": keys}, opened, indent=2)
         file.with_suffix(".new").replace(file)
     return bool(missing)
+
+
+async def give_key(work: UnitOfWork, handle: str, role: Role) -> str:
+    """Make sure that the person exists and give them a new key, which is returned here once and kept as a hash."""
+    try:
+        await service.person(work, handle)
+    except PersonUnknown:
+        await service.add_person(work, handle, role, by="bootstrap")
+    _, secret = await service.create_key(
+        work, handle=handle, machine=None, scopes=None, lasts=None, by="bootstrap", at=now()
+    )
+    return secret
 
 
 async def main() -> None:

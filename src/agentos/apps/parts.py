@@ -23,6 +23,7 @@ from agentos.apps.settings import (
     ClaudeSettings,
     DatabaseSettings,
     LogSettings,
+    RequestSettings,
     RunSettings,
     TemporalSettings,
     WebhookSettings,
@@ -52,6 +53,7 @@ class Process:
 
     app: AppSettings
     runs: RunSettings
+    requests: RequestSettings
     temporal: TemporalSettings
     parts: Parts
     link: Link
@@ -96,7 +98,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
     try:
-        yield Process(app, runs, temporal, parts, link, engine, run_engine, models)
+        yield Process(app, runs, RequestSettings.read(), temporal, parts, link, engine, run_engine, models)
     finally:
         await models.close()
         await doors.database.close()

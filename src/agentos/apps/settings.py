@@ -9,6 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.skills.settings import WebhookSettings
+from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
 from agentos.runtime.runs.settings import RunSettings
 
@@ -40,6 +41,7 @@ __all__ = [
     "ClaudeSettings",
     "DatabaseSettings",
     "LogSettings",
+    "RequestSettings",
     "RunSettings",
     "TemporalSettings",
     "WebhookSettings",

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, Pending
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from agentos.kernel.errors import AgentOSError, Unavailable
+from agentos.kernel.errors import AgentOSError, Invalid, Unavailable
 from agentos.kernel.group_commit import GroupCommit
 from agentos.kernel.settings import DatabaseSettings
 
@@ -49,6 +49,12 @@ class DiskFull(Unavailable):
     """PostgreSQL has no room left. What was committed is safe; new work waits until there is room."""
 
     code = "database_disk_full"
+
+
+class TextNotStorable(Invalid):
+    """A text holds a character that the database has no room for, such as NUL."""
+
+    code = "text_not_storable"
 
 
 class Database:
@@ -138,9 +144,24 @@ class translated:  # noqa: N801  # reads as a statement: with translated():
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if error is None or isinstance(error, AgentOSError):
             return
+        if _unwrapped(error, _NO_TEXT):
+            raise TextNotStorable("a text holds NUL or half a character", then="Leave it out.") from error
         away = unavailable(error)
         if away is not None:
             raise away from error
+
+
+_NO_TEXT: Final = (asyncpg.CharacterNotInRepertoireError, asyncpg.UntranslatableCharacterError, UnicodeEncodeError)
+
+
+def _unwrapped(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    """Whether the error, or one that it was made of, is of these kinds."""
+    one: BaseException | None = error
+    while one is not None:
+        if isinstance(one, kinds):
+            return True
+        one = getattr(one, "orig", None) or one.__cause__
+    return False
 
 
 def unavailable(error: BaseException) -> Unavailable | None:

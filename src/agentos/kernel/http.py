@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import re
@@ -13,6 +14,7 @@ import structlog
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +27,8 @@ from agentos.kernel.unit_of_work import Doors
 log = structlog.get_logger(__name__)
 
 MOST_BODY_BYTES: Final = 1024 * 1024
+BODY_SECONDS: Final = 20.0  # for a whole body: 1 MiB over a line of half a megabit
+MOST_DEPTH: Final = 64  # of JSON that we keep as it comes; people nest a few, a parser's stack ends at a thousand
 PROBLEM: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -40,6 +44,20 @@ class BodyTooLarge(Invalid):
 
     code = "body_too_large"
     status = 413
+
+
+class BodyTooSlow(Invalid):
+    """The body did not arrive in time."""
+
+    code = "body_too_slow"
+    status = 408
+
+
+class EncodingNotTaken(Invalid):
+    """The body came compressed; what it would unpack to is unknown."""
+
+    code = "encoding_not_taken"
+    status = 415
 
 
 class BadCursor(Invalid):
@@ -63,6 +81,21 @@ def doors(request: Request) -> Doors:
 DoorsDep = Annotated[Doors, Depends(doors)]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many entries a page holds at most.")]
 Cursor = Annotated[str, Query(max_length=200, description="The next_cursor of the page before.")]
+
+
+def _shallow(value: Any) -> Any:
+    left: list[tuple[Any, int]] = [(value, 1)]
+    while left:
+        one, depth = left.pop()
+        if isinstance(one, (dict, list)):
+            if depth > MOST_DEPTH:
+                raise ValueError(f"nested deeper than {MOST_DEPTH}")
+            left.extend((inner, depth + 1) for inner in (one.values() if isinstance(one, dict) else one))
+    return value
+
+
+# JSON of no form of ours: an input, a skill's result, a manifest.
+FreeJson = Annotated[Any, AfterValidator(_shallow)]
 
 
 def page(rows: Sequence[Mapping[str, Any]], limit: int, *, by: str = "id") -> dict[str, Any]:
@@ -115,6 +148,8 @@ def answer(error: AgentOSError) -> JSONResponse:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after.total_seconds())))
+    if http_status(error) == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem(error), http_status(error), headers=headers, media_type=PROBLEM)
 
 
@@ -147,20 +182,25 @@ class Envelope:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
-        received = 0
+        received, complete = 0, False
 
         async def receiving() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, complete
+            if complete:  # what follows the body is that the client goes away, which may take as long as it likes
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), began + BODY_SECONDS - time.perf_counter())
+            except TimeoutError:
+                raise BodyTooSlow(f"the body took longer than {BODY_SECONDS:g} s", then="Send it at once.") from None
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > MOST_BODY_BYTES:
                 raise _too_large()
             return message
 
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                if int(headers.get(b"content-length", b"0")) > MOST_BODY_BYTES:
-                    raise _too_large()
+                _check(scope, headers)
                 await self.app(scope, receiving, sending)
             except Exception as error:
                 known = (
@@ -181,6 +221,17 @@ class Envelope:
                     method=scope["method"],
                     status=str(status),
                 )
+
+
+def _check(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Refuse what needs no look at the body."""
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > MOST_BODY_BYTES:
+        raise _too_large()
+    if headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
+        raise EncodingNotTaken("the body is compressed", where="Content-Encoding", then="Send it as it is.")
+    if "\x00" in scope["path"] or b"%00" in scope["query_string"] or b"\x00" in scope["query_string"]:
+        raise MalformedRequest("the address holds a NUL character", where="path or query", then="Leave it out.")
 
 
 def _too_large() -> BodyTooLarge:

@@ -9,9 +9,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from agentos.apps.bootstrap import give_key
 from agentos.control.agents import routes as agents
 from agentos.control.deployments import routes as deployments
-from agentos.intake.identity import service as identity
+from agentos.intake.identity.model import Role
+from agentos.intake.identity.refusals import Refusals
+from agentos.intake.requests.rates import Rates
 from agentos.kernel import http
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
@@ -29,8 +32,9 @@ async def client(doors: Doors, organization: OrgId) -> AsyncIterator[httpx.Async
     app.include_router(deployments.router)
     app.include_router(agents.router)
     app.state.doors, app.state.skills, app.state.models = doors, Skills("note@1"), Models()
+    app.state.rates, app.state.refusals = Rates(100_000), Refusals(doors, Meter())
     async with doors.open(organization) as work:
-        key = await identity.give_key(work, "operator")
+        key = await give_key(work, "operator", Role.OPERATOR)
     transport = httpx.ASGITransport(app)
     headers = {"Authorization": f"Bearer {key}"}
     async with httpx.AsyncClient(transport=transport, base_url="http://api", headers=headers) as held:
@@ -129,9 +133,9 @@ async def test_agents_and_versions_are_listed_page_by_page(client: httpx.AsyncCl
     ("method", "path", "body", "status", "code"),
     [
         ("GET", "/api/v1/agents/nobody", None, 404, "agent_unknown"),
-        ("GET", "/api/v1/agents/No%00body", None, 422, "malformed_id"),
+        ("GET", "/api/v1/agents/No%00body", None, 422, "malformed_request"),
         ("GET", "/api/v1/agents/nobody/versions/1", None, 404, "agent_unknown"),
-        ("GET", "/api/v1/agents/nobody/versions/a%00", None, 404, "agent_unknown"),
+        ("GET", "/api/v1/agents/nobody/versions/a%00", None, 422, "malformed_request"),
         ("GET", "/api/v1/agents/writer/versions?cursor=eHg", None, 422, "bad_cursor"),
         ("GET", BASE + "/dep_x", None, 422, "malformed_id"),
         ("GET", BASE + "?agent=A%00", None, 422, "malformed_request"),

@@ -15,6 +15,9 @@ from agentos.apps.parts import Process, process, worker
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
+from agentos.intake.identity import routes as identity
+from agentos.intake.identity.refusals import Refusals
+from agentos.intake.requests.rates import Rates
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.runtime.runs import routes as runs
@@ -22,7 +25,7 @@ from agentos.runtime.runs import routes as runs
 log = structlog.get_logger(__name__)
 
 # In this order: /agents/deployments stands before /agents/{agent_id}.
-ROUTERS = (health.router, deployments.router, agents.router, approvals.router, runs.router)
+ROUTERS = (health.router, identity.router, deployments.router, agents.router, approvals.router, runs.router)
 
 Opened = Callable[[], AbstractAsyncContextManager[Process]]
 
@@ -34,14 +37,19 @@ def create(opened: Opened = lambda: process(eager=True)) -> FastAPI:
     async def life(app: FastAPI) -> AsyncIterator[None]:
         async with opened() as held:
             app.state.process, app.state.parts, app.state.doors = held, held.parts, held.parts.doors
+            app.state.rates = Rates(held.requests.rate_per_minute)
+            app.state.refusals = Refusals(held.parts.doors, held.parts.meter)
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
-            embedded = asyncio.create_task(_embedded_worker(held, stop))
+            tasks = [
+                asyncio.create_task(_embedded_worker(held, stop)),
+                asyncio.create_task(app.state.refusals.count_for_ever(stop)),
+            ]
             yield
             stop.set()
             with suppress(asyncio.CancelledError):
-                await embedded
+                await asyncio.gather(*tasks)
 
     meter = _LateMeter()
     app = FastAPI(

@@ -22,7 +22,7 @@ from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
-from agentos.intake.identity.routes import CallerDep
+from agentos.intake.identity.routes import Reader
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import DoorsDep
@@ -98,7 +98,7 @@ async def metrics(request: Request) -> Response:
 
 
 @router.get("/api/v1/agents/{agent_id}/health")
-async def agent_health(agent_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def agent_health(agent_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """How an agent does: what serves, and its runs of the last 15 minutes; figures without enough runs are unknown."""
     async with doors.open(caller.organization) as work:
         await agents.get_agent(work, agent_id)

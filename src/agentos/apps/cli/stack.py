@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import typer
@@ -10,6 +11,7 @@ from agentos.apps.cli import output
 from agentos.apps.embedded import verbs
 from agentos.apps.embedded.home import Home, State
 from agentos.apps.embedded.settings import EmbeddedSettings
+from agentos.apps.home import credentials_file
 from agentos.kernel.errors import EXIT_CODE, Unavailable
 
 _COLUMNS = ("service", "pid", "state", "port", "restarts", "since")
@@ -31,7 +33,12 @@ def up(
     if foreground:
         verbs.foreground(home, settings, workers=workers, say=output.progress)
         return
-    output.show(_summary(home, verbs.up(home, workers=workers, say=output.progress)))
+    known = credentials_file(home.path).exists()
+    summary = _summary(home, verbs.up(home, workers=workers, say=output.progress))
+    if not known:  # shown this once; from now on it lies there, for its owner alone
+        file = credentials_file(home.path)
+        summary |= {"credentials": str(file), "admin_key": json.loads(file.read_text())["keys"]["admin"]}
+    output.show(summary)
 
 
 def down() -> None:

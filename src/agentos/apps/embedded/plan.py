@@ -78,6 +78,14 @@ def draw(
     )
 
 
+def database_url(home: Home, settings: EmbeddedSettings) -> str:
+    """Where the embedded database of a home answers when it runs; empty when the home never had one."""
+    memory = home.memory()
+    if memory is None or "postgres" not in memory.ports:
+        return ""
+    return _postgres(home, memory, Ports(memory.ports), settings).url
+
+
 def _compiled(home: Home) -> dict[str, str]:
     """Let services start from compiled modules also where the caller forbids Python to write them beside the sources.
 

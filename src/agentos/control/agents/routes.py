@@ -8,14 +8,14 @@ from fastapi import APIRouter
 
 from agentos.control.agents import service
 from agentos.control.agents.model import Agent, Version, VersionEntry
-from agentos.intake.identity.routes import CallerDep
+from agentos.intake.identity.routes import Reader
 from agentos.kernel.http import BadCursor, Cursor, DoorsDep, Limit, page, position_of
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
 
 
 @router.get("")
-async def list_agents(caller: CallerDep, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "") -> dict[str, Any]:
+async def list_agents(caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "") -> dict[str, Any]:
     """Agents by name."""
     async with doors.open(caller.organization) as work:
         found = await service.list_agents(work, after=position_of(cursor), most=limit + 1)
@@ -23,7 +23,7 @@ async def list_agents(caller: CallerDep, doors: DoorsDep, limit: Limit = 50, cur
 
 
 @router.get("/{agent_id}")
-async def show_agent(agent_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def show_agent(agent_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """One agent with the definition of its latest version."""
     async with doors.open(caller.organization) as work:
         found = await service.get_agent(work, agent_id)
@@ -33,7 +33,7 @@ async def show_agent(agent_id: str, caller: CallerDep, doors: DoorsDep) -> dict[
 
 @router.get("/{agent_id}/versions")
 async def list_versions(
-    agent_id: str, caller: CallerDep, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = ""
+    agent_id: str, caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = ""
 ) -> dict[str, Any]:
     """An agent's versions, newest first."""
     position = position_of(cursor) or str(2**31 - 1)
@@ -45,7 +45,7 @@ async def list_versions(
 
 
 @router.get("/{agent_id}/versions/{version}")
-async def show_version(agent_id: str, version: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def show_version(agent_id: str, version: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """One version with its definition, named by number, by hash or by the beginning of the hash."""
     async with doors.open(caller.organization) as work:
         found = await service.get_version(work, agent_id, version)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.control.approvals import service
 from agentos.control.approvals.model import Approval
-from agentos.intake.identity.routes import CallerDep
+from agentos.intake.identity.model import Caller, Permission
+from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
 
 router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"])
+
+Approver = Annotated[Caller, may(Permission.ANSWER_APPROVALS)]
 
 
 class Answered(BaseModel):
@@ -26,7 +29,7 @@ class Answered(BaseModel):
 
 @router.get("")
 async def list_approvals(
-    caller: CallerDep, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "pending", run: str = ""
+    caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "pending", run: str = ""
 ) -> dict[str, Any]:
     """Approvals, oldest first; those that wait unless ``status`` says otherwise (``all`` for every one)."""
     async with doors.open(caller.organization) as work:
@@ -37,7 +40,7 @@ async def list_approvals(
 
 
 @router.get("/{approval_id}")
-async def show_approval(approval_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def show_approval(approval_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """One approval with its arguments and its answers."""
     async with doors.open(caller.organization) as work:
         found = await service.get(work, approval_id)
@@ -45,20 +48,21 @@ async def show_approval(approval_id: str, caller: CallerDep, doors: DoorsDep) ->
 
 
 @router.post("/{approval_id}/approve")
-async def approve(approval_id: str, body: Answered, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def approve(approval_id: str, body: Answered, caller: Approver, doors: DoorsDep) -> dict[str, Any]:
     """Say yes to just these arguments."""
     return await _answer(approval_id, body, caller, doors, approved=True)
 
 
 @router.post("/{approval_id}/deny")
-async def deny(approval_id: str, body: Answered, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def deny(approval_id: str, body: Answered, caller: Approver, doors: DoorsDep) -> dict[str, Any]:
     """Say no."""
     return await _answer(approval_id, body, caller, doors, approved=False)
 
 
 async def _answer(
-    approval_id: str, body: Answered, caller: CallerDep, doors: DoorsDep, *, approved: bool
+    approval_id: str, body: Answered, caller: Caller, doors: DoorsDep, *, approved: bool
 ) -> dict[str, Any]:
+    assert caller.person_id is not None, "no machine has this permission"
     async with doors.open(caller.organization) as work:
         return shown(
             await service.answer(

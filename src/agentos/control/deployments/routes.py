@@ -18,9 +18,10 @@ from agentos.control.deployments import service
 from agentos.control.deployments.model import PRODUCTION, Deployment, Revision, last_known_good
 from agentos.control.deployments.service import Deployed, Etags
 from agentos.control.policy.model import Tier
-from agentos.intake.identity.routes import CallerDep
+from agentos.intake.identity.model import Caller, Permission
+from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
-from agentos.kernel.http import Cursor, DoorsDep, Limit, MalformedRequest, page, position_of
+from agentos.kernel.http import Cursor, DoorsDep, FreeJson, Limit, MalformedRequest, page, position_of
 from agentos.kernel.unit_of_work import UnitOfWork
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
@@ -40,7 +41,7 @@ class _Body(BaseModel):
 class Documents(_Body):
     """Manifests as JSON documents."""
 
-    documents: list[Any] = Field(min_length=1, description="Each as in a manifest's YAML, kind Agent.")
+    documents: list[FreeJson] = Field(min_length=1, description="Each as in a manifest's YAML, kind Agent.")
 
 
 class Wanted(_Body):
@@ -98,6 +99,8 @@ def if_match(if_match: Annotated[str | None, Header(max_length=1000)] = None) ->
     return frozenset(int(tag[2]) for tag in tags if tag and not tag[1] and _NUMBER.fullmatch(tag[2]))
 
 
+Applier = Annotated[Caller, may(Permission.APPLY_AGENTS)]
+Deployer = Annotated[Caller, may(Permission.CHANGE_DEPLOYMENTS)]
 SkillsDep = Annotated[SkillCatalogue, Depends(skills)]
 ModelsDep = Annotated[ModelCatalogue, Depends(models)]
 IfMatch = Annotated[Etags, Depends(if_match)]
@@ -107,7 +110,7 @@ Filter = Annotated[str, Query(max_length=63, pattern=r"^[a-z0-9_-]*$")]
 @router.post("")
 async def apply(
     body: Documents,
-    caller: CallerDep,
+    caller: Applier,
     doors: DoorsDep,
     skills: SkillsDep,
     models: ModelsDep,
@@ -122,7 +125,7 @@ async def apply(
 
 @router.get("/deployments")
 async def list_deployments(
-    caller: CallerDep,
+    caller: Reader,
     doors: DoorsDep,
     limit: Limit = 50,
     cursor: Cursor = "",
@@ -140,7 +143,7 @@ async def list_deployments(
 
 @router.post("/deployments", status_code=201)
 async def create(
-    body: Wanted, caller: CallerDep, doors: DoorsDep, skills: SkillsDep, response: Response
+    body: Wanted, caller: Deployer, doors: DoorsDep, skills: SkillsDep, response: Response
 ) -> dict[str, Any]:
     """Give an agent a place in an environment."""
     async with doors.open(caller.organization) as work:
@@ -160,7 +163,7 @@ async def create(
 
 
 @router.get("/deployments/{deployment_id}")
-async def show(deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response) -> dict[str, Any]:
+async def show(deployment_id: str, caller: Reader, doors: DoorsDep, response: Response) -> dict[str, Any]:
     """One deployment with its history, newest first, and the revision that is known to have been good last."""
     async with doors.open(caller.organization) as work:
         return await _answer(work, await service.get(work, deployment_id), response)
@@ -168,7 +171,7 @@ async def show(deployment_id: str, caller: CallerDep, doors: DoorsDep, response:
 
 @router.patch("/deployments/{deployment_id}")
 async def set_tier(
-    deployment_id: str, body: TierOrder, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+    deployment_id: str, body: TierOrder, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
 ) -> dict[str, Any]:
     """Put a tier in force, at most the version's highest."""
     async with doors.open(caller.organization) as work:
@@ -180,7 +183,7 @@ async def set_tier(
 async def promote(
     deployment_id: str,
     body: Promotion,
-    caller: CallerDep,
+    caller: Deployer,
     doors: DoorsDep,
     skills: SkillsDep,
     response: Response,
@@ -204,7 +207,7 @@ async def promote(
 @router.post("/deployments/{deployment_id}/rollback")
 async def rollback(
     deployment_id: str,
-    caller: CallerDep,
+    caller: Deployer,
     doors: DoorsDep,
     skills: SkillsDep,
     response: Response,
@@ -229,7 +232,7 @@ async def rollback(
 
 @router.post("/deployments/{deployment_id}/pause")
 async def pause(
-    deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
 ) -> dict[str, Any]:
     """Admit no runs, and let runs under way act no more, until resumed."""
     async with doors.open(caller.organization) as work:
@@ -239,7 +242,7 @@ async def pause(
 
 @router.post("/deployments/{deployment_id}/resume")
 async def resume(
-    deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
 ) -> dict[str, Any]:
     """Admit runs again; those that the pause stopped go on."""
     async with doors.open(caller.organization) as work:
@@ -249,7 +252,7 @@ async def resume(
 
 @router.post("/deployments/{deployment_id}/retire")
 async def retire(
-    deployment_id: str, caller: CallerDep, doors: DoorsDep, response: Response, match: IfMatch
+    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
 ) -> dict[str, Any]:
     """End the deployment for good."""
     async with doors.open(caller.organization) as work:

@@ -1,11 +1,22 @@
-"""Who is asking."""
+"""Who is asking, and what each may do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import ClassVar, Final
 
-from agentos.kernel.errors import Forbidden
+from agentos.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from agentos.kernel.facts import Fact
 from agentos.kernel.ids import KeyId, OrgId, PersonId
+
+# A machine's key is renewed every quarter unless it says otherwise, and no key of a machine lasts longer than a year.
+MACHINE_KEY_LASTS: Final = timedelta(days=90)
+LONGEST_KEY: Final = timedelta(days=366)
+# After a rotation the old key goes on for a day, so that whoever deploys the new one has a working day for it.
+OVERLAP: Final = timedelta(days=1)
+LONGEST_OVERLAP: Final = timedelta(days=30)
 
 
 class Unauthorized(Forbidden):
@@ -15,11 +26,215 @@ class Unauthorized(Forbidden):
     status = 401
 
 
+class NotAllowed(Forbidden):
+    """The caller's role or the key's scopes do not cover this."""
+
+    code = "not_allowed"
+
+
+class PersonUnknown(NotFound):
+    """No such person in this organization."""
+
+    code = "person_unknown"
+
+
+class PersonKnown(Conflict):
+    """The organization has a person of this handle already."""
+
+    code = "person_known"
+
+
+class LastAdmin(Conflict):
+    """An organization keeps at least one admin who may act."""
+
+    code = "last_admin"
+
+
+class KeyUnknown(NotFound):
+    """No such key in this organization."""
+
+    code = "key_unknown"
+
+
+class KeyClosed(Conflict):
+    """The key was revoked or has expired."""
+
+    code = "key_closed"
+
+
+class BadKeyRequest(Invalid):
+    """A key was asked for that nobody can have."""
+
+    code = "bad_key_request"
+
+
+class Permission(StrEnum):
+    """What a role allows, and what a key may be narrowed to."""
+
+    READ = "read"
+    START_RUNS = "runs.start"
+    ORDER_RUNS = "runs.order"
+    SETTLE_EFFECTS = "effects.settle"
+    SUBMIT_DRAFTS = "drafts.submit"
+    ANSWER_APPROVALS = "approvals.answer"
+    APPLY_AGENTS = "agents.apply"
+    CHANGE_DEPLOYMENTS = "deployments.change"
+    CHANGE_IDENTITY = "identity.change"
+
+    @property
+    def means(self) -> str:
+        """The permission in words."""
+        return _MEANS[self]
+
+
+_MEANS: Final = {
+    Permission.READ: "see agents, deployments, runs, journals, approvals and drafts",
+    Permission.START_RUNS: "start runs",
+    Permission.ORDER_RUNS: "cancel, pause and resume runs",
+    Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
+    Permission.SUBMIT_DRAFTS: "submit and discard drafts",
+    Permission.ANSWER_APPROVALS: "answer approvals",
+    Permission.APPLY_AGENTS: "apply manifests, which makes versions",
+    Permission.CHANGE_DEPLOYMENTS: "create, promote, roll back, pause and retire deployments, and set their tier",
+    Permission.CHANGE_IDENTITY: "see and change people and keys",
+}
+
+# A person answers for these; no machine's key can have them.
+PEOPLE_ONLY: Final = frozenset({Permission.SETTLE_EFFECTS, Permission.ANSWER_APPROVALS, Permission.CHANGE_IDENTITY})
+
+
+class Role(StrEnum):
+    """What a person is here for."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    APPROVER = "approver"
+    INCIDENT_COMMANDER = "incident_commander"
+    ADMIN = "admin"
+
+    @property
+    def permissions(self) -> frozenset[Permission]:
+        """What the role allows."""
+        return ROLES[self]
+
+
+_OPERATES: Final = frozenset(
+    {
+        Permission.READ,
+        Permission.START_RUNS,
+        Permission.ORDER_RUNS,
+        Permission.SETTLE_EFFECTS,
+        Permission.SUBMIT_DRAFTS,
+        Permission.APPLY_AGENTS,
+        Permission.CHANGE_DEPLOYMENTS,
+    }
+)
+# The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.
+ROLES: Final[dict[Role, frozenset[Permission]]] = {
+    Role.VIEWER: frozenset({Permission.READ}),
+    Role.OPERATOR: _OPERATES,
+    Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS}),
+    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | {Permission.ANSWER_APPROVALS},
+    Role.ADMIN: frozenset(Permission),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A person of an organization, as shown by a key."""
+    """A person or a machine of an organization, as shown by a key."""
 
     organization: OrgId
-    person_id: PersonId
-    handle: str
+    person_id: PersonId | None  # None: a machine
+    handle: str  # a person's handle, or "machine:" and its name
     key_id: KeyId
+    permissions: frozenset[Permission]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person of an organization."""
+
+    id: PersonId
+    handle: str
+    role: Role
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as everybody may see it: never its secret."""
+
+    id: KeyId
+    holder: str  # as Caller.handle
+    person_id: PersonId | None
+    scopes: tuple[Permission, ...] | None  # None: all that the person's role allows
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    def closed(self, at: datetime) -> bool:
+        """Whether the key opens nothing any more."""
+        return self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= at)
+
+
+@dataclass(frozen=True, slots=True)
+class PersonAdded(Fact):
+    """A person joined the organization."""
+
+    key_field: ClassVar[str] = "person_id"
+    person_id: str
+    handle: str
+    role: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class PersonChanged(Fact):
+    """A person's role changed, or they may no longer or again act."""
+
+    key_field: ClassVar[str] = "person_id"
+    person_id: str
+    handle: str
+    role: str
+    enabled: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCreated(Fact):
+    """A key was made. ``replaces`` names the key that it follows in a rotation."""
+
+    key_field: ClassVar[str] = "key_id"
+    key_id: str
+    holder: str
+    scopes: list[str] | None
+    replaces: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRevoked(Fact):
+    """A key opens nothing any more."""
+
+    key_field: ClassVar[str] = "key_id"
+    key_id: str
+    holder: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRefused(Fact):
+    """Somebody was refused: ``count`` times within a minute, for one reason, from one address.
+
+    ``key_id`` and ``holder`` are empty where nobody knows whose key it was.
+    """
+
+    key_field: ClassVar[str] = "address"
+    reason: str
+    address: str
+    key_id: str
+    holder: str
+    route: str
+    count: int

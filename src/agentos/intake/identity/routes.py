@@ -1,27 +1,236 @@
-"""The dependency by which every route learns who is asking."""
+"""How every route learns who is asking and what they may do; and the HTTP door to people and keys."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import timedelta
+from typing import Annotated, Any
 
 import structlog
-from fastapi import Depends
+from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.intake.identity import service
-from agentos.intake.identity.model import Caller, Unauthorized
-from agentos.kernel.http import DoorsDep
+from agentos.intake.identity.model import (
+    AccessRefused,
+    Caller,
+    Key,
+    NotAllowed,
+    Permission,
+    Person,
+    Role,
+    Unauthorized,
+)
+from agentos.intake.identity.refusals import Refusals
+from agentos.intake.requests.rates import Rates
+from agentos.kernel.clock import now
+from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
+from agentos.kernel.ids import OrgId
+from agentos.kernel.units import duration
+
+router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 _bearer = HTTPBearer(auto_error=False, description="A key of a person or a machine.")
+_SAID = {
+    "no_key": "this needs a key",
+    "unknown_key": "this needs a valid key",
+    "revoked_key": "this key was revoked",
+    "expired_key": "this key has expired",
+    "disabled_person": "the holder of this key may not act any more",
+}
 
 
-async def caller(doors: DoorsDep, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
-    """Who is asking. Raises Unauthorized (401)."""
+async def caller(
+    request: Request, doors: DoorsDep, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+) -> Caller:
+    """Who is asking. Raises Unauthorized (401), RateExceeded (429)."""
+    rates: Rates = request.app.state.rates
     if given is None:
-        raise Unauthorized("this needs a key", then="Send 'Authorization: Bearer KEY'.")
-    found = await service.caller_of(doors.database, given.credentials)
-    structlog.contextvars.bind_contextvars(org=found.organization)
-    return found
+        shown = service.Shown(None, "no_key")
+    else:
+        shown = await service.shown_by(doors.database, given.credentials)
+    if shown.caller is None:
+        await _refused(request, shown.organization, shown.refused, shown.key_id, shown.holder)
+        if given is not None:
+            rates.guess(_address(request))
+        raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY'.")
+    structlog.contextvars.bind_contextvars(org=shown.caller.organization)
+    rates.take(shown.caller.key_id)
+    return shown.caller
 
 
 CallerDep = Annotated[Caller, Depends(caller)]
+
+
+def may(permission: Permission) -> Any:
+    """The dependency of a route that takes this permission. Raises NotAllowed (403) without it."""
+
+    async def allowed(request: Request, asking: CallerDep) -> Caller:
+        if permission not in asking.permissions:
+            await _refused(request, asking.organization, f"not_allowed:{permission}", asking.key_id, asking.handle)
+            raise NotAllowed(
+                f"this takes the permission '{permission}': to {permission.means}",
+                then="Ask an admin for another role, or use a key with this scope.",
+            )
+        return asking
+
+    allowed.permission = permission  # type: ignore[attr-defined]  # the reference and a test read it from the route
+    return Depends(allowed)
+
+
+Reader = Annotated[Caller, may(Permission.READ)]
+IdentityAdmin = Annotated[Caller, may(Permission.CHANGE_IDENTITY)]
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+async def _refused(request: Request, organization: OrgId | None, reason: str, key_id: str, holder: str) -> None:
+    refusals: Refusals = request.app.state.refusals
+    route = f"{request.method} {getattr(request.scope.get('route'), 'path', 'none')}"
+    await refusals.note(organization, AccessRefused(reason, _address(request), key_id, holder, route, 1))
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewPerson(_Body):
+    """A person who joins."""
+
+    handle: str = Field(max_length=63)
+    role: Role = Role.VIEWER
+
+
+class PersonChange(_Body):
+    """What is to change about a person."""
+
+    role: Role | None = None
+    enabled: bool | None = None
+
+
+class NewKey(_Body):
+    """A key for a person or for a machine."""
+
+    person: str | None = Field(None, max_length=63, description="The handle of whom it is for.")
+    machine: str | None = Field(None, max_length=63, description="Or the name of the machine.")
+    scopes: list[Permission] | None = Field(None, max_length=50, description="What it is narrowed to.")
+    lasts: str | None = Field(None, max_length=40, description="How long, as 30d; machines' keys 90d.")
+
+
+class Rotation(_Body):
+    """How a key is followed by another."""
+
+    overlap: str = Field("1d", max_length=40, description="How long the old one goes on, as 1d.")
+
+
+@router.get("/me")
+async def me(asking: CallerDep) -> dict[str, Any]:
+    """Who you are and what you may do."""
+    return {
+        "organization": asking.organization,
+        "handle": asking.handle,
+        "key_id": asking.key_id,
+        "permissions": sorted(asking.permissions),
+    }
+
+
+@router.get("/organization")
+async def show_organization(asking: Reader, doors: DoorsDep) -> dict[str, Any]:
+    """Your organization."""
+    async with doors.open(asking.organization) as work:
+        return await service.organization(work)
+
+
+@router.get("/people")
+async def list_people(asking: IdentityAdmin, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "") -> dict[str, Any]:
+    """The people of your organization, by handle."""
+    async with doors.open(asking.organization) as work:
+        found = await service.people(work, after=position_of(cursor), most=limit + 1)
+    return page([_person(one) for one in found], limit, by="handle")
+
+
+@router.post("/people", status_code=201)
+async def add_person(body: NewPerson, asking: IdentityAdmin, doors: DoorsDep) -> dict[str, Any]:
+    """Add a person. They can do nothing before they have a key."""
+    service.permit(asking, body.role.permissions)
+    async with doors.open(asking.organization) as work:
+        return _person(await service.add_person(work, body.handle, body.role, by=asking.handle))
+
+
+@router.patch("/people/{handle}")
+async def change_person(handle: str, body: PersonChange, asking: IdentityAdmin, doors: DoorsDep) -> dict[str, Any]:
+    """Give a person another role, or withdraw or restore their right to act. It binds their next request."""
+    service.permit(asking, body.role.permissions if body.role else ())
+    async with doors.open(asking.organization) as work:
+        return _person(
+            await service.change_person(work, handle, role=body.role, enabled=body.enabled, by=asking.handle, at=now())
+        )
+
+
+@router.get("/keys")
+async def list_keys(asking: IdentityAdmin, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "") -> dict[str, Any]:
+    """The keys of your organization, oldest first; never their secrets."""
+    async with doors.open(asking.organization) as work:
+        found = await service.keys(work, after=position_of(cursor), most=limit + 1)
+    return page([_key(one) for one in found], limit)
+
+
+@router.post("/keys", status_code=201)
+async def create_key(body: NewKey, asking: IdentityAdmin, doors: DoorsDep) -> dict[str, Any]:
+    """Make a key. Its secret is in this answer and nowhere else."""
+    service.permit(asking, body.scopes or ())
+    lasts = None if body.lasts is None else duration(body.lasts)
+    async with doors.open(asking.organization) as work:
+        if body.person is not None and body.scopes is None:
+            service.permit(asking, (await service.person(work, body.person)).role.permissions)
+        key, secret = await service.create_key(
+            work,
+            handle=body.person,
+            machine=body.machine,
+            scopes=body.scopes,
+            lasts=lasts,
+            by=asking.handle,
+            at=now(),
+        )
+    return _key(key) | {"secret": secret}
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201)
+async def rotate_key(key_id: str, body: Rotation, asking: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+    """Make a key that follows this one, which goes on for a while. Everybody may rotate their own."""
+    overlap: timedelta = duration(body.overlap)
+    async with doors.open(asking.organization) as work:
+        key, secret = await service.rotate_key(work, key_id, overlap=overlap, caller=asking, at=now())
+    return _key(key) | {"secret": secret}
+
+
+@router.post("/keys/{key_id}/revoke", status_code=204)
+async def revoke_key(key_id: str, asking: CallerDep, doors: DoorsDep) -> None:
+    """Close a key: its next request is refused. Everybody may revoke their own."""
+    async with doors.open(asking.organization) as work:
+        await service.revoke_key(work, key_id, caller=asking, at=now())
+
+
+def _person(one: Person) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "handle": one.handle,
+        "role": one.role.value,
+        "enabled": one.disabled_at is None,
+        "created_at": one.created_at,
+        "disabled_at": one.disabled_at,
+    }
+
+
+def _key(one: Key) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "holder": one.holder,
+        "scopes": None if one.scopes is None else [scope.value for scope in one.scopes],
+        "created_by": one.created_by,
+        "created_at": one.created_at,
+        "expires_at": one.expires_at,
+        "revoked_at": one.revoked_at,
+    }

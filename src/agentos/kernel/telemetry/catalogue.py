@@ -128,6 +128,13 @@ OUTBOX_LAG = Metric(
 OUTBOX_FAILURES = Metric(
     "agentos_outbox_failures", "gauge", "facts", ("consumer",), "Facts that were set aside; stored state."
 )
+ACCESS_REFUSED = Metric(
+    "agentos_access_refused_total",
+    "counter",
+    "attempts",
+    ("reason",),
+    "Attempts that were refused: no key, a key that opens nothing, or a permission that was missing.",
+)
 HTTP_SECONDS = Metric(
     "agentos_http_request_duration_seconds",
     "histogram",
@@ -158,5 +165,6 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     SWEPT,
     OUTBOX_LAG,
     OUTBOX_FAILURES,
+    ACCESS_REFUSED,
     HTTP_SECONDS,
 )

@@ -33,6 +33,12 @@ class RunNotPaused(Conflict):
     code = "run_not_paused"
 
 
+class RequestUnknown(NotFound):
+    """No run of this organization came of such a request."""
+
+    code = "request_unknown"
+
+
 class InputRefused(Invalid):
     """The input does not fit the version's input schema."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
@@ -11,12 +12,12 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.intake.identity.model import Caller
-from agentos.intake.identity.routes import CallerDep
+from agentos.intake.identity.model import Caller, Permission
+from agentos.intake.identity.routes import Reader, may
 from agentos.intake.requests.service import MOST_KEY_LENGTH, once
 from agentos.kernel import ids
 from agentos.kernel.canonical import digest
-from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
+from agentos.kernel.http import Cursor, DoorsDep, FreeJson, Limit, page, position_of
 from agentos.kernel.ids import RunId
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.runs import service
@@ -28,6 +29,12 @@ router = APIRouter(tags=["runs"])
 # How often a stream looks for news: at once while steps come, and less and less often while nothing happens.
 FIRST_LOOK_SECONDS: Final = 0.02
 LONGEST_LOOK_SECONDS: Final = 1.0
+
+Starter = Annotated[Caller, may(Permission.START_RUNS)]
+Commander = Annotated[Caller, may(Permission.ORDER_RUNS)]
+Settler = Annotated[Caller, may(Permission.SETTLE_EFFECTS)]
+Submitter = Annotated[Caller, may(Permission.SUBMIT_DRAFTS)]
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")  # a position in a journal
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=MOST_KEY_LENGTH)]
 
@@ -47,7 +54,7 @@ class NewRun(BaseModel):
     model_config = ConfigDict(extra="forbid")
     agent: str = Field(max_length=63)
     environment: str = Field("production", max_length=63)
-    input: Any
+    input: FreeJson
 
 
 class Settled(BaseModel):
@@ -55,7 +62,7 @@ class Settled(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     happened: bool
-    value: Any = None
+    value: FreeJson = None
 
 
 @router.post("/api/v1/runs", status_code=202)
@@ -63,7 +70,7 @@ async def start_run(
     body: NewRun,
     request: Request,
     response: Response,
-    caller: CallerDep,
+    caller: Starter,
     doors: DoorsDep,
     parts: PartsDep,
     idempotency_key: IdempotencyKey = None,
@@ -86,7 +93,7 @@ async def start_run(
 
 @router.get("/api/v1/runs")
 async def list_runs(
-    caller: CallerDep,
+    caller: Reader,
     doors: DoorsDep,
     limit: Limit = 50,
     cursor: Cursor = "",
@@ -103,7 +110,7 @@ async def list_runs(
 
 
 @router.get("/api/v1/runs/{run_id}")
-async def show_run(run_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def show_run(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """One run."""
     async with doors.open(caller.organization) as work:
         return shown(await service.get(work, run_id))
@@ -111,60 +118,66 @@ async def show_run(run_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str,
 
 @router.get("/api/v1/runs/{run_id}/journal")
 async def show_journal(
-    run_id: str, caller: CallerDep, doors: DoorsDep, limit: Limit = 100, cursor: Cursor = ""
+    run_id: str, caller: Reader, doors: DoorsDep, limit: Limit = 100, cursor: Cursor = ""
 ) -> dict[str, Any]:
     """The journal of a run: every step with its intent and its result."""
     after = position_of(cursor)
     async with doors.open(caller.organization) as work:
         await service.get(work, run_id)
-        rows = await service.steps(work, run_id, after=int(after) if after.isdigit() else 0, most=limit + 1)
+        rows = await service.steps(work, run_id, after=int(after) if _NUMBER.fullmatch(after) else 0, most=limit + 1)
     return page(rows, limit, by="seq")
 
 
 @router.get("/api/v1/runs/{run_id}/why")
-async def why(run_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def why(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """Why a run does not move, and what would make it."""
     async with doors.open(caller.organization) as work:
         return await service.why(work, run_id)
 
 
+async def known_run(run_id: str, caller: Reader, doors: DoorsDep) -> Run:
+    """The run that a stream is about, so that there is none of an unknown one. Raises RunUnknown (404)."""
+    async with doors.open(caller.organization) as work:
+        return await service.get(work, run_id)
+
+
 @router.get("/api/v1/runs/{run_id}/events", response_class=EventSourceResponse)
 async def follow(
-    run_id: str,
-    caller: CallerDep,
+    run: Annotated[Run, Depends(known_run)],
+    caller: Reader,
     doors: DoorsDep,
-    after: Annotated[int, Query(ge=0)] = 0,
+    after: Annotated[int, Query(ge=0, le=999_999_999)] = 0,
     last_event_id: Annotated[str, Header(max_length=20)] = "",
 ) -> AsyncIterator[ServerSentEvent]:
     """The steps of a run as they are journaled, and each change of its status, until it ends.
 
     A step's event id is its position: a client that comes back with Last-Event-ID goes on after it.
     """
-    start = int(last_event_id) if last_event_id.isdigit() else after
-    async for event in _events(doors, caller, run_id, start):
+    start = int(last_event_id) if _NUMBER.fullmatch(last_event_id) else after
+    async for event in _events(doors, caller, run.id, start):
         yield event
 
 
 @router.post("/api/v1/runs/{run_id}/cancel")
-async def cancel(run_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def cancel(run_id: str, caller: Commander, doors: DoorsDep) -> dict[str, Any]:
     """Cancel a run: no further effect is committed; a call that is on the wire is recorded first."""
     return await _order(run_id, "cancel", caller, doors)
 
 
 @router.post("/api/v1/runs/{run_id}/pause")
-async def pause(run_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def pause(run_id: str, caller: Commander, doors: DoorsDep) -> dict[str, Any]:
     """Pause a run before its next effect."""
     return await _order(run_id, "pause", caller, doors)
 
 
 @router.post("/api/v1/runs/{run_id}/resume")
-async def resume(run_id: str, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def resume(run_id: str, caller: Commander, doors: DoorsDep) -> dict[str, Any]:
     """Let a paused run go on."""
     return await _order(run_id, "resume", caller, doors)
 
 
 @router.post("/api/v1/runs/{run_id}/effects/{step}/settle")
-async def settle(run_id: str, step: str, body: Settled, caller: CallerDep, doors: DoorsDep) -> dict[str, Any]:
+async def settle(run_id: str, step: str, body: Settled, caller: Settler, doors: DoorsDep) -> dict[str, Any]:
     """Say whether an uncertain effect happened, after asking whoever received it."""
     async with doors.open(caller.organization) as work:
         return shown(
@@ -172,9 +185,17 @@ async def settle(run_id: str, step: str, body: Settled, caller: CallerDep, doors
         )
 
 
+@router.get("/api/v1/requests/{request_id}")
+async def trace(request_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+    """What came of a request: the runs that it led to, each with its journal."""
+    async with doors.open(caller.organization) as work:
+        found = await service.traced(work, request_id)
+    return {"request_id": request_id, "runs": [shown(run) | {"journal": journal} for run, journal in found]}
+
+
 @router.get("/api/v1/drafts", tags=["drafts"])
 async def list_drafts(
-    caller: CallerDep, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "open"
+    caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "open"
 ) -> dict[str, Any]:
     """Drafts, oldest first; the open ones unless ``status`` says otherwise (``all`` for every one)."""
     async with doors.open(caller.organization) as work:
@@ -186,7 +207,7 @@ async def list_drafts(
 
 @router.post("/api/v1/drafts/{draft_id}/submit", status_code=202, tags=["drafts"])
 async def submit_draft(
-    draft_id: str, request: Request, response: Response, caller: CallerDep, doors: DoorsDep, parts: PartsDep
+    draft_id: str, request: Request, response: Response, caller: Submitter, doors: DoorsDep, parts: PartsDep
 ) -> dict[str, Any]:
     """Submit a draft: a run of its own makes the call, under approval, once."""
     async with doors.open(caller.organization) as work:
@@ -199,7 +220,7 @@ async def submit_draft(
 
 
 @router.post("/api/v1/drafts/{draft_id}/discard", status_code=204, tags=["drafts"])
-async def discard_draft(draft_id: str, caller: CallerDep, doors: DoorsDep) -> None:
+async def discard_draft(draft_id: str, caller: Submitter, doors: DoorsDep) -> None:
     """Close a draft for good."""
     async with doors.open(caller.organization) as work:
         await service.discard_draft(work, draft_id)

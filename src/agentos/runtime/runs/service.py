@@ -25,6 +25,7 @@ from agentos.runtime.runs.model import (
     EffectSettled,
     InputRefused,
     Reason,
+    RequestUnknown,
     Run,
     RunAccepted,
     RunEndedAlready,
@@ -221,6 +222,18 @@ async def listed(
 async def steps(work: UnitOfWork, run_id: str, *, after: int = 0, most: int = 1000) -> list[dict[str, Any]]:
     """The journal of a run from a position on, payloads decoded."""
     return [_step(row) for row in await store.steps(work, run_id, after, most)]
+
+
+async def traced(work: UnitOfWork, request_id: str) -> list[tuple[Run, list[dict[str, Any]]]]:
+    """The runs that a request led to, each with its journal. Raises RequestUnknown (NotFound)."""
+    found = [
+        (await get(work, run_id), await steps(work, run_id)) for run_id in await store.of_request(work, request_id)
+    ]
+    if not found:
+        raise RequestUnknown(
+            f"no run came of a request '{request_id[:64]}'", then="Ids are in the answers' X-Request-ID."
+        )
+    return found
 
 
 async def drafts(work: UnitOfWork, *, status: str, after: str, most: int) -> list[dict[str, Any]]:

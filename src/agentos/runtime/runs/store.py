@@ -37,6 +37,7 @@ _LIST: Final = text(
     "AND (:agent = '' OR r.agent_id = :agent) AND (:deployment = '' OR r.deployment_id = :deployment) "
     "ORDER BY r.id DESC LIMIT :most"
 )
+_OF_REQUEST: Final = text("SELECT id FROM runs WHERE request_id = :request_id ORDER BY id LIMIT 100")
 _ORDER: Final = text("UPDATE runs SET ordered = :ordered, orders = orders + 1 WHERE id = :id")
 _FENCE: Final = text("UPDATE runs SET attempt = attempt + 1 WHERE id = :id")
 _WAIT: Final = text(
@@ -98,6 +99,11 @@ async def listed(
     """Runs, newest first."""
     values = {"status": status, "agent": agent, "deployment": deployment, "before": before or "~", "most": most}
     return await work.all(_LIST, values)
+
+
+async def of_request(work: UnitOfWork, request_id: str) -> list[str]:
+    """The runs that a request led to, oldest first; at most 100."""
+    return [row.id for row in await work.all(_OF_REQUEST, {"request_id": request_id})]
 
 
 async def order(work: UnitOfWork, run_id: str, ordered: str) -> None:

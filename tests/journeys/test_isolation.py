@@ -1,0 +1,92 @@
+"""Another organization's admin meets every route with ids that are not theirs, and finds nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.routing import APIRoute
+from sqlalchemy import text
+
+from agentos.apps.api.app import ROUTERS
+from agentos.kernel.ids import OrgId
+from tests.journeys.conftest import Platform, document
+from tests.journeys.test_identity import OF_EVERYBODY
+from tests.runtime.runs.harness import DONE, calls
+
+# A body that would be accepted if the ids in the path were the caller's own.
+BODIES: dict[str, Any] = {
+    "PATCH /api/v1/agents/deployments/{deployment_id}": {"tier": "L1"},
+    "POST /api/v1/agents/deployments/{deployment_id}/promote": {"version": "1"},
+    "POST /api/v1/runs/{run_id}/effects/{step}/settle": {"happened": True},
+    "PATCH /api/v1/people/{handle}": {"role": "viewer"},
+}
+
+
+async def victim(platform: Platform) -> dict[str, str]:
+    """One of everything that an id can name."""
+    applied = await platform.apply([calls(("pay", 1)), DONE], ["pay"], tier="L3")
+    run = await platform.run()
+    question = await platform.question(run["id"])
+    drafts = await platform.author.post(
+        "/api/v1/agents", json={"documents": [document([calls(("note", 1)), DONE], ["note"], tier="L1") | DRAFTER]}
+    )
+    assert drafts.status_code == 200, drafts.text
+    drafted = await platform.author.post("/api/v1/runs", json={"agent": "drafter", "input": {"task_description": "go"}})
+    await platform.until(drafted.json()["id"], "completed")
+    (draft,) = (await platform.author.get("/api/v1/drafts")).json()["items"]
+    await platform.admin.post("/api/v1/people", json={"handle": "victim", "role": "viewer"})
+    key = (await platform.admin.post("/api/v1/keys", json={"person": "victim"})).json()
+    return {
+        "agent_id": "tester",
+        "version": applied["version"],
+        "deployment_id": applied["deployment_id"],
+        "run_id": run["id"],
+        "request_id": run["request_id"],
+        "step": "t0.c0~1",
+        "approval_id": question["id"],
+        "draft_id": draft["id"],
+        "handle": "victim",
+        "key_id": key["id"],
+    }
+
+
+DRAFTER = {"metadata": {"name": "drafter", "category": "tests", "owner": "testers"}}
+
+
+async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform) -> None:
+    ids = await victim(platform)
+    organization = OrgId((await platform.admin.get("/api/v1/me")).json()["organization"])
+    before = await everything(platform, organization)
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    asked = 0
+    async with platform.acting(await platform.stranger()) as stranger:
+        for route in routes:
+            (method,) = route.methods
+            if route.path in OF_EVERYBODY or "{" not in route.path:
+                continue
+            body = BODIES.get(f"{method} {route.path}", {})
+            answer = await stranger.request(method, route.path.format(**ids), json=None if method == "GET" else body)
+            assert answer.status_code == 404, f"{method} {route.path}: {answer.status_code} {answer.text}"
+            asked += 1
+        for route in routes:
+            if route.methods == {"GET"} and "{" not in route.path and route.path not in OF_EVERYBODY:
+                answer = await stranger.get(route.path, params={"status": "all"})
+                assert answer.status_code == 200, answer.text
+                assert not [one for one in ids.values() if len(one) > 20 and one in answer.text], route.path
+        given = {"agent": "tester", "input": {"task_description": "go"}}
+        assert (await stranger.post("/api/v1/runs", json=given)).status_code == 404
+        wanted = {"agent_id": "tester", "environment": "production"}
+        assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
+        assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404
+    assert asked > 20
+    assert await everything(platform, organization) == before
+
+
+async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
+    """What an attack would have changed."""
+    async with platform.held.parts.doors.open(organization) as work:
+        found = {}
+        for table in ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions"):
+            rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))
+            found[table] = [tuple(row) for row in rows]
+        return found
