@@ -81,7 +81,7 @@ async def experiment(home: Path, size: Size, seed: int, say: Say) -> Found:
         await author.post("/api/v1/agents", {"documents": [_agent(kind) for kind in KINDS]})
 
         numbers: dict[str, int] = {}
-        people = People(approver, receivers, numbers, seed)
+        people = People(approver, author, receivers, numbers, seed)
         killer = Killer(Home(home), receivers, seed, wanted=size.kills, deletions=size.deletions, lonely=size.lonely)
         requests = _Requests(author, receivers, numbers, size, seed)
         answering = asyncio.create_task(people.work())

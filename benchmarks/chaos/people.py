@@ -18,13 +18,16 @@ DENIED_SHARE = 0.15  # of what is asked; a no must stay without effect
 
 
 class People:
-    """Answer whatever waits for a person, until told to stop. What they said is kept."""
+    """An approver and an operator answer whatever waits for a person, until told to stop. What they said is kept."""
 
-    def __init__(self, client: Client, receivers: Receivers, numbers: dict[str, int], seed: int) -> None:
+    def __init__(
+        self, approver: Client, operator: Client, receivers: Receivers, numbers: dict[str, int], seed: int
+    ) -> None:
         self.answers: dict[str, bool] = {}  # approval → yes or no
         self.denied: set[str] = set()  # runs whose last delivery was denied
         self.settled: dict[tuple[str, str], tuple[float, bool]] = {}  # run and send → when, and whether it happened
-        self._client = client
+        self._approver = approver
+        self._operator = operator
         self._receivers = receivers
         self._numbers = numbers  # run → number
         self._random = random.Random(seed)
@@ -33,7 +36,7 @@ class People:
         """Look for what waits, for ever."""
         while True:
             try:
-                waiting = await self._client.every("/api/v1/runs", status="waiting_approval")
+                waiting = await self._operator.every("/api/v1/runs", status="waiting_approval")
                 await asyncio.gather(*(self._serve(run) for run in waiting if run["waiting"]))
             except GaveUp:
                 continue
@@ -52,7 +55,7 @@ class People:
         if not yes:
             self.denied.add(run_id)
         try:
-            await self._client.post(f"/api/v1/approvals/{approval}/{'approve' if yes else 'deny'}", {"note": "chaos"})
+            await self._approver.post(f"/api/v1/approvals/{approval}/{'approve' if yes else 'deny'}", {"note": "chaos"})
         except Refused as error:
             if error.code != "approval_decided":  # our own answer, whose receipt a kill took
                 raise
@@ -69,7 +72,7 @@ class People:
         body = {"happened": place is not None, "value": None if place is None else {"taken": place}}
         self.settled[run_id, send] = (time.time(), place is not None)
         try:
-            await self._client.post(f"/api/v1/runs/{run_id}/effects/{send}/settle", body)
+            await self._operator.post(f"/api/v1/runs/{run_id}/effects/{send}/settle", body)
         except Refused as error:
             if error.code != "step_not_uncertain":
                 raise

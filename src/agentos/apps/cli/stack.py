@@ -33,10 +33,10 @@ def up(
     if foreground:
         verbs.foreground(home, settings, workers=workers, say=output.progress)
         return
-    known = credentials_file(home.path).exists()
+    file = credentials_file(home.path)
+    known = file.exists()
     summary = _summary(home, verbs.up(home, workers=workers, say=output.progress))
-    if not known:  # shown this once; from now on it lies there, for its owner alone
-        file = credentials_file(home.path)
+    if file.exists() and not known:  # shown this once; from now on it lies there, for its owner alone
         summary |= {"credentials": str(file), "admin_key": json.loads(file.read_text())["keys"]["admin"]}
     output.show(summary)
 
