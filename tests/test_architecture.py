@@ -32,6 +32,10 @@ ALSO: dict[str, set[str]] = {
     "intake/identity": {
         "refusals",  # every refused attempt as a fact, a flood of them as a few
     },
+    "intake/triggers": {
+        "moments",  # when a schedule fires, also when clocks change
+        "ticker",  # the clock of schedules
+    },
     "intake/requests": {
         "rates",  # how often a key may ask
     },
@@ -46,6 +50,7 @@ ALSO: dict[str, set[str]] = {
         "calls",  # one skill call: decide, act, settle
         "journal",  # every step of a run, written by segments and read by many
         "outcomes",  # how a segment's end becomes the run's state
+        "firings",  # from a trigger's firing to a run
         "engine",  # Temporal as runs use it, and the sweeper
     },
 }

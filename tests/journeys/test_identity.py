@@ -19,6 +19,7 @@ from tests.runtime.runs.harness import DONE, calls
 
 # Routes that need no permission: probes answer everybody, and these three are about the caller alone.
 OF_EVERYBODY = {"/health", "/health/ready", "/metrics"}
+OF_A_SIGNATURE = {"/api/v1/hooks/{address}"}  # whoever signed the call
 OF_ONESELF = {"/api/v1/me", "/api/v1/keys/{key_id}/rotate", "/api/v1/keys/{key_id}/revoke"}
 
 
@@ -56,11 +57,11 @@ def permission_of(route: APIRoute) -> Permission | None:
 def test_every_route_names_the_permission_it_takes() -> None:
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     bare = {route.path for route in routes if permission_of(route) is None}
-    assert bare == OF_EVERYBODY | OF_ONESELF
+    assert bare == OF_EVERYBODY | OF_ONESELF | OF_A_SIGNATURE
     changes = {
         route.path for route in routes if not route.methods <= {"GET"} and permission_of(route) is Permission.READ
     }
-    assert changes == set()
+    assert changes == {"/api/v1/agents/triggers/simulate"}  # it only looks; an event is too long for an address
 
 
 def test_nobody_but_an_admin_both_operates_and_keeps_the_keys() -> None:

@@ -18,6 +18,7 @@ BODIES: dict[str, Any] = {
     "PATCH /api/v1/agents/deployments/{deployment_id}": {"tier": "L1"},
     "POST /api/v1/agents/deployments/{deployment_id}/promote": {"version": "1"},
     "POST /api/v1/runs/{run_id}/effects/{step}/settle": {"happened": True},
+    "PATCH /api/v1/agents/triggers/{trigger_id}": {"is_enabled": False},
     "PATCH /api/v1/people/{handle}": {"role": "viewer"},
 }
 
@@ -35,6 +36,7 @@ async def victim(platform: Platform) -> dict[str, str]:
     await platform.until(drafted.json()["id"], "completed")
     (draft,) = (await platform.author.get("/api/v1/drafts")).json()["items"]
     await platform.admin.post("/api/v1/people", json={"handle": "victim", "role": "viewer"})
+    trigger = await platform.author.post("/api/v1/agents/triggers", json={"name": "t", "agent": "tester", "event": {}})
     key = (await platform.admin.post("/api/v1/keys", json={"person": "victim"})).json()
     return {
         "agent_id": "tester",
@@ -47,6 +49,8 @@ async def victim(platform: Platform) -> dict[str, str]:
         "draft_id": draft["id"],
         "handle": "victim",
         "key_id": key["id"],
+        "trigger_id": trigger.json()["id"],
+        "address": "guessed",
     }
 
 
@@ -86,7 +90,7 @@ async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
     """What an attack would have changed."""
     async with platform.held.parts.doors.open(organization) as work:
         found = {}
-        for table in ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions"):
+        for table in ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions", "triggers"):
             rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))
             found[table] = [tuple(row) for row in rows]
         return found

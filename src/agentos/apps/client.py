@@ -53,6 +53,10 @@ class Client:
         """PATCH with a JSON body."""
         return self._call("PATCH", path, body, headers)
 
+    def delete(self, path: str) -> Any:
+        """DELETE."""
+        return self._call("DELETE", path)
+
     def probe(self, path: str) -> Any:
         """GET a probe, whose answer is the same document whether it is good or not."""
         try:

@@ -6,7 +6,7 @@ import gc
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,15 @@ from agentos.apps.settings import (
 )
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
+from agentos.kernel.facts import Fact
+from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
-from agentos.kernel.unit_of_work import Doors
+from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
+from agentos.runtime.runs.firings import Firings
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
@@ -59,6 +62,7 @@ class Process:
     link: Link
     engine: Engine
     run_engine: RunEngine
+    firings: Firings
     models: Providers
 
 
@@ -89,19 +93,28 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
-    doors.hint = run_engine.hint
     parts = Parts(
         doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, logs.skill_params, {}
     )
+    firings = Firings(parts)
+    doors.hint = _both(run_engine.hint, firings.hint)
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
     try:
-        yield Process(app, runs, RequestSettings.read(), temporal, parts, link, engine, run_engine, models)
+        yield Process(app, runs, RequestSettings.read(), temporal, parts, link, engine, run_engine, firings, models)
     finally:
         await models.close()
         await doors.database.close()
+
+
+def _both(first: Hint, second: Hint) -> Hint:
+    async def hint(organization: OrgId, facts: Sequence[Fact]) -> None:
+        await first(organization, facts)
+        await second(organization, facts)
+
+    return hint
 
 
 async def worker(held: Process, *, inline_only: bool) -> Worker:

@@ -18,14 +18,23 @@ from agentos.control.deployments import routes as deployments
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.refusals import Refusals
 from agentos.intake.requests.rates import Rates
+from agentos.intake.triggers import routes as triggers
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.runtime.runs import routes as runs
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/deployments stands before /agents/{agent_id}.
-ROUTERS = (health.router, identity.router, deployments.router, agents.router, approvals.router, runs.router)
+# In this order: /agents/triggers and /agents/deployments stand before /agents/{agent_id}.
+ROUTERS = (
+    health.router,
+    identity.router,
+    triggers.router,
+    deployments.router,
+    agents.router,
+    approvals.router,
+    runs.router,
+)
 
 Opened = Callable[[], AbstractAsyncContextManager[Process]]
 
@@ -39,6 +48,7 @@ def create(opened: Opened = lambda: process(eager=True)) -> FastAPI:
             app.state.process, app.state.parts, app.state.doors = held, held.parts, held.parts.doors
             app.state.rates = Rates(held.requests.rate_per_minute)
             app.state.refusals = Refusals(held.parts.doors, held.parts.meter)
+            app.state.secret = held.parts.secret
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
             meter.follow(held.parts.meter)
             stop = asyncio.Event()

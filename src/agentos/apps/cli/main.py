@@ -8,7 +8,19 @@ import typer
 
 from agentos import __version__
 from agentos.apps import client
-from agentos.apps.cli import agents, approvals, demo, deployments, health, identity, output, runs, stack, trace
+from agentos.apps.cli import (
+    agents,
+    approvals,
+    demo,
+    deployments,
+    health,
+    identity,
+    output,
+    runs,
+    stack,
+    trace,
+    triggers,
+)
 from agentos.kernel.errors import AgentOSError, Bug
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -28,7 +40,7 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, identity, trace, health, demo):
+for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, trace, health, demo):
     verbs.register(app)
 
 

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from agentos.apps.cli import output
 from agentos.apps.parts import Process, process, worker
+from agentos.intake.triggers.ticker import tick_for_ever
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.outbox import consume
 
@@ -30,6 +31,8 @@ async def main() -> None:
         tasks = [
             asyncio.create_task(_serve(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
+            asyncio.create_task(tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

@@ -79,6 +79,8 @@ class Permission(StrEnum):
     ANSWER_APPROVALS = "approvals.answer"
     APPLY_AGENTS = "agents.apply"
     CHANGE_DEPLOYMENTS = "deployments.change"
+    CHANGE_TRIGGERS = "triggers.change"
+    SEND_EVENTS = "events.send"
     CHANGE_IDENTITY = "identity.change"
 
     @property
@@ -96,6 +98,8 @@ _MEANS: Final = {
     Permission.ANSWER_APPROVALS: "answer approvals",
     Permission.APPLY_AGENTS: "apply manifests, which makes versions",
     Permission.CHANGE_DEPLOYMENTS: "create, promote, roll back, pause and retire deployments, and set their tier",
+    Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
+    Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_IDENTITY: "see and change people and keys",
 }
 
@@ -127,6 +131,8 @@ _OPERATES: Final = frozenset(
         Permission.SUBMIT_DRAFTS,
         Permission.APPLY_AGENTS,
         Permission.CHANGE_DEPLOYMENTS,
+        Permission.CHANGE_TRIGGERS,
+        Permission.SEND_EVENTS,
     }
 )
 # The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.

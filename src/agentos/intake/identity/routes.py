@@ -50,7 +50,7 @@ async def caller(
     else:
         shown = await service.shown_by(doors.database, given.credentials)
     if shown.caller is None:
-        await _refused(request, shown.organization, shown.refused, shown.key_id, shown.holder)
+        await refused(request, shown.organization, shown.refused, shown.key_id, shown.holder)
         if given is not None:
             rates.guess(_address(request))
         raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY'.")
@@ -67,7 +67,7 @@ def may(permission: Permission) -> Any:
 
     async def allowed(request: Request, asking: CallerDep) -> Caller:
         if permission not in asking.permissions:
-            await _refused(request, asking.organization, f"not_allowed:{permission}", asking.key_id, asking.handle)
+            await refused(request, asking.organization, f"not_allowed:{permission}", asking.key_id, asking.handle)
             raise NotAllowed(
                 f"this takes the permission '{permission}': to {permission.means}",
                 then="Ask an admin for another role, or use a key with this scope.",
@@ -86,7 +86,8 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-async def _refused(request: Request, organization: OrgId | None, reason: str, key_id: str, holder: str) -> None:
+async def refused(request: Request, organization: OrgId | None, reason: str, key_id: str, holder: str) -> None:
+    """Keep as a fact that this request was refused. Never raises."""
     refusals: Refusals = request.app.state.refusals
     route = f"{request.method} {getattr(request.scope.get('route'), 'path', 'none')}"
     await refusals.note(organization, AccessRefused(reason, _address(request), key_id, holder, route, 1))

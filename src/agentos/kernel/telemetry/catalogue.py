@@ -128,6 +128,20 @@ OUTBOX_LAG = Metric(
 OUTBOX_FAILURES = Metric(
     "agentos_outbox_failures", "gauge", "facts", ("consumer",), "Facts that were set aside; stored state."
 )
+FIRINGS = Metric(
+    "agentos_firings_total",
+    "counter",
+    "firings",
+    ("kind", "outcome"),
+    "Firings of triggers: admitted as a run, held (queued or skipped), or refused.",
+)
+SCHEDULE_LATENESS = Metric(
+    "agentos_schedule_lateness_seconds",
+    "histogram",
+    "seconds",
+    (),
+    "From the moment that a schedule names to its firing.",
+)
 ACCESS_REFUSED = Metric(
     "agentos_access_refused_total",
     "counter",
@@ -165,6 +179,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     SWEPT,
     OUTBOX_LAG,
     OUTBOX_FAILURES,
+    FIRINGS,
+    SCHEDULE_LATENESS,
     ACCESS_REFUSED,
     HTTP_SECONDS,
 )

@@ -183,6 +183,7 @@ class Run:
     format: int
     inline: bool
     draft_id: DraftId | None
+    firing_id: str | None
     requested_by: str
     request_id: str
     input: bytes
@@ -238,6 +239,7 @@ class RunEnded(Fact):
     version: str
     status: str
     code: str
+    firing_id: str = ""  # of the trigger that started it
 
 
 @dataclass(frozen=True, slots=True)

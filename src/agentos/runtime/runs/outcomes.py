@@ -43,7 +43,7 @@ async def end(
     """
     run = claimed.run
     code = str((problem or {}).get("code", ""))
-    fact = RunEnded(run.id, run.deployment_id, run.agent_id, run.version, status.value, code)
+    fact = RunEnded(run.id, run.deployment_id, run.agent_id, run.version, status.value, code, run.firing_id or "")
     if asked:
         async with doors.open(run.organization) as work:
             await hold(work, claimed)

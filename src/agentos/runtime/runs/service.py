@@ -45,8 +45,9 @@ class Request:
     agent_id: str
     environment: str
     input: Any
-    requested_by: str  # the handle of a person or the name of a machine
+    requested_by: str  # the handle of a person, or the name of a machine or a trigger
     request_id: str
+    firing_id: str | None = None  # of the trigger that asks
 
 
 async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -> RunAccepted:
@@ -70,6 +71,7 @@ async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -
         requested_by=asked.requested_by,
         request_id=asked.request_id,
         draft_id=None,
+        firing_id=asked.firing_id,
     )
 
 
@@ -170,6 +172,7 @@ async def submit_draft(work: UnitOfWork, parts: Parts, draft_id: str, *, by: str
         requested_by=by,
         request_id=request_id,
         draft_id=draft_id,
+        firing_id=None,
     )
     await store.mark_draft(work, draft_id, "submitted", accepted.run_id)
     await work.publish(DraftSubmitted(origin.id, draft_id, accepted.run_id, by))
@@ -302,6 +305,7 @@ async def _accept(
     requested_by: str,
     request_id: str,
     draft_id: str | None,
+    firing_id: str | None,
 ) -> RunAccepted:
     inline = draft_id is None and definition.model.get("provider") == "stub"
     await epochs.ensure(
@@ -320,6 +324,7 @@ async def _accept(
             "format": FORMAT,
             "inline": inline,
             "draft_id": draft_id,
+            "firing_id": firing_id,
             "requested_by": requested_by,
             "request_id": request_id,
             "input": data,

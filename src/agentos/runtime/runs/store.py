@@ -16,8 +16,8 @@ from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, Segmen
 
 _COLUMNS: Final = (
     "r.org, r.id, r.deployment_id, r.agent_id, r.category, r.revision, r.version, r.status, r.waiting, r.ordered, "
-    "r.orders, r.segment, r.attempt, r.format, r.inline, r.draft_id, r.requested_by, r.request_id, r.input, r.output, "
-    "r.problem, r.accepted_at, r.started_at, r.ended_at, r.deadline"
+    "r.orders, r.segment, r.attempt, r.format, r.inline, r.draft_id, r.firing_id, r.requested_by, r.request_id, "
+    "r.input, r.output, r.problem, r.accepted_at, r.started_at, r.ended_at, r.deadline"
 )
 _LISTED: Final = (
     "r.id, r.deployment_id, r.agent_id, r.version, r.status, r.waiting, r.requested_by, r.accepted_at, r.ended_at"
@@ -26,9 +26,9 @@ _LISTED: Final = (
 # ruff: noqa: S608 -- the statements are put together from the constants above and nothing else
 _ADD: Final = text(
     "INSERT INTO runs (org, id, deployment_id, agent_id, category, revision, version, status, format, inline, "
-    "draft_id, requested_by, request_id, input, deadline) VALUES (:org, :id, :deployment_id, :agent_id, :category, "
-    ":revision, :version, 'accepted', :format, :inline, :draft_id, :requested_by, :request_id, :input, "
-    "clock_timestamp() + make_interval(secs => :seconds))"
+    "draft_id, firing_id, requested_by, request_id, input, deadline) VALUES (:org, :id, :deployment_id, :agent_id, "
+    ":category, :revision, :version, 'accepted', :format, :inline, :draft_id, :firing_id, :requested_by, :request_id, "
+    ":input, clock_timestamp() + make_interval(secs => :seconds))"
 )
 _GET: Final = text(f"SELECT {_COLUMNS} FROM runs r WHERE r.id = :id")
 _LOCK: Final = text(f"SELECT {_COLUMNS} FROM runs r WHERE r.id = :id FOR UPDATE")
@@ -256,6 +256,7 @@ def _run(row: Any) -> Run:
         format=row["format"],
         inline=row["inline"],
         draft_id=DraftId(row["draft_id"]) if row["draft_id"] else None,
+        firing_id=row["firing_id"],
         requested_by=row["requested_by"],
         request_id=row["request_id"],
         input=bytes(row["input"]),
