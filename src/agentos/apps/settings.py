@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.skills.settings import WebhookSettings
 from agentos.intake.requests.settings import RequestSettings
@@ -38,6 +39,7 @@ def roots(settings: RunSettings) -> tuple[Path, ...]:
 
 __all__ = [
     "AppSettings",
+    "BusSettings",
     "ClaudeSettings",
     "DatabaseSettings",
     "LogSettings",

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from agentos.intake.triggers import service
 from agentos.intake.triggers.model import BadTrigger, Event, Overlap, Pattern, State, Trigger, TriggerDisabled, Wanted
-from agentos.intake.triggers.routes import read_event
+from agentos.intake.triggers.service import read_event
 from agentos.kernel.database import Database
 from agentos.kernel.ids import FiringId, OrgId
 from agentos.runtime.runs.firings import Firings

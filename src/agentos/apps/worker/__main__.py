@@ -11,10 +11,14 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from agentos.adapters.events import listen_for_ever
 from agentos.apps.cli import output
 from agentos.apps.parts import Process, process, worker
+from agentos.apps.settings import BusSettings
+from agentos.apps.worker.events import taker
 from agentos.intake.triggers.ticker import tick_for_ever
 from agentos.kernel.errors import AgentOSError
+from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 
 log = structlog.get_logger(__name__)
@@ -33,12 +37,21 @@ async def main() -> None:
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
             asyncio.create_task(tick_for_ever(held.parts.doors, held.parts.meter, stop)),
+            *_buses(held, stop),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])
         await stop.wait()
         await asyncio.gather(*tasks, return_exceptions=True)
         await metrics.cleanup()
+
+
+def _buses(held: Process, stop: asyncio.Event) -> list[asyncio.Task[None]]:
+    settings = BusSettings.read()
+    if not settings.url:
+        return []
+    take = taker(held.parts.doors, OrgId(settings.organization), held.parts.meter)
+    return [asyncio.create_task(listen_for_ever(settings, take, held.parts.meter, stop))]
 
 
 async def _serve(held: Process, stop: asyncio.Event) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +14,6 @@ from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may, refused
 from agentos.intake.triggers import service
 from agentos.intake.triggers.model import (
-    BadEvent,
     BadSignature,
     BadTrigger,
     Event,
@@ -200,7 +198,7 @@ async def list_firings(
 @router.post("/events", status_code=202)
 async def send_event(request: Request, caller: Sender, doors: DoorsDep) -> dict[str, Any]:
     """Take a CloudEvent 1.0, structured or binary. The trigger that matches best fires, once per source and id."""
-    event = read_event(dict(request.headers), await request.body())
+    event = service.read_event(dict(request.headers), await request.body())
     async with doors.open(caller.organization) as work:
         fired = await service.fire_event(work, event, at=now(), request_id=request.state.request_id)
     if fired is None:
@@ -229,21 +227,6 @@ async def call_webhook(address: str, request: Request, doors: DoorsDep, secret: 
         await refused(request, organization, "bad_signature", trigger_id, "webhook")
         raise
     return {"firing_id": firing_id, "first": first}
-
-
-def read_event(headers: dict[str, str], body: bytes) -> Event:
-    """A CloudEvent out of a message. Raises BadEvent (Invalid)."""
-    try:
-        found = from_http_event(HTTPMessage(headers=headers, body=body))
-        data = found.get_data()
-        json.dumps(data)
-        said = (found.get_id(), found.get_source(), found.get_type(), found.get_subject() or "")
-    except Exception as error:  # whatever a sender sends: the library raises many kinds on it
-        first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise BadEvent(f"no CloudEvent 1.0 with a JSON payload: {first}", then="See cloudevents.io.") from None
-    if any(len(one) > 500 or "\x00" in one for one in said):
-        raise BadEvent("an attribute is longer than 500 characters or holds NUL")
-    return Event(*said, time=found.get_time(), data=data)
 
 
 def shown(one: Trigger) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import jmespath
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from jmespath.exceptions import JMESPathError
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
@@ -300,6 +301,21 @@ async def ended(work: UnitOfWork, firing_id: str) -> str | None:
 async def open_runs(work: UnitOfWork, trigger_id: str) -> list[str]:
     """The runs that a trigger started and that have not ended."""
     return [one.run_id for one in await store.those(work, trigger_id, State.ADMITTED, 10_000) if one.run_id]
+
+
+def read_event(headers: Mapping[str, str], body: bytes) -> Event:
+    """A CloudEvent out of a message. Raises BadEvent (Invalid)."""
+    try:
+        found = from_http_event(HTTPMessage(headers=dict(headers), body=body))
+        data = found.get_data()
+        json.dumps(data)
+        said = (found.get_id(), found.get_source(), found.get_type(), found.get_subject() or "")
+    except Exception as error:  # whatever a sender sends: the library raises many kinds on it
+        first = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise BadEvent(f"no CloudEvent 1.0 with a JSON payload: {first}", then="See cloudevents.io.") from None
+    if any(len(one) > 500 or "\x00" in one for one in said):
+        raise BadEvent("an attribute is longer than 500 characters or holds NUL")
+    return Event(*said, time=found.get_time(), data=data)
 
 
 def input_of(trigger: Trigger, event: Event) -> dict[str, Any]:

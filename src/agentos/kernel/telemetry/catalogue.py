@@ -135,6 +135,14 @@ FIRINGS = Metric(
     ("kind", "outcome"),
     "Firings of triggers: admitted as a run, held (queued or skipped), or refused.",
 )
+EVENTS_TAKEN = Metric(
+    "agentos_events_taken_total",
+    "counter",
+    "events",
+    ("outcome",),
+    "Events that came over a bus: fired a trigger, came again, matched none, or were refused as no event.",
+)
+EVENTS_LAG = Metric("agentos_events_lag", "gauge", "events", ("topic",), "Events on the bus that are yet to be taken.")
 SCHEDULE_LATENESS = Metric(
     "agentos_schedule_lateness_seconds",
     "histogram",
@@ -180,6 +188,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     OUTBOX_LAG,
     OUTBOX_FAILURES,
     FIRINGS,
+    EVENTS_TAKEN,
+    EVENTS_LAG,
     SCHEDULE_LATENESS,
     ACCESS_REFUSED,
     HTTP_SECONDS,
