@@ -30,6 +30,8 @@ NAMES = {
 # Features that hold more than one concept, and the names they need besides. Each line says what for.
 ALSO: dict[str, set[str]] = {
     "intake/identity": {
+        "oidc",  # sign in through an identity provider
+        "sessions",  # sign in with a password, and the session that it opens
         "refusals",  # every refused attempt as a fact, a flood of them as a few
     },
     "intake/triggers": {
@@ -38,11 +40,15 @@ ALSO: dict[str, set[str]] = {
     },
     "intake/requests": {
         "rates",  # how often a key may ask
+        "turns",  # who waits is let in fairly, organizations in turn
     },
     "control/agents": {
         "documents",  # YAML and JSON read into nodes that know their line and column
         "manifest",  # nodes read into manifests, every fault at its place
         "schemas",  # whether a JSON schema is one, and harmless
+    },
+    "evidence/subscriptions": {
+        "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave

@@ -25,6 +25,8 @@ from agentos.kernel.outbox import consume
 from agentos.kernel.settings import DatabaseSettings
 from tests.runtime.runs.harness import World, make_skill
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # signs the journeys' events: secret://journeys
+
 
 @dataclass
 class Platform:
@@ -107,12 +109,16 @@ async def platform(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 
 @asynccontextmanager
-async def running(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Platform]:
-    """A platform on this database."""
+async def running(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, organization: OrgId | None = None, **app: Any
+) -> AsyncIterator[Platform]:
+    """A platform on this database; ``app``: what its API is created with."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", os.environ["AGENTOS_TEST_TEMPORAL"])
     monkeypatch.setenv("AGENTOS_TASK_QUEUE", f"queue-{uuid.uuid4().hex}")
     monkeypatch.setenv("AGENTOS_RUN_SEND_WINDOW_SECONDS", "0.2")
     monkeypatch.setenv("LOG_LEVEL", "ERROR")
+    monkeypatch.setenv("AGENTOS_WEBHOOK_ALLOW", "127.0.0.1")
+    monkeypatch.setenv("AGENTOS_SECRET_JOURNEYS", SECRET)
     async with AsyncExitStack() as stack:
         settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5)
         held = await stack.enter_async_context(process(eager=True, database=settings))
@@ -120,7 +126,9 @@ async def running(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         for name, effect in (("look", "S0"), ("note", "S1"), ("pay", "S3")):
             held.parts.registry.add(make_skill(world, name, effect, idempotent=True))
 
-        server = uvicorn.Server(uvicorn.Config(create(lambda: _Lent(held)), port=0, log_config=None, lifespan="on"))
+        server = uvicorn.Server(
+            uvicorn.Config(create(lambda: _Lent(held), **app), port=0, log_config=None, lifespan="on")
+        )
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
@@ -129,13 +137,17 @@ async def running(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         other.parts.registry = held.parts.registry
         await stack.enter_async_context(await worker(other, inline_only=False))
         stop = asyncio.Event()
-        consumer = asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop))
+        tasks = [
+            asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
+            asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
+        ]
         address = f"http://127.0.0.1:{port}"
-        clients = [await stack.enter_async_context(_client(address, key)) for key in await _keys(held)]
+        clients = [await stack.enter_async_context(_client(address, key)) for key in await _keys(held, organization)]
         yield Platform(address, *clients, held, world)
         stop.set()
         server.should_exit = True
-        await asyncio.gather(consumer, serving)
+        await asyncio.gather(*tasks, serving)
 
 
 class _Lent:
@@ -151,8 +163,8 @@ class _Lent:
         return None
 
 
-async def _keys(held: Process) -> list[str]:
-    organization = OrgId(f"o{uuid.uuid4().hex[:12]}")
+async def _keys(held: Process, organization: OrgId | None) -> list[str]:
+    organization = organization or OrgId(f"o{uuid.uuid4().hex[:12]}")
     await identity.found_organization(held.parts.database, organization, name="Journeys")
     async with held.parts.doors.open(organization) as work:
         author = await give_key(work, "author", Role.OPERATOR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi.routing import APIRoute
@@ -19,8 +20,13 @@ BODIES: dict[str, Any] = {
     "POST /api/v1/agents/deployments/{deployment_id}/promote": {"version": "1"},
     "POST /api/v1/runs/{run_id}/effects/{step}/settle": {"happened": True},
     "PATCH /api/v1/agents/triggers/{trigger_id}": {"is_enabled": False},
+    "PUT /api/v1/people/{handle}/password": {"password": "correct horse battery"},
     "PATCH /api/v1/people/{handle}": {"role": "viewer"},
+    "PATCH /api/v1/subscriptions/{subscription_id}": {"enabled": False},
 }
+
+
+TOLD = ("subscriptions", "deliveries")
 
 
 async def victim(platform: Platform) -> dict[str, str]:
@@ -37,6 +43,7 @@ async def victim(platform: Platform) -> dict[str, str]:
     (draft,) = (await platform.author.get("/api/v1/drafts")).json()["items"]
     await platform.admin.post("/api/v1/people", json={"handle": "victim", "role": "viewer"})
     trigger = await platform.author.post("/api/v1/agents/triggers", json={"name": "t", "agent": "tester", "event": {}})
+    subscription = await told(platform)
     key = (await platform.admin.post("/api/v1/keys", json={"person": "victim"})).json()
     return {
         "agent_id": "tester",
@@ -51,7 +58,22 @@ async def victim(platform: Platform) -> dict[str, str]:
         "key_id": key["id"],
         "trigger_id": trigger.json()["id"],
         "address": "guessed",
+        **subscription,
     }
+
+
+async def told(platform: Platform) -> dict[str, str]:
+    """A subscription whose receiver is not there, and what it is owed."""
+    body = {"name": "victim", "url": "http://127.0.0.1:9/", "facts": ["KeyCreated"], "secret": "secret://journeys"}
+    made = await platform.admin.post("/api/v1/subscriptions", json=body)
+    assert made.status_code == 201, made.text
+    await platform.admin.post("/api/v1/keys", json={"person": "victim"})
+    path = f"/api/v1/subscriptions/{made.json()['id']}/deliveries"
+    async with asyncio.timeout(30):
+        while not (owed := (await platform.admin.get(path)).json()["items"]) or not owed[0]["tries"]:
+            await asyncio.sleep(0.05)
+    assert (await platform.admin.patch(path.rpartition("/")[0], json={"enabled": False})).status_code == 200
+    return {"subscription_id": made.json()["id"], "delivery_id": owed[0]["id"]}
 
 
 DRAFTER = {"metadata": {"name": "drafter", "category": "tests", "owner": "testers"}}
@@ -90,7 +112,8 @@ async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
     """What an attack would have changed."""
     async with platform.held.parts.doors.open(organization) as work:
         found = {}
-        for table in ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions", "triggers"):
+        tables = ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions", "triggers", *TOLD)
+        for table in tables:
             rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))
             found[table] = [tuple(row) for row in rows]
         return found

@@ -53,8 +53,12 @@ class Client:
         """PATCH with a JSON body."""
         return self._call("PATCH", path, body, headers)
 
+    def put(self, path: str, body: Any) -> Any:
+        """PUT a JSON body."""
+        return self._call("PUT", path, body)
+
     def delete(self, path: str) -> Any:
-        """DELETE."""
+        """DELETE what the path names."""
         return self._call("DELETE", path)
 
     def probe(self, path: str) -> Any:

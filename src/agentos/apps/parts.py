@@ -14,10 +14,12 @@ from typing import Final
 
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from agentos.adapters.events.webhook import Webhooks
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.stub import load_behaviours
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.adapters.skills import BUILT_IN
+from agentos.apps.facts import every_fact
 from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
@@ -30,6 +32,7 @@ from agentos.apps.settings import (
     roots,
     skill_modules,
 )
+from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
 from agentos.kernel.facts import Fact
@@ -64,6 +67,8 @@ class Process:
     run_engine: RunEngine
     firings: Firings
     models: Providers
+    receivers: Webhooks
+    dispatch: Dispatch
 
 
 @asynccontextmanager
@@ -98,12 +103,17 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     )
     firings = Firings(parts)
     doors.hint = _both(run_engine.hint, firings.hint)
+    receivers = Webhooks(environment_secret, webhooks.hosts)
+    dispatch = Dispatch(doors, receivers, meter, every_fact())
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_ALLOCATIONS)
     try:
-        yield Process(app, runs, RequestSettings.read(), temporal, parts, link, engine, run_engine, firings, models)
+        requests = RequestSettings.read()
+        yield Process(
+            app, runs, requests, temporal, parts, link, engine, run_engine, firings, models, receivers, dispatch
+        )
     finally:
         await models.close()
         await doors.database.close()

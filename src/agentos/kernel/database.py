@@ -11,6 +11,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, Literal
 
 import asyncpg
@@ -20,13 +21,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from agentos.kernel.errors import AgentOSError, Invalid, Unavailable
-from agentos.kernel.group_commit import GroupCommit
+from agentos.kernel.group_commit import LANES, GroupCommit
 from agentos.kernel.settings import DatabaseSettings
 
 Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
 
 SCHEMA: Final = "agentos"
 metadata: Final = MetaData(schema=SCHEMA)  # every feature's tables.py adds to it
+
+# Each consumer of facts, and the sweeper, holds a connection with its lock while it works with another: two consumers,
+# the sweeper and the sender of deliveries must never wait for each other in a circle.
+SYSTEM_POOL: Final = 8
 
 CLOSE_SECONDS: Final = 2.0  # for connections in use to come back before they are cut
 
@@ -58,7 +63,7 @@ class TextNotStorable(Invalid):
 
 
 class Database:
-    """The connections of one process: a pool for use cases, a pool for system functions, and the journal's driver pool.
+    """The connections of one process: a pool for use cases, a pool for system functions, and the driver's own pools.
 
     Connections are made when first needed, so a process starts, and says so, while the database is away.
     """
@@ -67,9 +72,11 @@ class Database:
         self._settings = settings
         self._url = make_url(settings.url.get_secret_value()).set(drivername="postgresql+asyncpg")
         self._app = self._engine("agentos_app", settings.pool_size)
-        self._system = self._engine("agentos_system", 3)
-        self._driver: asyncpg.Pool[asyncpg.Record] | None = None
-        self.group = GroupCommit(self.driver, translated)
+        self._system = self._engine("agentos_system", SYSTEM_POOL)
+        self._drivers: dict[Role, asyncpg.Pool[asyncpg.Record]] = {}
+        self._making = asyncio.Lock()
+        self.group = GroupCommit(self.driver, translated)  # of use cases
+        self.lookups = GroupCommit(partial(self.driver, "agentos_system"), translated)  # of who comes with a key
 
     def _engine(self, role: Role, size: int) -> AsyncEngine:
         engine = create_async_engine(
@@ -100,39 +107,44 @@ class Database:
             async with engine.begin() as connection:
                 yield connection
 
-    async def driver(self) -> asyncpg.Pool[asyncpg.Record]:
-        """The driver's own pool, as ``agentos_app``, for the journal's hot path. Raises DatabaseUnavailable."""
-        if self._driver is None:
+    async def driver(
+        self, role: Literal["agentos_app", "agentos_system"] = "agentos_app"
+    ) -> asyncpg.Pool[asyncpg.Record]:
+        """The driver's own pool as this role, for the hot paths. Raises DatabaseUnavailable."""
+        async with self._making:
+            if role not in self._drivers:
+                with translated():
+                    self._drivers[role] = await self._pool(role)
+            return self._drivers[role]
 
-            async def set_role(connection: Any) -> None:
-                await connection.execute("SET ROLE agentos_app")
+    async def _pool(self, role: Role) -> asyncpg.Pool[asyncpg.Record]:
+        async def set_role(connection: Any) -> None:
+            await connection.execute(f"SET ROLE {role}")
 
-            async def keep(_connection: Any) -> None:
-                """Nothing to reset: the hot path's settings are local to their statements."""
+        async def keep(_connection: Any) -> None:
+            """Nothing to reset: the hot paths' settings are local to their statements."""
 
-            with translated():
-                self._driver = await asyncpg.create_pool(
-                    self._url.set(drivername="postgresql").render_as_string(hide_password=False),
-                    min_size=1,
-                    max_size=self._settings.pool_size,
-                    timeout=self._settings.acquire_seconds,
-                    command_timeout=30,
-                    init=set_role,
-                    reset=keep,
-                    server_settings={"search_path": SCHEMA},
-                )
-        return self._driver
+        return await asyncpg.create_pool(
+            self._url.set(drivername="postgresql").render_as_string(hide_password=False),
+            min_size=1,
+            max_size=self._settings.pool_size if role == "agentos_app" else LANES,
+            timeout=self._settings.acquire_seconds,
+            command_timeout=30,
+            init=set_role,
+            reset=keep,
+            server_settings={"search_path": SCHEMA},
+        )
 
     async def close(self) -> None:
         """Give back every connection."""
         await self._app.dispose()
         await self._system.dispose()
-        if self._driver is not None:
+        for pool in self._drivers.values():
             try:
-                await asyncio.wait_for(self._driver.close(), CLOSE_SECONDS)
+                await asyncio.wait_for(pool.close(), CLOSE_SECONDS)
             except TimeoutError:  # a connection is still in somebody's hands, or the server is gone
-                self._driver.terminate()
-            self._driver = None
+                pool.terminate()
+        self._drivers.clear()
 
 
 class translated:  # noqa: N801  # reads as a statement: with translated():

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentos.kernel import ids
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, NotFound, http_status, problem
+from agentos.kernel.openapi import PROBLEM, tell_errors
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import HTTP_SECONDS
 from agentos.kernel.unit_of_work import Doors
@@ -29,7 +30,6 @@ log = structlog.get_logger(__name__)
 MOST_BODY_BYTES: Final = 1024 * 1024
 BODY_SECONDS: Final = 20.0  # for a whole body: 1 MiB over a line of half a megabit
 MOST_DEPTH: Final = 64  # of JSON that we keep as it comes; people nest a few, a parser's stack ends at a thousand
-PROBLEM: Final = "application/problem+json"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -72,7 +72,7 @@ class RouteUnknown(NotFound):
     code = "route_unknown"
 
 
-def doors(request: Request) -> Doors:
+async def doors(request: Request) -> Doors:
     """The process's doors to units of work."""
     found: Doors = request.app.state.doors
     return found
@@ -121,9 +121,10 @@ def position_of(cursor: str) -> str:
     return text
 
 
-def install(app: FastAPI, meter: Meter) -> None:
-    """Give an app its problem documents, request ids, body limit and timing."""
-    app.add_middleware(Envelope, meter=meter)
+def install(app: FastAPI, meter: Meter, *, body_seconds: float = BODY_SECONDS) -> None:
+    """Give an app its problem documents, and their place in its document; request ids, body limits and timing."""
+    app.add_middleware(Envelope, meter=meter, body_seconds=body_seconds)
+    tell_errors(app)
 
     @app.exception_handler(AgentOSError)
     async def known(_request: Request, error: AgentOSError) -> JSONResponse:
@@ -139,6 +140,10 @@ def install(app: FastAPI, meter: Meter) -> None:
     async def unknown(request: Request, error: HTTPException) -> JSONResponse:
         if error.status_code == 404:
             return answer(RouteUnknown(f"no route {request.url.path[:200]}", then="See /api/v1/openapi.json."))
+        if isinstance(error.__cause__, AgentOSError):  # what the Envelope refused while the framework read the body
+            return answer(error.__cause__)
+        if error.status_code == 400:  # the framework's word for a body that no parser can read
+            return answer(MalformedRequest("the body cannot be read as JSON", where="body", then="Send JSON as UTF-8."))
         body = {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "http"}
         return JSONResponse(body, error.status_code, headers=error.headers, media_type=PROBLEM)
 
@@ -159,9 +164,10 @@ class Envelope:
     An error that nobody foresaw is answered as a Bug, without its stack.
     """
 
-    def __init__(self, app: ASGIApp, meter: Meter) -> None:
+    def __init__(self, app: ASGIApp, meter: Meter, body_seconds: float) -> None:
         self.app = app
         self.meter = meter
+        self.body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -189,9 +195,11 @@ class Envelope:
             if complete:  # what follows the body is that the client goes away, which may take as long as it likes
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), began + BODY_SECONDS - time.perf_counter())
+                message = await asyncio.wait_for(receive(), began + self.body_seconds - time.perf_counter())
             except TimeoutError:
-                raise BodyTooSlow(f"the body took longer than {BODY_SECONDS:g} s", then="Send it at once.") from None
+                raise BodyTooSlow(
+                    f"the body took longer than {self.body_seconds:g} s", then="Send it at once."
+                ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if received > MOST_BODY_BYTES:

@@ -15,6 +15,7 @@ from agentos.control.deployments import routes as deployments
 from agentos.intake.identity.model import Role
 from agentos.intake.identity.refusals import Refusals
 from agentos.intake.requests.rates import Rates
+from agentos.intake.requests.turns import Turns
 from agentos.kernel import http
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
@@ -33,6 +34,7 @@ async def client(doors: Doors, organization: OrgId) -> AsyncIterator[httpx.Async
     app.include_router(agents.router)
     app.state.doors, app.state.skills, app.state.models = doors, Skills("note@1"), Models()
     app.state.rates, app.state.refusals = Rates(100_000), Refusals(doors, Meter())
+    app.state.turns = Turns(8, 2, 1000)
     async with doors.open(organization) as work:
         key = await give_key(work, "operator", Role.OPERATOR)
     transport = httpx.ASGITransport(app)

@@ -1,4 +1,7 @@
-"""Events from a bus: NATS JetStream or Kafka, by the scheme of its address. Both deliver at least once."""
+"""Events in from a bus (NATS JetStream or Kafka, by the scheme of its address), and out by signed webhooks.
+
+All of them deliver at least once.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from agentos.kernel.settings import Section
 
 
 class WebhookSettings(Section):
-    """Where webhook_send may send."""
+    """Where webhook_send may send, and where events may go."""
 
     allow: str = Field(
         "",

@@ -68,15 +68,24 @@ async def connector(url: URL, allowed: Sequence[str]) -> aiohttp.TCPConnector:
         raise TargetUnresolved(
             f"the host '{host}' has no address", then="Check its name, or try again later."
         ) from None
-    bracketed = f"[{host}]" if ":" in host else host
-    if not {host, bracketed, f"{bracketed}:{port}"}.intersection(allowed):
+    if not allowed_host(url, allowed):
         for *_, place in found:
             if not public(ipaddress.ip_address(str(place[0]).partition("%")[0])):
                 raise TargetForbidden(
                     f"'{host}' is not a public address",
-                    then=f"An operator may allow it: AGENTOS_WEBHOOK_ALLOW={bracketed}:{port}",
+                    then=f"An operator may allow it: AGENTOS_WEBHOOK_ALLOW={_bracketed(host)}:{port}",
                 )
     return aiohttp.TCPConnector(resolver=_Fixed(host, found), use_dns_cache=False, force_close=True)
+
+
+def allowed_host(url: URL, allowed: Sequence[str]) -> bool:
+    """Whether the operator allows the URL's host, as a whole or at this port."""
+    host = (url.raw_host or "").lower()
+    return bool({host, _bracketed(host), f"{_bracketed(host)}:{url.port}"}.intersection(allowed))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def public(address: Address) -> bool:

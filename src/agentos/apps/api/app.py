@@ -12,12 +12,16 @@ from fastapi import FastAPI
 from agentos import __version__
 from agentos.apps.api import health
 from agentos.apps.parts import Process, process, worker
+from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
+from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
+from agentos.intake.identity.oidc import Provider
 from agentos.intake.identity.refusals import Refusals
 from agentos.intake.requests.rates import Rates
+from agentos.intake.requests.turns import Turns
 from agentos.intake.triggers import routes as triggers
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
@@ -34,12 +38,13 @@ ROUTERS = (
     agents.router,
     approvals.router,
     runs.router,
+    subscriptions.router,
 )
 
 Opened = Callable[[], AbstractAsyncContextManager[Process]]
 
 
-def create(opened: Opened = lambda: process(eager=True)) -> FastAPI:
+def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float = http.BODY_SECONDS) -> FastAPI:
     """The API. Its parts are opened when it starts and given back when it stops."""
 
     @asynccontextmanager
@@ -47,9 +52,12 @@ def create(opened: Opened = lambda: process(eager=True)) -> FastAPI:
         async with opened() as held:
             app.state.process, app.state.parts, app.state.doors = held, held.parts, held.parts.doors
             app.state.rates = Rates(held.requests.rate_per_minute)
+            app.state.turns = Turns(held.requests.at_once, held.requests.at_once_each, held.requests.waiting)
             app.state.refusals = Refusals(held.parts.doors, held.parts.meter)
+            app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
+            app.state.receivers = held.receivers
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
@@ -70,7 +78,7 @@ def create(opened: Opened = lambda: process(eager=True)) -> FastAPI:
         redoc_url=None,
         lifespan=life,
     )
-    http.install(app, meter)
+    http.install(app, meter, body_seconds=body_seconds)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -28,6 +28,8 @@ from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import DoorsDep
 from agentos.kernel.telemetry.catalogue import (
     APPROVALS_PENDING,
+    DELIVERIES_DEAD,
+    DELIVERIES_PENDING,
     OUTBOX_FAILURES,
     OUTBOX_LAG,
     RUNS_OPEN,
@@ -46,6 +48,7 @@ _ROLE: Final = text(
     "pg_has_role(current_user, 'agentos_owner', 'USAGE') AS owner FROM pg_roles r WHERE r.rolname = current_user"
 )
 _GAUGES: Final = text("SELECT * FROM gauges()")
+_DELIVERIES: Final = text("SELECT * FROM deliveries_counted()")
 _LAG: Final = text("SELECT * FROM outbox_lag()")
 _RECENT: Final = text(
     "SELECT status, count(*) AS n, "
@@ -73,7 +76,7 @@ async def health() -> dict[str, str]:
     return {"status": "healthy", "version": __version__}
 
 
-@router.get("/health/ready")
+@router.get("/health/ready", responses={503: {"description": "Not now: the same document says what is missing."}})
 async def ready(request: Request, response: Response) -> dict[str, Any]:
     """Whether requests can be carried out: database and its role, engine, and a worker that takes runs."""
     held: Process = request.app.state.process
@@ -169,11 +172,12 @@ async def _worker(held: Process) -> dict[str, Any]:
 async def _set_gauges(held: Process) -> None:
     """Stored state as gauges, from this one exporter. While the database is away they are absent, not zero."""
     meter = held.parts.meter
-    for metric in (RUNS_OPEN, APPROVALS_PENDING, OUTBOX_LAG, OUTBOX_FAILURES):
+    for metric in (RUNS_OPEN, APPROVALS_PENDING, OUTBOX_LAG, OUTBOX_FAILURES, DELIVERIES_PENDING, DELIVERIES_DEAD):
         meter.clear(metric)
     try:
         async with held.parts.database.connection("agentos_system") as connection:
             rows = (await connection.execute(_GAUGES)).all()
+            deliveries = (await connection.execute(_DELIVERIES)).all()
             lags = (await connection.execute(_LAG)).all()
     except AgentOSError:
         return
@@ -187,6 +191,8 @@ async def _set_gauges(held: Process) -> None:
             pending[row.org] = pending.get(row.org, 0) + row.value
     for org, value in pending.items():
         meter.set(APPROVALS_PENDING, value, org=org)
+    for row in deliveries:
+        meter.set(DELIVERIES_PENDING if row.state == "pending" else DELIVERIES_DEAD, row.value, org=row.org)
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(org, name="org")
     people = typer.Typer(help="People and their roles.", no_args_is_help=True)
     people.command("list")(list_people)
-    for change in (add, role, disable, enable, roles):
+    for change in (add, role, disable, enable, password, roles):
         people.command(change.__name__)(change)
     app.add_typer(people, name="people")
     keys = typer.Typer(help="Keys of people and machines.", no_args_is_help=True)
@@ -83,6 +83,13 @@ def disable(handle: Handle) -> None:
 def enable(handle: Handle) -> None:
     """Restore a person's right to act."""
     output.show(connect().patch(f"/api/v1/people/{handle}", {"enabled": True}))
+
+
+def password(handle: Handle) -> None:
+    """Give a person another password, typed here and shown nowhere. Their sessions end."""
+    typed = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    connect().put(f"/api/v1/people/{handle}/password", {"password": typed})
+    output.show({"handle": handle, "password": "set"})
 
 
 def roles() -> None:

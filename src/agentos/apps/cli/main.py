@@ -18,6 +18,7 @@ from agentos.apps.cli import (
     output,
     runs,
     stack,
+    subscriptions,
     trace,
     triggers,
 )
@@ -40,7 +41,7 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, trace, health, demo):
+for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, subscriptions, trace, health, demo):
     verbs.register(app)
 
 

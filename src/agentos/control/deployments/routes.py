@@ -74,19 +74,19 @@ class TierOrder(_Body):
     tier: TierName
 
 
-def skills(request: Request) -> SkillCatalogue:
+async def skills(request: Request) -> SkillCatalogue:
     """The skills that are loaded."""
     found: SkillCatalogue = request.app.state.skills
     return found
 
 
-def models(request: Request) -> ModelCatalogue:
+async def models(request: Request) -> ModelCatalogue:
     """The models that can be asked."""
     found: ModelCatalogue = request.app.state.models
     return found
 
 
-def if_match(if_match: Annotated[str | None, Header(max_length=1000)] = None) -> Etags:
+async def if_match(if_match: Annotated[str | None, Header(max_length=1000)] = None) -> Etags:
     """The states that the caller accepts; None without the header or for ``*``. Raises MalformedRequest (Invalid).
 
     Tags compare strongly, so a weak one matches nothing.

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import ClassVar, Final
 
-from agentos.kernel.errors import Conflict, Forbidden, Invalid, NotFound
+from agentos.kernel.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import KeyId, OrgId, PersonId
 
@@ -62,6 +62,24 @@ class KeyClosed(Conflict):
     code = "key_closed"
 
 
+class OidcNotConfigured(NotFound):
+    """There is no identity provider to sign in with."""
+
+    code = "oidc_not_configured"
+
+
+class ProviderAway(Unavailable):
+    """The identity provider does not answer as it should."""
+
+    code = "identity_provider_unavailable"
+
+
+class PasswordRefused(Invalid):
+    """A password that is too short or too long to be one."""
+
+    code = "password_refused"
+
+
 class BadKeyRequest(Invalid):
     """A key was asked for that nobody can have."""
 
@@ -81,6 +99,7 @@ class Permission(StrEnum):
     CHANGE_DEPLOYMENTS = "deployments.change"
     CHANGE_TRIGGERS = "triggers.change"
     SEND_EVENTS = "events.send"
+    CHANGE_SUBSCRIPTIONS = "subscriptions.change"
     CHANGE_IDENTITY = "identity.change"
 
     @property
@@ -100,6 +119,7 @@ _MEANS: Final = {
     Permission.CHANGE_DEPLOYMENTS: "create, promote, roll back, pause and retire deployments, and set their tier",
     Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
     Permission.SEND_EVENTS: "send events that triggers fire on",
+    Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
     Permission.CHANGE_IDENTITY: "see and change people and keys",
 }
 
@@ -133,6 +153,7 @@ _OPERATES: Final = frozenset(
         Permission.CHANGE_DEPLOYMENTS,
         Permission.CHANGE_TRIGGERS,
         Permission.SEND_EVENTS,
+        Permission.CHANGE_SUBSCRIPTIONS,
     }
 )
 # The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.
@@ -227,6 +248,26 @@ class KeyRevoked(Fact):
     key_field: ClassVar[str] = "key_id"
     key_id: str
     holder: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn(Fact):
+    """A person opened a session."""
+
+    key_field: ClassVar[str] = "person_id"
+    person_id: str
+    session_id: str
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedOut(Fact):
+    """A session of a person ended, or every one."""
+
+    key_field: ClassVar[str] = "person_id"
+    person_id: str
+    session_id: str
     by: str
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Cookie, Depends, Query, Request, Response, Security
+from fastapi.responses import RedirectResponse
+from fastapi.security import APIKeyCookie, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.intake.identity import service
+from agentos.intake.identity import oidc, service, sessions
 from agentos.intake.identity.model import (
     AccessRefused,
     Caller,
@@ -21,8 +24,11 @@ from agentos.intake.identity.model import (
     Role,
     Unauthorized,
 )
+from agentos.intake.identity.oidc import Provider
 from agentos.intake.identity.refusals import Refusals
 from agentos.intake.requests.rates import Rates
+from agentos.intake.requests.turns import Turns
+from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
 from agentos.kernel.ids import OrgId
@@ -31,35 +37,52 @@ from agentos.kernel.units import duration
 router = APIRouter(prefix="/api/v1", tags=["identity"])
 
 _bearer = HTTPBearer(auto_error=False, description="A key of a person or a machine.")
+_cookie = APIKeyCookie(name=sessions.COOKIE, auto_error=False, description="The session of a person in a browser.")
 _SAID = {
     "no_key": "this needs a key",
     "unknown_key": "this needs a valid key",
     "revoked_key": "this key was revoked",
     "expired_key": "this key has expired",
+    "unknown_session": "this session is not known",
+    "ended_session": "this session was ended",
+    "expired_session": "this session has expired",
+    "foreign_page": "a session changes nothing on behalf of another site's page",
     "disabled_person": "the holder of this key may not act any more",
 }
 
 
 async def caller(
-    request: Request, doors: DoorsDep, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Caller:
-    """Who is asking. Raises Unauthorized (401), RateExceeded (429)."""
+    request: Request,
+    doors: DoorsDep,
+    given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+    session: Annotated[str | None, Security(_cookie)],
+) -> AsyncIterator[Caller]:
+    """Who is asking, in their organization's turn, which lasts until the answer is made; a stream's body takes none.
+
+    Raises Unauthorized (401), RateExceeded (429), TooManyWaiting (503).
+    """
     rates: Rates = request.app.state.rates
-    if given is None:
-        shown = service.Shown(None, "no_key")
-    else:
+    turns: Turns = request.app.state.turns
+    if given is not None:
         shown = await service.shown_by(doors.database, given.credentials)
+    elif session:
+        shown = await sessions.shown_by_session(doors.database, session)
+    else:
+        shown = service.Shown(None, "no_key")
+    if shown.caller is not None and given is None and not _of_our_pages(request):
+        shown = replace(shown, caller=None, refused="foreign_page")
     if shown.caller is None:
         await refused(request, shown.organization, shown.refused, shown.key_id, shown.holder)
-        if given is not None:
+        if shown.refused != "no_key":
             rates.guess(_address(request))
-        raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY'.")
+        raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY', or sign in.")
     structlog.contextvars.bind_contextvars(org=shown.caller.organization)
     rates.take(shown.caller.key_id)
-    return shown.caller
+    async with turns.turn(shown.caller.organization):
+        yield shown.caller
 
 
-CallerDep = Annotated[Caller, Depends(caller)]
+CallerDep = Annotated[Caller, Depends(caller, scope="function")]
 
 
 def may(permission: Permission) -> Any:
@@ -80,6 +103,18 @@ def may(permission: Permission) -> Any:
 
 Reader = Annotated[Caller, may(Permission.READ)]
 IdentityAdmin = Annotated[Caller, may(Permission.CHANGE_IDENTITY)]
+
+
+def _of_our_pages(request: Request) -> bool:
+    """Whether a request with a cookie changes nothing, or was made by a page of this very site.
+
+    The cookie is SameSite=Strict already; this holds where a browser is old or a neighbour of the same site is hostile.
+    """
+    if request.method in ("GET", "HEAD"):
+        return True
+    if (site := request.headers.get("sec-fetch-site")) is not None:
+        return site == "same-origin"
+    return request.headers.get("origin") == f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
 def _address(request: Request) -> str:
@@ -124,6 +159,103 @@ class Rotation(_Body):
     """How a key is followed by another."""
 
     overlap: str = Field("1d", max_length=40, description="How long the old one goes on, as 1d.")
+
+
+class SignIn(_Body):
+    """Who signs in where."""
+
+    organization: str = Field(max_length=63)
+    handle: str = Field(max_length=63)
+    password: str = Field(max_length=256)
+
+
+class NewPassword(_Body):
+    """A password that is to be."""
+
+    password: str = Field(max_length=256)
+
+
+@router.post("/sessions", status_code=201)
+async def sign_in(body: SignIn, request: Request, response: Response, doors: DoorsDep) -> dict[str, Any]:
+    """Open a session with a password; the browser keeps it as a cookie that no script can read."""
+    rates: Rates = request.app.state.rates
+    organization = OrgId(ids.checked_name(body.organization, what="organization"))
+    try:
+        made = await sessions.sign_in(doors, organization, body.handle, body.password, at=now())
+    except Unauthorized:
+        await refused(request, organization, "wrong_password", "", body.handle)
+        rates.guess(_address(request))
+        rates.guess(f"{organization} {body.handle}")
+        raise
+    return _opened(made, request, response)
+
+
+@router.get("/sessions/oidc", status_code=303)
+async def begin_oidc(request: Request) -> Response:
+    """Go to the identity provider to sign in."""
+    provider: Provider = request.app.state.provider
+    address, way = await provider.begin()
+    response = RedirectResponse(address, 303)
+    # Lax, since the provider's page sends the browser back here.
+    response.set_cookie(
+        oidc.COOKIE,
+        way.cookie(),
+        max_age=oidc.WAY_SECONDS,
+        path="/api/v1/sessions/oidc",
+        httponly=True,
+        secure=request.url.scheme == "https",
+        samesite="lax",
+    )
+    return response
+
+
+@router.get("/sessions/oidc/callback", status_code=201)
+async def finish_oidc(
+    request: Request,
+    response: Response,
+    doors: DoorsDep,
+    state: Annotated[str, Query(max_length=200)],
+    code: Annotated[str, Query(max_length=4000)],
+    kept: Annotated[str, Cookie(alias=oidc.COOKIE, max_length=1000)] = "",
+) -> dict[str, Any]:
+    """Come back from the identity provider; opens a session for the person that it names."""
+    provider: Provider = request.app.state.provider
+    organization = OrgId(provider.organization)
+    try:
+        handle = await provider.finish(kept, state, code, at=now())
+        made = await sessions.open_for(doors, organization, handle, at=now())
+    except Unauthorized:
+        await refused(request, organization, "oidc_refused", "", "")
+        raise
+    response.delete_cookie(oidc.COOKIE, path="/api/v1/sessions/oidc")
+    return _opened(made, request, response)
+
+
+def _opened(made: sessions.Session, request: Request, response: Response) -> dict[str, Any]:
+    response.set_cookie(
+        sessions.COOKIE,
+        made.secret,
+        max_age=round(sessions.LASTS.total_seconds()),
+        httponly=True,
+        secure=request.url.scheme == "https",
+        samesite="strict",
+    )
+    return {"id": made.id, "handle": made.handle, "expires_at": made.expires_at}
+
+
+@router.delete("/sessions/current", status_code=204)
+async def sign_out(asking: CallerDep, response: Response, doors: DoorsDep) -> None:
+    """End the session that you came with."""
+    async with doors.open(asking.organization) as work:
+        await sessions.sign_out(work, asking, at=now())
+    response.delete_cookie(sessions.COOKIE)
+
+
+@router.put("/people/{handle}/password", status_code=204)
+async def set_password(handle: str, body: NewPassword, asking: IdentityAdmin, doors: DoorsDep) -> None:
+    """Give a person another password. Their sessions end."""
+    async with doors.open(asking.organization) as work:
+        await sessions.set_password(work, handle, body.password, by=asking.handle, at=now())
 
 
 @router.get("/me")

@@ -79,20 +79,19 @@ async def shown_by(database: Database, secret: str) -> Shown:
     """
     if not secret.startswith(KEY_PREFIX) or len(secret) > MOST_KEY_LENGTH:
         return Shown(None, "unknown_key")
-    async with database.connection("agentos_system") as connection:
-        row = await store.holder(connection, _hash(secret))
+    row = await store.holder(database, _hash(secret))
     if row is None:
         return Shown(None, "unknown_key")
-    holder = row.handle or f"machine:{row.machine}"
-    refused = "revoked_key" if row.revoked else "expired_key" if row.expired else ""
-    refused = refused or ("disabled_person" if row.disabled else "")
-    whose = (refused, OrgId(row.org), row.key_id, holder)
+    holder = row["handle"] or f"machine:{row['machine']}"
+    refused = "revoked_key" if row["revoked"] else "expired_key" if row["expired"] else ""
+    refused = refused or ("disabled_person" if row["disabled"] else "")
+    whose = (refused, OrgId(row["org"]), row["key_id"], holder)
     if refused:
         return Shown(None, *whose)
-    scopes = None if row.scopes is None else frozenset(Permission(one) for one in row.scopes)
-    allowed = frozenset(scopes or ()) if row.role is None else Role(row.role).permissions
+    scopes = None if row["scopes"] is None else frozenset(Permission(one) for one in row["scopes"])
+    allowed = frozenset(scopes or ()) if row["role"] is None else Role(row["role"]).permissions
     permissions = allowed if scopes is None else allowed & scopes
-    return Shown(Caller(OrgId(row.org), row.person_id, holder, KeyId(row.key_id), permissions), *whose)
+    return Shown(Caller(OrgId(row["org"]), row["person_id"], holder, KeyId(row["key_id"]), permissions), *whose)
 
 
 async def people(work: UnitOfWork, *, after: str, most: int) -> list[Person]:

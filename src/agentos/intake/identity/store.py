@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -10,10 +10,20 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agentos.intake.identity.model import Key, Permission, Person, Role
+from agentos.kernel.database import Database
 from agentos.kernel.ids import KeyId, OrgId, PersonId
 from agentos.kernel.unit_of_work import UnitOfWork
 
-_HOLDER: Final = text("SELECT * FROM key_holder(:hash)")
+# One row for every hash, also for one that nobody holds, because statements share their round trips.
+_HOLDER: Final = "SELECT h.* FROM (SELECT 1) one LEFT JOIN key_holder($1) h ON true"
+_SESSION_HOLDER: Final = "SELECT h.* FROM (SELECT 1) one LEFT JOIN session_holder($1) h ON true"
+_PASSWORD_OF: Final = text("SELECT id, password FROM people WHERE handle = :handle AND disabled_at IS NULL")
+_SET_PASSWORD: Final = text("UPDATE people SET password = :password WHERE id = :id")  # no password
+_ADD_SESSION: Final = text(
+    "INSERT INTO sessions (org, id, person_id, hash, expires_at) VALUES (:org, :id, :person_id, :hash, :expires_at)"
+)
+_END_SESSION: Final = text("UPDATE sessions SET ended_at = :at WHERE id = :id AND ended_at IS NULL")
+_END_SESSIONS: Final = text("UPDATE sessions SET ended_at = :at WHERE person_id = :person_id AND ended_at IS NULL")
 _FOUND: Final = text("SELECT organization_found(:org, :name)")
 _ORGANIZATIONS: Final = text("SELECT * FROM organizations_all()")
 _ORGANIZATION: Final = text("SELECT org, name, created_at FROM organizations")
@@ -39,9 +49,45 @@ _EXPIRE: Final = text(
 _REVOKE: Final = text("UPDATE keys SET revoked_at = :at WHERE id = :id")
 
 
-async def holder(connection: AsyncConnection, hashed: bytes) -> Row[Any] | None:
-    """Who holds the key with this hash; as the system role."""
-    return (await connection.execute(_HOLDER, {"hash": hashed})).first()
+async def session_holder(database: Database, hashed: bytes) -> Mapping[str, Any] | None:
+    """Whose session has this hash, as the database knows it now; in one round trip, as the system role."""
+    row = await database.lookups.row(_SESSION_HOLDER, hashed)
+    return None if row["org"] is None else row
+
+
+async def password_of(work: UnitOfWork, handle: str) -> tuple[PersonId, str | None] | None:
+    """A person who may act, and the hash of their password."""
+    row = await work.first(_PASSWORD_OF, {"handle": handle})
+    return (PersonId(row.id), row.password) if row else None
+
+
+async def set_password(work: UnitOfWork, person_id: PersonId, hashed: str) -> None:
+    """Set the hash of a person's password."""
+    await work.run(_SET_PASSWORD, {"id": person_id, "password": hashed})
+
+
+async def add_session(
+    work: UnitOfWork, session_id: str, person_id: PersonId, hashed: bytes, expires_at: datetime
+) -> None:
+    """Add a session by the hash of its secret."""
+    values = {"org": work.organization, "id": session_id, "person_id": person_id, "hash": hashed}
+    await work.run(_ADD_SESSION, values | {"expires_at": expires_at})
+
+
+async def end_session(work: UnitOfWork, session_id: str, at: datetime) -> bool:
+    """End a session; False when there is none that goes on."""
+    return bool(await work.run(_END_SESSION, {"id": session_id, "at": at}))
+
+
+async def end_sessions(work: UnitOfWork, person_id: PersonId, at: datetime) -> None:
+    """End every session of a person."""
+    await work.run(_END_SESSIONS, {"person_id": person_id, "at": at})
+
+
+async def holder(database: Database, hashed: bytes) -> Mapping[str, Any] | None:
+    """Who holds the key with this hash, as the database knows it now; in one round trip, as the system role."""
+    row = await database.lookups.row(_HOLDER, hashed)
+    return None if row["org"] is None else row
 
 
 async def found(connection: AsyncConnection, organization: OrgId, name: str) -> bool:

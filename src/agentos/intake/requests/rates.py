@@ -35,16 +35,16 @@ class Rates:
         if not self._limiter.hit(self._each, "key", key_id):
             raise self._exceeded(self._each, "key", key_id)
 
-    def guess(self, address: str) -> None:
-        """Count a key that opens nothing. Raises RateExceeded (429) when this address came with too many of them."""
-        if not self._limiter.hit(self._guesses, "guess", address):
-            raise self._exceeded(self._guesses, "guess", address)
+    def guess(self, whose: str) -> None:
+        """Count a key or a password that opens nothing. Raises RateExceeded (429) when there were too many of them."""
+        if not self._limiter.hit(self._guesses, "guess", whose):
+            raise self._exceeded(self._guesses, "guess", whose)
 
     def _exceeded(self, item: RateLimitItemPerMinute, kind: str, whose: str) -> RateExceeded:
         ends = self._limiter.get_window_stats(item, kind, whose).reset_time
         wait = max(1.0, ends - now().timestamp())
         return RateExceeded(
-            f"more than {item.amount} {'requests' if kind == 'key' else 'wrong keys'} in a minute",
+            f"more than {item.amount} {'requests' if kind == 'key' else 'wrong tries'} in a minute",
             then="Wait as long as Retry-After says.",
             retry_after=timedelta(seconds=min(wait, 60.0)),
         )

@@ -16,3 +16,21 @@ class RequestSettings(Section):
     rate_per_minute: int = Field(
         6000, ge=1, le=10_000_000, description="Requests of one key in a minute, in each process of the API."
     )
+    # A request for a run costs the process 8 ms of its one core and waits about as long for others, so two in service
+    # keep it busy; what stands beside two of a noisy neighbour takes about twice its time (make bench-door). Eight
+    # places: four organizations at their limit, before anybody waits for anybody else.
+    at_once: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="Requests in service at once in each process of the API; the others wait, organizations in turn.",
+    )
+    at_once_each: int = Field(
+        2, ge=1, le=1000, description="Requests of one organization in service at once in each process of the API."
+    )
+    waiting: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Requests of one organization that may wait in each process; one more is answered Unavailable.",
+    )

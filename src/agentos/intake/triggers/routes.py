@@ -108,6 +108,11 @@ def secret(request: Request) -> Callable[[str], str]:
     return found
 
 
+def _body(*kinds: str) -> dict[str, Any]:
+    """What the document says of a body that is read as it comes, because its bytes are signed or its form varies."""
+    return {"requestBody": {"required": True, "content": {kind: {"schema": {}} for kind in kinds}}}
+
+
 SecretDep = Annotated[Callable[[str], str], Depends(secret)]
 
 
@@ -195,7 +200,7 @@ async def list_firings(
     return page([_firing(one) for one in found], limit)
 
 
-@router.post("/events", status_code=202)
+@router.post("/events", status_code=202, openapi_extra=_body("application/cloudevents+json", "application/json"))
 async def send_event(request: Request, caller: Sender, doors: DoorsDep) -> dict[str, Any]:
     """Take a CloudEvent 1.0, structured or binary. The trigger that matches best fires, once per source and id."""
     event = service.read_event(dict(request.headers), await request.body())
@@ -206,7 +211,7 @@ async def send_event(request: Request, caller: Sender, doors: DoorsDep) -> dict[
     return {"trigger_id": fired[0].id, "firing_id": fired[1], "first": fired[2]}
 
 
-@router.post("/hooks/{address}", status_code=202)
+@router.post("/hooks/{address}", status_code=202, openapi_extra=_body("application/json"))
 async def call_webhook(address: str, request: Request, doors: DoorsDep, secret: SecretDep) -> dict[str, Any]:
     """Take a call that is signed by Standard Webhooks. It fires its trigger, once for each webhook-id."""
     organization, trigger_id = await service.hook_of(doors.database, address)

@@ -157,6 +157,26 @@ ACCESS_REFUSED = Metric(
     ("reason",),
     "Attempts that were refused: no key, a key that opens nothing, or a permission that was missing.",
 )
+EVENT_DELIVERIES = Metric(
+    "agentos_event_deliveries_total",
+    "counter",
+    "tries",
+    ("org", "outcome"),
+    "Tries to tell outside systems of facts: delivered, retried, held (no secret), gone (410), given_up, late.",
+)
+EVENT_SECONDS = Metric(
+    "agentos_event_delivery_duration_seconds",
+    "histogram",
+    "seconds",
+    ("outcome",),
+    "From sending an event to the receiver's answer.",
+)
+DELIVERIES_PENDING = Metric(
+    "agentos_event_deliveries_pending", "gauge", "deliveries", ("org",), "Events yet to be delivered; stored state."
+)
+DELIVERIES_DEAD = Metric(
+    "agentos_event_dead_letters", "gauge", "deliveries", ("org",), "Events that were given up; stored state."
+)
 HTTP_SECONDS = Metric(
     "agentos_http_request_duration_seconds",
     "histogram",
@@ -192,5 +212,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     EVENTS_LAG,
     SCHEDULE_LATENESS,
     ACCESS_REFUSED,
+    EVENT_DELIVERIES,
+    EVENT_SECONDS,
+    DELIVERIES_PENDING,
+    DELIVERIES_DEAD,
     HTTP_SECONDS,
 )

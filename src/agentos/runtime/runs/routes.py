@@ -39,7 +39,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")  # a position in a journal
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=MOST_KEY_LENGTH)]
 
 
-def parts(request: Request) -> Parts:
+async def parts(request: Request) -> Parts:
     """The parts that this process runs agents with."""
     found: Parts = request.app.state.parts
     return found

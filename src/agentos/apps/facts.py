@@ -1,0 +1,22 @@
+"""Every fact there is. A process knows the facts of the modules that it has loaded; here all of them are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agentos.control.agents import model as agents
+from agentos.control.approvals import model as approvals
+from agentos.control.deployments import model as deployments
+from agentos.evidence.subscriptions import model as subscriptions
+from agentos.intake.identity import model as identity
+from agentos.kernel.facts import Fact
+from agentos.runtime.runs import model as runs
+
+# A feature with facts adds its model; a test finds one that is missing.
+SOURCES: Final = (identity, agents, deployments, approvals, runs, subscriptions)
+
+
+def every_fact() -> tuple[type[Fact], ...]:
+    """The kinds of fact of every feature."""
+    modules = {source.__name__ for source in SOURCES}
+    return tuple(kind for kind in Fact.kinds.values() if kind.__module__ in modules)

@@ -1,0 +1,1 @@
+"""What happened, and was it any good: outside systems are told of facts."""

@@ -1,0 +1,171 @@
+"""Each fact becomes a delivery for whoever wants it, and deliveries are sent as they are due.
+
+At least once: a worker that dies between sending and writing it down leaves a lease that runs out, and another worker
+sends the same webhook-id again. No transaction is open while a receiver is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from agentos.evidence.subscriptions import service, store
+from agentos.evidence.subscriptions.model import Answer, Claimed, Outcome, Subscription
+from agentos.evidence.subscriptions.ports import Receivers
+from agentos.kernel import clock, outbox
+from agentos.kernel.facts import Fact
+from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import Consumer
+from agentos.kernel.telemetry import Meter
+from agentos.kernel.telemetry.catalogue import EVENT_DELIVERIES, EVENT_SECONDS
+from agentos.kernel.unit_of_work import Doors
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "subscriptions"  # of the consumer; the migration has set its cursor
+EACH: Final = 4  # under way for one subscription, in all workers together
+MOST: Final = 256  # under way in one worker: 64 receivers may hang for 15 s each before they delay another's
+LEASE_SECONDS: Final = 60.0  # a try takes 15 s at most, then it is written down
+IDLE_SECONDS: Final = 0.5  # between looks when nothing is due
+LAST_SECONDS: Final = 5.0  # for tries that are under way when the worker is told to stop
+KEPT: Final = timedelta(days=30)  # how long a delivery can be looked up, or sent again, after it ended
+FORGET_EVERY_SECONDS: Final = 600.0
+FORGET_BATCH: Final = 5000
+MOST_KNOWN: Final = 10_000  # organizations whose subscriptions are kept in memory between facts
+
+
+class Dispatch:
+    """The consumer of every fact, and the sender of what is owed."""
+
+    def __init__(self, doors: Doors, receivers: Receivers, meter: Meter, facts: Sequence[type[Fact]]) -> None:
+        self._doors = doors
+        self._receivers = receivers
+        self._meter = meter
+        self._facts = tuple(facts)
+        self._known: dict[OrgId, tuple[int, list[Subscription]]] = {}
+        self._wake = asyncio.Event()
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def consumer(self) -> Consumer:
+        """Owes each fact to every enabled subscription of its organization that wants it, once."""
+        return Consumer(NAME, self._facts, self._owe)
+
+    async def deliver_for_ever(self, stop: asyncio.Event) -> None:
+        """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
+        pause, forget_at = 0.0, 0.0
+        while not stop.is_set():
+            self._wake.clear()
+            found = 0
+            try:
+                if clock.elapsed() >= forget_at:
+                    forget_at = clock.elapsed() + FORGET_EVERY_SECONDS
+                    await self.forget(clock.now() - KEPT)
+                found = len(await self.begin())
+                pause = 0.0
+            except Exception as error:  # it outlives every outage: what is owed is in the database
+                pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
+                log.warning("deliveries_wait", error=type(error).__name__, seconds=pause)
+            try:
+                if pause:
+                    await asyncio.wait_for(stop.wait(), pause)
+                elif not found:
+                    await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+            except TimeoutError:
+                continue
+        await self._finish()
+
+    async def turn(self, at: datetime | None = None) -> int:
+        """Send everything that is due at that time, wait for the answers, and return how much there was."""
+        tasks = await self.begin(at)
+        if tasks:
+            await asyncio.wait(tasks)
+        return len(tasks)
+
+    async def begin(self, at: datetime | None = None) -> list[asyncio.Task[None]]:
+        """Claim what is due and begin to send it. Raises DatabaseUnavailable."""
+        room = MOST - len(self._under_way)
+        if room <= 0:
+            return []
+        async with self._doors.database.connection("agentos_system") as connection:
+            claimed = await store.claim(
+                connection, uuid.uuid4().hex, most=room, each=EACH, seconds=LEASE_SECONDS, at=at
+            )
+        tasks = [asyncio.create_task(self._send(one)) for one in claimed]
+        for task in tasks:
+            self._under_way.add(task)
+            task.add_done_callback(self._done)
+        return tasks
+
+    async def forget(self, before: datetime) -> None:
+        """Forget the deliveries that ended before this."""
+        while True:
+            async with self._doors.database.connection("agentos_system") as connection:
+                if await store.forget(connection, before, FORGET_BATCH) < FORGET_BATCH:
+                    return
+
+    async def _owe(self, delivery: outbox.Delivery) -> None:
+        position = delivery.position.transaction
+        enabled = await self._subscriptions(delivery.organization, position)
+        wanting = [one for one in enabled if one.takes(delivery.fact, position, delivery.at)]
+        if not wanting:
+            return
+        event_id = f"{delivery.position.transaction}-{delivery.position.sequence}"
+        async with self._doors.open(delivery.organization) as work:
+            await service.owe(work, delivery.fact, event_id, wanting, at=delivery.at)
+        self._wake.set()
+
+    async def _subscriptions(self, organization: OrgId, position: int) -> list[Subscription]:
+        """The organization's enabled subscriptions, read after this position had been committed.
+
+        What was read after it serves it still: a subscription that came later does not take it.
+        """
+        known = self._known.get(organization)
+        if known is None or known[0] <= position:
+            async with self._doors.open(organization) as work:
+                known = await store.enabled(work)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[organization] = known
+        return known[1]
+
+    async def _send(self, one: Claimed) -> None:
+        began = clock.elapsed()
+        try:
+            answer = await self._receivers.send(one.url, secret=one.secret, webhook_id=one.id, body=one.event)
+        except Exception as error:  # a fault of ours: it is a failed try as any other, and a person can see it
+            log.exception("delivery_failed", org=one.organization, error=type(error).__name__)
+            answer = Answer(None, "bug")
+        seconds = clock.elapsed() - began
+        try:
+            async with self._doors.open(one.organization) as work:
+                outcome = await service.settle(
+                    work,
+                    one,
+                    answer,
+                    at=one.claimed_at + timedelta(seconds=seconds),
+                    luck=random.random(),  # noqa: S311  # spreads tries; nobody gains by guessing it
+                )
+        except Exception as error:  # the lease runs out, and it is sent again with the same id
+            log.warning("delivery_not_settled", org=one.organization, error=type(error).__name__)
+            return
+        self._meter.count(EVENT_DELIVERIES, org=one.organization, outcome=outcome.value)
+        if outcome in (Outcome.GONE, Outcome.GIVEN_UP):
+            log.warning("delivery_given_up", org=one.organization, subscription=one.subscription_id, said=answer.reason)
+        if outcome is not Outcome.HELD:
+            self._meter.observe(EVENT_SECONDS, seconds, outcome=outcome.value)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._wake.set()
+
+    async def _finish(self) -> None:
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
+            for task in late:  # its lease runs out, and another worker sends it
+                task.cancel()
