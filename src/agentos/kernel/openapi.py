@@ -1,6 +1,7 @@
 """The OpenAPI document tells the truth about errors: every operation names each status that it may be refused with.
 
-Which these are follows from what an operation takes (a key, a body, an id, ``If-Match``), so no route lists them.
+Which these are follows from what an operation takes (a key, a body, an id, ``If-Match``), so no route lists them. One
+that lets callers in by other means than a key says so by ``lets_in``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _WHEN: Final = {
 }
 _HOW: Final = {"WWW-Authenticate": {"description": "How to ask.", "required": True, "schema": {"type": "string"}}}
 _HEADERS: Final[Mapping[int, dict[str, Any]]] = {401: _HOW, 429: _WHEN, 503: _WHEN}
+_REFUSES: Final = "x-refuses"  # within this module only: the document does not have it
 _MODEL: Final = {
     "type": "object",
     "title": "Problem",
@@ -46,6 +48,12 @@ _MODEL: Final = {
         "next": {"type": "string", "description": "What to do next."},
     },
 }
+
+
+def lets_in(*refusals: int, body: tuple[str, ...] = ()) -> dict[str, Any]:
+    """For a route's ``openapi_extra``: how it refuses callers without a key, and the media types of a body read raw."""
+    described = {"requestBody": {"required": True, "content": {kind: {"schema": {}} for kind in body}}} if body else {}
+    return {_REFUSES: list(refusals), **described}
 
 
 def tell_errors(app: FastAPI) -> None:
@@ -70,7 +78,7 @@ def with_errors(document: dict[str, Any]) -> dict[str, Any]:
     for methods in document["paths"].values():
         for method, operation in methods.items():
             operation["responses"].pop("422", None)
-            for status in refusals(method, operation):
+            for status in (*operation.pop(_REFUSES, ()), *refusals(method, operation)):
                 operation["responses"].setdefault(str(status), {"$ref": f"#/components/responses/Error{status}"})
     return document
 

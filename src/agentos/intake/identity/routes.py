@@ -32,6 +32,7 @@ from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
 from agentos.kernel.ids import OrgId
+from agentos.kernel.openapi import lets_in
 from agentos.kernel.units import duration
 
 router = APIRouter(prefix="/api/v1", tags=["identity"])
@@ -175,7 +176,7 @@ class NewPassword(_Body):
     password: str = Field(max_length=256)
 
 
-@router.post("/sessions", status_code=201)
+@router.post("/sessions", status_code=201, openapi_extra=lets_in(401, 429, 503))
 async def sign_in(body: SignIn, request: Request, response: Response, doors: DoorsDep) -> dict[str, Any]:
     """Open a session with a password; the browser keeps it as a cookie that no script can read."""
     rates: Rates = request.app.state.rates
@@ -190,7 +191,7 @@ async def sign_in(body: SignIn, request: Request, response: Response, doors: Doo
     return _opened(made, request, response)
 
 
-@router.get("/sessions/oidc", status_code=303)
+@router.get("/sessions/oidc", status_code=303, openapi_extra=lets_in(404, 503))
 async def begin_oidc(request: Request) -> Response:
     """Go to the identity provider to sign in."""
     provider: Provider = request.app.state.provider
@@ -209,7 +210,7 @@ async def begin_oidc(request: Request) -> Response:
     return response
 
 
-@router.get("/sessions/oidc/callback", status_code=201)
+@router.get("/sessions/oidc/callback", status_code=201, openapi_extra=lets_in(401, 404, 503))
 async def finish_oidc(
     request: Request,
     response: Response,

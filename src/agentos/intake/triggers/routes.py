@@ -29,6 +29,7 @@ from agentos.intake.triggers.model import (
 )
 from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, FreeJson, Limit, page, position_of
+from agentos.kernel.openapi import lets_in
 from agentos.kernel.units import duration
 
 router = APIRouter(prefix="/api/v1", tags=["triggers"])
@@ -108,11 +109,7 @@ def secret(request: Request) -> Callable[[str], str]:
     return found
 
 
-def _body(*kinds: str) -> dict[str, Any]:
-    """What the document says of a body that is read as it comes, because its bytes are signed or its form varies."""
-    return {"requestBody": {"required": True, "content": {kind: {"schema": {}} for kind in kinds}}}
-
-
+EVENTS: Final = ("application/cloudevents+json", "application/json")
 SecretDep = Annotated[Callable[[str], str], Depends(secret)]
 
 
@@ -200,7 +197,9 @@ async def list_firings(
     return page([_firing(one) for one in found], limit)
 
 
-@router.post("/events", status_code=202, openapi_extra=_body("application/cloudevents+json", "application/json"))
+@router.post(
+    "/events", status_code=202, openapi_extra=lets_in(body=("application/cloudevents+json", "application/json"))
+)
 async def send_event(request: Request, caller: Sender, doors: DoorsDep) -> dict[str, Any]:
     """Take a CloudEvent 1.0, structured or binary. The trigger that matches best fires, once per source and id."""
     event = service.read_event(dict(request.headers), await request.body())
@@ -211,7 +210,7 @@ async def send_event(request: Request, caller: Sender, doors: DoorsDep) -> dict[
     return {"trigger_id": fired[0].id, "firing_id": fired[1], "first": fired[2]}
 
 
-@router.post("/hooks/{address}", status_code=202, openapi_extra=_body("application/json"))
+@router.post("/hooks/{address}", status_code=202, openapi_extra=lets_in(401, 429, 503, body=("application/json",)))
 async def call_webhook(address: str, request: Request, doors: DoorsDep, secret: SecretDep) -> dict[str, Any]:
     """Take a call that is signed by Standard Webhooks. It fires its trigger, once for each webhook-id."""
     organization, trigger_id = await service.hook_of(doors.database, address)
