@@ -5,7 +5,9 @@ otherwise; BENCH_ROUNDS: at least 3; BENCH_PYSPY: a program to record the API pr
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
+import secrets
 import sys
 import time
 from collections import defaultdict
@@ -27,7 +29,7 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.unit_of_work import Doors
 from benchmarks import report
-from benchmarks.door.rows import ALONE, BARE, BESIDE, OURS, Found, rows
+from benchmarks.door.rows import ALONE, BARE, BESIDE, HOOK_CALLERS, HOOKS, OURS, Found, rows
 from benchmarks.stack import ROOT, Answering, NoAnswer, Stack, engines
 
 CALLERS: Final = 200
@@ -53,7 +55,13 @@ KINDS: Final = {
     "benchmarks.door.callers": "callers",
 }
 # Limits of one caller are not what is measured: nobody's rate is exhausted here, and nobody is refused for waiting.
-SETTINGS: Final = {"AGENTOS_REQUEST_RATE_PER_MINUTE": "10000000", "LOG_LEVEL": "WARNING"}
+SECRET: Final = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
+SETTINGS: Final = {
+    "AGENTOS_REQUEST_RATE_PER_MINUTE": "10000000",
+    "LOG_LEVEL": "WARNING",
+    "AGENTOS_SECRET_BENCH": SECRET,
+    "BENCH_HOOK_SECRET": SECRET,
+}
 
 
 async def main() -> None:
@@ -66,10 +74,11 @@ async def main() -> None:
         stack.start("worker", "agentos.apps.worker", AGENTOS_SERVICE="worker-1")
         noisy = await _callers(stack, "noisy", url, stack.key("author"))
         quiet = await _callers(stack, "quiet", url, await _another_organization(stack))
+        hook = await _hook(url, stack.key("author"))
         bare = await _bare(stack, missing)
         for name, said in (await stack.settings()).items():
             print(f"{name}: {said}")
-        print(f"callers: {CALLERS}, {noisy.hello['settings']}; {SETTINGS}; {rounds} rounds of {seconds:g} s")
+        print(f"callers: {CALLERS}, {noisy.hello['settings']}; {rounds} rounds of {seconds:g} s")
         await noisy.ask("load", callers=CALLERS, seconds=WARM_UP_SECONDS)
         await _drained(stack)
         before = psutil.Process(api).memory_info().rss
@@ -86,6 +95,8 @@ async def main() -> None:
             await asyncio.sleep(0.5)
             _take(found, BESIDE, await quiet.ask("load", callers=1, seconds=seconds / 2))
             found.errors += sum((await noise)["errors"].values())
+            await _drained(stack)
+            _take(found, HOOKS, await noisy.ask("load", callers=HOOK_CALLERS, seconds=seconds / 4, hook=hook))
             await _drained(stack)
             if bare is not None:
                 _take(found, BARE, await bare.ask("load", callers=CALLERS, seconds=seconds / 4))
@@ -128,6 +139,19 @@ async def _callers(stack: Stack, name: str, url: str, key: str, *, apply: bool =
             if said.status != 200:
                 raise NoAnswer(await said.text())
     return await Answering.begin(name, [sys.executable, "-m", "benchmarks.door.callers", url, key], stack)
+
+
+async def _hook(url: str, key: str) -> str:
+    """The path of a webhook that starts the agent."""
+    wanted = {"name": "bench", "agent": "bench_door", "webhook": {"secret": "secret://bench"}}
+    body = wanted | {"take": {"task_description": "data.title"}}
+    async with (
+        aiohttp.ClientSession(url, headers={"Authorization": f"Bearer {key}"}) as session,
+        session.post("/api/v1/agents/triggers", json=body) as said,
+    ):
+        if said.status != 201:
+            raise NoAnswer(await said.text())
+        return str((await said.json())["path"])
 
 
 async def _another_organization(stack: Stack) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 import uuid
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
 import uvloop
+from standardwebhooks.webhooks import Webhook
 
 from benchmarks.peers.answering import answer, versions
 
@@ -29,8 +32,22 @@ async def main() -> None:
                 await got.read()
                 return got.status
 
-        async def load(callers: int, seconds: float) -> dict[str, Any]:
-            """Let the callers post for so long: how long each accepted request took, and what else was answered."""
+        async def call(path: str) -> int:
+            body, message, at = b'{"title": "bench"}', uuid.uuid4().hex, datetime.now(UTC)
+            signed = {
+                "webhook-id": message,
+                "webhook-timestamp": str(int(at.timestamp())),
+                "webhook-signature": Webhook(os.environ["BENCH_HOOK_SECRET"]).sign(message, at, body.decode()),
+            }
+            async with session.post(path, data=body, headers=signed) as got:
+                await got.read()
+                return got.status
+
+        async def load(callers: int, seconds: float, hook: str = "") -> dict[str, Any]:
+            """Let the callers post for so long: how long each accepted request took, and what else was answered.
+
+            ``hook``: the path of a webhook, which they call instead.
+            """
             latencies: list[float] = []
             errors: Counter[str] = Counter()
             began = time.perf_counter()
@@ -39,7 +56,7 @@ async def main() -> None:
                 while time.perf_counter() - began < seconds:
                     start = time.perf_counter()
                     try:
-                        status = await post()
+                        status = await (call(hook) if hook else post())
                     except (aiohttp.ClientError, TimeoutError) as error:
                         errors[type(error).__name__] += 1
                         continue

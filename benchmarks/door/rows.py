@@ -10,8 +10,10 @@ from benchmarks.report import Row, middle, percentile
 
 OURS: Final = "AgentOS"
 BARE: Final = "bare FastAPI"
-ALONE: Final = "alone"
+ALHOOK_CALLERS: Final = 20
+ONE: Final = "alone"
 BESIDE: Final = "beside"
+HOOKS: Final = "webhooks"
 
 TWICE: Final = 2  # what a neighbour's noise may cost at most
 MOST_GROWTH_MB: Final = 20
@@ -35,7 +37,7 @@ class Found:
 
 
 def rows(found: Found, callers: int) -> list[Row]:
-    """The rows, in the order in which they are read. Accepted webhooks get theirs below when there are triggers."""
+    """The rows, in the order in which they are read."""
     many = MANY.format(callers=callers)
     alone = middle(found.p95[ALONE])
     return [
@@ -56,6 +58,12 @@ def rows(found: Found, callers: int) -> list[Row]:
             None if alone is None else TWICE * alone,
             where=f"{ONE}, beside {callers} of another organization",
             rule=f"{TWICE}× its p95 alone",
+        ),
+        Row(
+            "webhook accepted, p95",
+            "ms",
+            middle(found.p95[HOOKS]),
+            where=f"{HOOK_CALLERS} callers, signed calls over HTTP",
         ),
         Row("errors", "requests", found.errors, 0, where="all of ours"),
         Row("memory growth of the API process", "MB", found.growth_mb, MOST_GROWTH_MB, where="from warm-up to the end"),
