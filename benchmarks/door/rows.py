@@ -10,14 +10,14 @@ from benchmarks.report import Row, middle, percentile
 
 OURS: Final = "AgentOS"
 BARE: Final = "bare FastAPI"
-ALHOOK_CALLERS: Final = 20
-ONE: Final = "alone"
+ALONE: Final = "alone"
 BESIDE: Final = "beside"
 HOOKS: Final = "webhooks"
 
 TWICE: Final = 2  # what a neighbour's noise may cost at most
 MOST_GROWTH_MB: Final = 20
 MANY: Final = "{callers} callers over HTTP"
+HOOK_CALLERS: Final = 20
 ONE: Final = "1 caller over HTTP"
 
 
