@@ -23,8 +23,8 @@ async def settle() -> None:
 class Door:
     """Requests that are served one step at a time."""
 
-    def __init__(self, at_once: int, *, each: int = 1000, waiting: int = 1000) -> None:
-        self.turns = Turns(at_once, each, waiting)
+    def __init__(self, at_once: int, *, each: int = 1000, waiting: int = 1000, rest: float = 0.0) -> None:
+        self.turns = Turns(at_once, each, waiting, rest)
         self.served: list[OrgId] = []
         self.inside: list[asyncio.Event] = []
         self.tasks: list[asyncio.Task[None]] = []
@@ -166,3 +166,29 @@ async def test_whatever_happens_all_turns_come_back(number: int) -> None:
     assert Counter(door.served) == {QUIET: 2, OTHER: 1}  # as many as at the beginning
     await door.finish(8)
     assert len(door.served) == 8
+
+
+async def test_places_of_a_queue_rest_while_others_are_about_and_only_then() -> None:
+    door = Door(8, each=1, rest=1000)
+    await door.ask(NOISY, 3)
+    await door.finish()
+    assert door.served == [NOISY, NOISY]  # alone, there is nobody to rest for
+    await door.ask(QUIET)
+    await door.finish(2)
+    assert door.served == [NOISY, NOISY, QUIET]  # the third of the noisy one waits for its place to have rested
+    await door.ask(QUIET)
+    assert door.served[-1] == QUIET  # which rests for nobody, as nothing of it waits
+    for task in door.tasks:
+        task.cancel()
+    await settle()
+
+
+async def test_who_has_nothing_waiting_does_not_rest() -> None:
+    door = Door(8, each=1, rest=1000)
+    await door.ask(NOISY)
+    for _ in range(3):
+        await door.ask(QUIET)
+        assert door.served[-1] == QUIET
+        door.inside.pop().set()
+        await settle()
+    await door.finish()

@@ -52,7 +52,8 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
         async with opened() as held:
             app.state.process, app.state.parts, app.state.doors = held, held.parts, held.parts.doors
             app.state.rates = Rates(held.requests.rate_per_minute)
-            app.state.turns = Turns(held.requests.at_once, held.requests.at_once_each, held.requests.waiting)
+            limits = held.requests
+            app.state.turns = Turns(limits.at_once, limits.at_once_each, limits.waiting, limits.rest)
             app.state.refusals = Refusals(held.parts.doors, held.parts.meter)
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret

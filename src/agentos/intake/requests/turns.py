@@ -2,22 +2,31 @@
 
 However many requests one organization sends, only a few of them are in service, so another's next one finds a place,
 and where all places are taken it waits for one turn of those who wait too, never for an organization's whole queue.
+
+What a request leaves behind (the run that it started) shares the machine with whoever comes next. So the places of an
+organization that has requests waiting rest between them while others are about: that leaves the machine some air.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
+from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
 
 # A queue of this process empties within seconds, so whoever comes back this much later mostly finds a place.
 RETRY_AFTER: Final = timedelta(seconds=1)
+
+
+# Others are about when one of them came this recently: longer than a person's or a machine's pause between two requests
+# of one piece of work, short enough that a noisy organization has the machine to itself again a moment later.
+ABOUT_SECONDS: Final = 1.0
 
 
 class TooManyWaiting(Unavailable):
@@ -28,13 +37,16 @@ class TooManyWaiting(Unavailable):
 
 class Turns:
     """The requests of one process: ``at_once`` in service, of each organization at most ``each``, and at most
-    ``waiting`` of each before the door.
+    ``waiting`` of each before the door. ``rest``: how many times as long as it was taken a place rests, when more of
+    its organization wait and others are about.
     """
 
-    def __init__(self, at_once: int, each: int, waiting: int) -> None:
+    def __init__(self, at_once: int, each: int, waiting: int, rest: float = 0.0) -> None:
         self._free = at_once
         self._each = each
         self._most = waiting
+        self._rest = rest
+        self._seen: OrderedDict[OrgId, float] = OrderedDict()  # when each came last; the latest at the end
         self._held: Counter[OrgId] = Counter()
         self._queues: dict[OrgId, deque[asyncio.Future[None]]] = {}
         self._order: deque[OrgId] = deque()  # every organization that waits, once; the next one first
@@ -42,11 +54,17 @@ class Turns:
     @asynccontextmanager
     async def turn(self, organization: OrgId) -> AsyncIterator[None]:
         """Wait for a turn of this organization and hold it while the block runs. Raises TooManyWaiting (503)."""
+        self._seen[organization] = elapsed()
+        self._seen.move_to_end(organization)
         await self._enter(organization)
+        began = elapsed()
         try:
             yield
         finally:
-            self._leave(organization)
+            if self._rest and organization in self._queues and self._others_are_about(organization):
+                asyncio.get_running_loop().call_later((elapsed() - began) * self._rest, self._leave, organization)
+            else:
+                self._leave(organization)
 
     async def _enter(self, organization: OrgId) -> None:
         queue = self._queues.get(organization)
@@ -70,6 +88,12 @@ class Turns:
             if mine.done() and not mine.cancelled():  # the turn came and nobody takes it any more
                 self._leave(organization)
             raise
+
+    def _others_are_about(self, organization: OrgId) -> bool:
+        since = elapsed() - ABOUT_SECONDS
+        while self._seen and next(iter(self._seen.values())) < since:
+            self._seen.popitem(last=False)
+        return any(one != organization for one in self._seen)
 
     def _may_enter(self, organization: OrgId) -> bool:
         return self._free > 0 and self._held[organization] < self._each
