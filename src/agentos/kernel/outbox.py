@@ -70,6 +70,9 @@ _FAIL: Final = text("SELECT outbox_fail(:consumer, :transaction, :sequence, :err
 BATCH: Final = 200  # facts per read: one read costs ~1 ms, handling one fact 1–5 ms
 MOVE_EVERY: Final = 20  # facts between two commits of the cursor: so many are delivered again after a crash, at most
 IDLE_SECONDS: Final = 0.25  # between looks at an empty outbox; a hint after the commit is the fast path
+# After a look: at once when there is more; soon when there was some, so that facts that trickle in are read in batches
+# and three consumers do not read without end beside a busy process.
+PAUSES: Final = {"many": 0.0, "some": 0.05, "empty": IDLE_SECONDS}
 TRIES: Final = 5  # before a fact that a handler cannot handle is set aside, counted and logged
 
 
@@ -87,8 +90,7 @@ async def consume(database: Database, consumer: Consumer, stop: asyncio.Event) -
     pause = IDLE_SECONDS
     while not stop.is_set():
         try:
-            moved = await _turn(database, consumer, stop)
-            pause = 0.0 if moved else IDLE_SECONDS
+            pause = PAUSES[await _turn(database, consumer, stop)]
         except Exception as error:  # the consumer outlives every outage of what it reads from or writes to
             pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
             log.warning("consumer_waits", consumer=consumer.name, error=type(error).__name__, seconds=pause)
@@ -99,15 +101,15 @@ async def consume(database: Database, consumer: Consumer, stop: asyncio.Event) -
                 continue
 
 
-async def _turn(database: Database, consumer: Consumer, stop: asyncio.Event) -> bool:
-    """One look at the outbox. True when facts were handled.
+async def _turn(database: Database, consumer: Consumer, stop: asyncio.Event) -> str:
+    """One look at the outbox: whether it was ``empty``, had ``some`` facts, or as ``many`` as are read at once.
 
     The lock's transaction stays open while the batch is handled. It only reads, so it has no transaction id and holds
     back no reader; and it ends by itself when this process dies.
     """
     async with database.connection("agentos_system") as held:
         if not (await held.execute(_LOCK, {"consumer": consumer.name})).scalar_one():
-            return False
+            return "empty"
         deliveries = await read(database, consumer)
         done: Position | None = None
         try:
@@ -121,7 +123,7 @@ async def _turn(database: Database, consumer: Consumer, stop: asyncio.Event) -> 
         finally:
             if done is not None:
                 await move(database, consumer, done)
-    return bool(deliveries)
+    return "many" if len(deliveries) == BATCH else "some" if deliveries else "empty"
 
 
 async def read(database: Database, consumer: Consumer, most: int = BATCH) -> list[Delivery]:
