@@ -1,0 +1,13 @@
+"""Reading the outbox by its index, however long it has grown."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    script = Path(__file__).with_suffix(".sql").read_text()
+    op.get_bind().connection.dbapi_connection.run_async(lambda driver: driver.execute(script))
