@@ -16,6 +16,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from agentos.apps.api.app import create
+from agentos.apps.api.server import config
 from agentos.apps.bootstrap import give_key
 from agentos.apps.parts import Process, process, worker
 from agentos.intake.identity import service as identity
@@ -110,7 +111,11 @@ async def platform(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 @asynccontextmanager
 async def running(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, organization: OrgId | None = None, **app: Any
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    organization: OrgId | None = None,
+    header_seconds: float = 10,
+    **app: Any,
 ) -> AsyncIterator[Platform]:
     """A platform on this database; ``app``: what its API is created with."""
     monkeypatch.setenv("TEMPORAL_ADDRESS", os.environ["AGENTOS_TEST_TEMPORAL"])
@@ -126,9 +131,8 @@ async def running(
         for name, effect in (("look", "S0"), ("note", "S1"), ("pay", "S3")):
             held.parts.registry.add(make_skill(world, name, effect, idempotent=True))
 
-        server = uvicorn.Server(
-            uvicorn.Config(create(lambda: _Lent(held), **app), port=0, log_config=None, lifespan="on")
-        )
+        served = config(create(lambda: _Lent(held), **app), header_seconds=header_seconds, port=0, lifespan="on")
+        server = uvicorn.Server(served)
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)

@@ -238,6 +238,26 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
         assert b"body_too_slow" in said
 
 
+@pytest.mark.parametrize("sent", [b"", b"\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_headers_that_do_not_come_are_not_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    async with running(database_url, monkeypatch, header_seconds=0.3) as platform:
+        place = urlsplit(platform.address)
+        reader, writer = await asyncio.open_connection(place.hostname, place.port)
+        try:
+            writer.write(sent)
+            said = await asyncio.wait_for(reader.read(), 5)
+        finally:
+            writer.close()
+        assert said.startswith(b"HTTP/1.1 408")
+
+
+async def test_headers_without_an_end_are_cut(platform: Platform) -> None:
+    status, _ = await raw(platform, "GET /health HTTP/1.1", *(f"X-{n}: {'x' * 1000}" for n in range(100)))
+    assert status == 431
+
+
 GUESSES = [
     "/api/v1/../../metrics/x",
     "/api/v1/runs/../keys/../../x",

@@ -76,6 +76,18 @@ async def test_the_application_role_cannot_rewrite_what_happened(doors: Doors, o
                 await work.run(text(statement))
 
 
+async def test_nothing_competes_with_the_key_that_finds_a_run(database: Database) -> None:
+    """A second index that begins with the organization is taken for the key while PostgreSQL knows no statistics."""
+    async with database.connection("agentos_app") as connection:
+        rows = await connection.execute(
+            text(
+                "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'agentos.runs'::regclass "
+                "AND NOT indisprimary AND pg_get_indexdef(indexrelid, 1, true) = 'org'"
+            )
+        )
+        assert rows.all() == []
+
+
 async def test_the_application_role_cannot_move_a_global_epoch(doors: Doors, organization: OrgId) -> None:
     with pytest.raises(ProgrammingError, match="row-level security"):
         async with doors.open(organization) as work:

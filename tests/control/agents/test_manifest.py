@@ -201,9 +201,9 @@ BAD: dict[str, tuple[str, str]] = {
         with_lines(tier="  tier: L2\n  input: {schema: {$schema: 'http://json-schema.org/draft-07/schema#'}}"),
         f"a.yaml:11:29: only draft 2020-12 is understood — Write {schemas.DIALECT}.",
     ),
-    "a trigger that this release does not have": (
-        with_lines(tier="  tier: L2\n  triggers: [{type: schedule}]"),
-        "a.yaml:11:21: trigger type 'schedule' is not known — Write manual.",
+    "a trigger that does not exist": (
+        with_lines(tier="  tier: L2\n  triggers: [{type: cron}]"),
+        "a.yaml:11:21: trigger type 'cron' is not known — Write manual or schedule or event or webhook.",
     ),
     "onDenied with another word": (
         with_lines(tier="  tier: L2\n  onDenied: retry"),
@@ -408,7 +408,7 @@ def test_what_a_client_sends_reads_as_what_it_read() -> None:
         with_lines(owner="  owner: team\n  description: Says what.")
         + "  skills: [b@1, {name: a, version: 2}]\n"
         + "  budgets: {turns: 3, steps: 4, duration: 1h30m, tokens: 5}\n"
-        + "  output: {schema: {type: string}}\n  onDenied: stop\n  triggers: [{type: manual}]\n"
+        + "  output: {schema: {type: string}}\n  onDenied: stop\n  triggers: [{type: manual}, {type: schedule}]\n"
     )
     (one,) = manifest.read_text(text, "a.yaml")
     assert manifest.read_documents(json.loads(json.dumps([one.document()]))) == [one]

@@ -16,11 +16,12 @@ from standardwebhooks import Webhook
 
 from agentos.adapters.events import webhook
 from agentos.evidence.subscriptions import dispatch, service
-from agentos.evidence.subscriptions.dispatch import EACH, Dispatch
+from agentos.evidence.subscriptions.dispatch import EACH, KEPT, Dispatch
 from agentos.evidence.subscriptions.model import DeliveryNotDead, DeliveryState, SubscriptionDisabled
 from agentos.intake.identity import service as identity
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import forget
 from tests.evidence.subscriptions.conftest import SECRET, BellRung, Receiver, Told
 
 DAY, LEASE = timedelta(days=1), timedelta(seconds=61)
@@ -406,9 +407,9 @@ async def test_what_ended_long_ago_is_forgotten_and_what_is_owed_is_not(told: To
     await told.owe()
     await told.turn()
     before = (await told.the_delivery(one)).made_at
-    await told.dispatch.forget(before)
+    await forget(told.doors.database, KEPT, at=before + KEPT.kept)
     assert len(await told.deliveries(one)) == 1
-    await told.dispatch.forget(before + DAY)
+    await forget(told.doors.database, KEPT, at=before + DAY + KEPT.kept)
     assert (len(await told.deliveries(one)), len(await told.deliveries(other))) == (0, 1)
 
 

@@ -173,6 +173,23 @@ async def test_a_run_that_cannot_be_admitted_leaves_its_reason(held: Harness) ->
     assert (one.state, one.reason, one.run_id) == (State.REFUSED, "input_refused", None)
 
 
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [(["manual"], ("refused", "trigger_not_taken")), (["manual", "event"], ("admitted", "")), ([], ("admitted", ""))],
+)
+async def test_a_version_says_by_which_triggers_its_runs_start(
+    database: Database, organization: OrgId, taken: list[str], expected: tuple[str, str]
+) -> None:
+    held = harness(database, organization)
+    await held.agent([DONE], triggers=[{"type": one} for one in taken])
+    made = await trigger(held)
+    await fire(held, made, "one")
+    await act(held)
+    async with held.doors.open(held.organization) as work:
+        (one,) = await service.firings(work, made.id, state="", before="", most=5)
+    assert (one.state.value, one.reason) == expected
+
+
 async def test_the_best_match_fires_by_priority_then_by_how_much_it_says_then_by_age(held: Harness) -> None:
     event = Event("1", "/git/main", "com.git.push", subject="src")
 

@@ -8,6 +8,7 @@ import sys
 import uvicorn
 
 from agentos.apps.api.app import create
+from agentos.apps.api.server import config
 from agentos.apps.cli import output
 from agentos.apps.settings import AppSettings
 from agentos.kernel.errors import AgentOSError
@@ -16,16 +17,7 @@ from agentos.kernel.errors import AgentOSError
 def main() -> None:
     """Serve on the address and port of the settings."""
     settings = AppSettings.read()
-    uvicorn.run(
-        create(),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-        timeout_keep_alive=30,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
+    uvicorn.Server(config(create(), host=settings.host, port=settings.port)).run()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+from typing import Final
 
 import structlog
 import uvloop
@@ -16,10 +17,17 @@ from agentos.apps.cli import output
 from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import BusSettings
 from agentos.apps.worker.events import taker
+from agentos.evidence.subscriptions import dispatch as deliveries
+from agentos.intake.identity import sessions
+from agentos.intake.requests import service as requests
+from agentos.intake.triggers import service as triggers
 from agentos.intake.triggers.ticker import tick_for_ever
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
+from agentos.kernel.retention import forget_for_ever
+
+KEPT: Final = (deliveries.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT)
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +48,7 @@ async def main() -> None:
             *_buses(held, stop),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
+            asyncio.create_task(forget_for_ever(held.parts.database, KEPT, stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

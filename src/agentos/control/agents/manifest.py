@@ -43,7 +43,7 @@ MOST_SECONDS: Final = 30 * 24 * 3600
 MOST_TOKENS: Final = 1_000_000_000
 
 SUFFIXES: Final = (".yaml", ".yml")
-TRIGGERS: Final = ("manual",)  # those that start a run in this release; naming another one would promise what is not so
+TRIGGERS: Final = ("manual", "schedule", "event", "webhook")  # what may start a run; all of them where none is named
 
 _SKILL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SKILL_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")

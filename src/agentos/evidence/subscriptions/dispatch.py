@@ -22,6 +22,7 @@ from agentos.kernel import clock, outbox
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer
+from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import EVENT_DELIVERIES, EVENT_SECONDS
 from agentos.kernel.unit_of_work import Doors
@@ -34,9 +35,7 @@ MOST: Final = 256  # under way in one worker: 64 receivers may hang for 15 s eac
 LEASE_SECONDS: Final = 60.0  # a try takes 15 s at most, then it is written down
 IDLE_SECONDS: Final = 0.5  # between looks when nothing is due
 LAST_SECONDS: Final = 5.0  # for tries that are under way when the worker is told to stop
-KEPT: Final = timedelta(days=30)  # how long a delivery can be looked up, or sent again, after it ended
-FORGET_EVERY_SECONDS: Final = 600.0
-FORGET_BATCH: Final = 5000
+KEPT: Final = Retention("deliveries_forget", timedelta(days=30))  # looked up or sent again, after it ended
 MOST_KNOWN: Final = 10_000  # organizations whose subscriptions are kept in memory between facts
 
 
@@ -58,14 +57,11 @@ class Dispatch:
 
     async def deliver_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
-        pause, forget_at = 0.0, 0.0
+        pause = 0.0
         while not stop.is_set():
             self._wake.clear()
             found = 0
             try:
-                if clock.elapsed() >= forget_at:
-                    forget_at = clock.elapsed() + FORGET_EVERY_SECONDS
-                    await self.forget(clock.now() - KEPT)
                 found = len(await self.begin())
                 pause = 0.0
             except Exception as error:  # it outlives every outage: what is owed is in the database
@@ -101,13 +97,6 @@ class Dispatch:
             self._under_way.add(task)
             task.add_done_callback(self._done)
         return tasks
-
-    async def forget(self, before: datetime) -> None:
-        """Forget the deliveries that ended before this."""
-        while True:
-            async with self._doors.database.connection("agentos_system") as connection:
-                if await store.forget(connection, before, FORGET_BATCH) < FORGET_BATCH:
-                    return
 
     async def _owe(self, delivery: outbox.Delivery) -> None:
         position = delivery.position.transaction

@@ -50,7 +50,6 @@ _QUEUE: Final = text(
 _CLAIM: Final = text("SELECT * FROM deliveries_claim(:claim, :most, :each, :seconds, :at)").bindparams(
     bindparam("at", type_=DateTime(timezone=True))
 )
-_FORGET: Final = text("SELECT deliveries_forget(:before, :most)")
 _DELIVERIES: Final = text(
     f"{_DELIVERY} WHERE subscription_id = :subscription_id AND id > :after AND (:state = '' OR state = :state) "
     "ORDER BY id LIMIT :most"
@@ -147,11 +146,6 @@ async def claim(
         )
         for row in (await connection.execute(_CLAIM, values)).all()
     ]
-
-
-async def forget(connection: AsyncConnection, before: datetime, most: int) -> int:
-    """Forget deliveries that ended before this; as the system role. How many there were."""
-    return int((await connection.execute(_FORGET, {"before": before, "most": most})).scalar_one())
 
 
 async def deliveries(work: UnitOfWork, subscription_id: str, state: str, after: str, most: int) -> list[Delivery]:

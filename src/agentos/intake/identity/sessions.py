@@ -23,10 +23,12 @@ from agentos.intake.identity.service import Shown, person
 from agentos.kernel import ids
 from agentos.kernel.database import Database
 from agentos.kernel.ids import KeyId, OrgId, PersonId, SessionId
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 COOKIE: Final = "agentos_session"
 LASTS: Final = timedelta(hours=12)  # a working day; whoever is on call at night signs in for the night
+KEPT: Final = Retention("sessions_forget", timedelta(days=7))  # meanwhile it is told as expired, not as unknown
 LEAST_PASSWORD: Final = 12  # characters; length is what makes a password hard to guess (NIST SP 800-63B)
 MOST_PASSWORD: Final = 256
 AT_ONCE: Final = 2  # checks of a process: each takes 64 MiB and a core for some 50 ms, on purpose

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import text
 
 from agentos.kernel.errors import Invalid
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_KEY_LENGTH: Final = 255
+# A caller that has not tried again within a week has another answer by now; after it the key is as new.
+KEPT: Final = Retention("requests_forget", timedelta(days=7))
 
 
 class KeyReused(Invalid):

@@ -45,11 +45,14 @@ from agentos.kernel import ids
 from agentos.kernel.canonical import canonical
 from agentos.kernel.database import Database
 from agentos.kernel.ids import FiringId, OrgId, TriggerId
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import UnitOfWork
 
 SECRET: Final = "secret://"  # noqa: S105  # how a secret is named, not one
 MOST_PATH: Final = 500  # characters of a path into an event
 MOST_MISSED: Final = 1000  # moments of a schedule made good in one transaction
+# A firing that is over can be looked up for a month; an event that comes again after that fires again.
+KEPT: Final = Retention("firings_forget", timedelta(days=30))
 
 
 @dataclass(frozen=True, slots=True)

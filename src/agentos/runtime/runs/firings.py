@@ -70,6 +70,7 @@ class Firings:
                     f"trigger:{trigger.name}",
                     firing.request_id,
                     firing.id,
+                    trigger.kind.value,
                 )
                 run_id = RunId(ids.new("run"))
                 try:

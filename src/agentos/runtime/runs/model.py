@@ -45,6 +45,12 @@ class InputRefused(Invalid):
     code = "input_refused"
 
 
+class TriggerNotTaken(Forbidden):
+    """The version says by which triggers its runs start, and this is none of them."""
+
+    code = "trigger_not_taken"
+
+
 class DraftUnknown(NotFound):
     """No such draft in this organization."""
 

@@ -34,6 +34,7 @@ from agentos.runtime.runs.model import (
     RunStatus,
     RunUnknown,
     StepNotUncertain,
+    TriggerNotTaken,
 )
 from agentos.runtime.runs.ports import Parts
 
@@ -48,15 +49,18 @@ class Request:
     requested_by: str  # the handle of a person, or the name of a machine or a trigger
     request_id: str
     firing_id: str | None = None  # of the trigger that asks
+    trigger: str = "manual"  # the kind of it
 
 
 async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -> RunAccepted:
     """Accept a run of the version that serves now; it is kept from this unit of work's commit on.
 
-    Raises the deployment's errors (NotFound, Conflict), InputRefused (Invalid), SkillUnknown or SkillChanged.
+    Raises the deployment's errors (NotFound, Conflict), TriggerNotTaken (Forbidden), InputRefused (Invalid),
+    SkillUnknown or SkillChanged.
     """
     serving = await deployments.serving(work, asked.agent_id, asked.environment)
     version, definition = serving.version, serving.version.definition
+    check_trigger(definition, asked.trigger)
     check_input(definition, asked.input)
     for ref in definition.skills:
         parts.registry.pinned(ref.name, ref.version, ref.digest)
@@ -73,6 +77,17 @@ async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -
         draft_id=None,
         firing_id=asked.firing_id,
     )
+
+
+def check_trigger(definition: Definition, kind: str) -> None:
+    """Raises TriggerNotTaken (Forbidden) where the version names the triggers it takes and this is none of them."""
+    taken = [one["type"] for one in definition.triggers]
+    if taken and kind not in taken:
+        raise TriggerNotTaken(
+            f"the agent's version takes runs by {' or '.join(taken)}, not by {kind}",
+            where=definition.agent_id,
+            then=f"Name '{kind}' in spec.triggers of its manifest, and promote that version.",
+        )
 
 
 def check_input(definition: Definition, given: Any) -> None:
