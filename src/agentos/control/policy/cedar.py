@@ -52,7 +52,7 @@ MOST_NESTED: Final = 32
 MOST_PROBLEMS: Final = 20
 
 _TOKEN: Final = re.compile(r'\s+|//[^\n\r]*|"(?:\\.|[^"\\])*"|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|.', re.DOTALL)
-_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
 _NAMED: Final = re.compile(r"`([^`]{1,80})`")
 _NUMBER: Final = re.compile(r"policy(\d+)$")
 

@@ -39,7 +39,6 @@ MOST_DEPLOYMENTS: Final = 2000  # whose rulebooks a process keeps; one takes a f
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GLOB: Final = re.compile(r"[A-Za-z0-9_*?\[\]!-]{1,64}")
 _CLASS: Final = re.compile(r"\[([^!\]])[^\]]*\]")
-NEVER: Final = 2**31 - 1  # a number that no policy has
 
 
 async def rulebook(work: UnitOfWork, subject: Subject) -> Rulebook:
@@ -95,7 +94,7 @@ async def get(work: UnitOfWork, scope: str) -> Saved:
     return (await store.present(work, (scope,))).get(scope) or _none(scope)
 
 
-async def history(work: UnitOfWork, scope: str, *, before: int = NEVER, most: int = 50) -> list[Saved]:
+async def history(work: UnitOfWork, scope: str, *, before: int | None = None, most: int = 50) -> list[Saved]:
     """Every policy that was in force in a scope, newest first."""
     return await store.history(work, scope, before, most)
 

@@ -20,7 +20,8 @@ _PRESENT: Final = text(
     "ORDER BY scope, number DESC"
 )
 _HISTORY: Final = text(
-    f"SELECT {_COLUMNS} FROM policies WHERE scope = :scope AND number < :before ORDER BY number DESC LIMIT :most"
+    f"SELECT {_COLUMNS} FROM policies WHERE scope = :scope "
+    "AND (CAST(:before AS integer) IS NULL OR number < :before) ORDER BY number DESC LIMIT :most"
 )
 _ADD: Final = text(
     "INSERT INTO policies (org, scope, number, hash, document, reason, saved_by, saved_at) "
@@ -38,7 +39,7 @@ async def present(work: UnitOfWork, scopes: Sequence[str]) -> dict[str, Saved]:
     return {row.scope: _read(row) for row in await work.all(_PRESENT, {"scopes": list(scopes)})}
 
 
-async def history(work: UnitOfWork, scope: str, before: int, most: int) -> list[Saved]:
+async def history(work: UnitOfWork, scope: str, before: int | None, most: int) -> list[Saved]:
     """What was in force in a scope, newest first."""
     return [_read(row) for row in await work.all(_HISTORY, {"scope": scope, "before": before, "most": most})]
 
