@@ -47,6 +47,11 @@ ALSO: dict[str, set[str]] = {
         "manifest",  # nodes read into manifests, every fault at its place
         "schemas",  # whether a JSON schema is one, and harmless
     },
+    "control/policy": {
+        "rules",  # the ordered table of rules, what they look into, and the one function that decides
+        "cedar",  # rules that an organization writes in Cedar
+        "hosts",  # the hosts that a call's arguments name
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },

@@ -18,6 +18,7 @@ from tests.runtime.runs.harness import DONE, calls
 BODIES: dict[str, Any] = {
     "PATCH /api/v1/agents/deployments/{deployment_id}": {"tier": "L1"},
     "POST /api/v1/agents/deployments/{deployment_id}/promote": {"version": "1"},
+    "PUT /api/v1/agents/deployments/{deployment_id}/policy": {"policy": {}},
     "POST /api/v1/runs/{run_id}/effects/{step}/settle": {"happened": True},
     "PATCH /api/v1/agents/triggers/{trigger_id}": {"is_enabled": False},
     "PUT /api/v1/people/{handle}/password": {"password": "correct horse battery"},
@@ -112,7 +113,8 @@ async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
     """What an attack would have changed."""
     async with platform.held.parts.doors.open(organization) as work:
         found = {}
-        tables = ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions", "triggers", *TOLD)
+        controls = ("deployments", "revisions", "policies", "approvals", "versions")
+        tables = ("people", "keys", *controls, "drafts", "triggers", *TOLD)
         for table in tables:
             rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))
             found[table] = [tuple(row) for row in rows]

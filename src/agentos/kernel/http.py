@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import structlog
-from fastapi import Depends, FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator
@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 MOST_BODY_BYTES: Final = 1024 * 1024
 BODY_SECONDS: Final = 20.0  # for a whole body: 1 MiB over a line of half a megabit
 MOST_DEPTH: Final = 64  # of JSON that we keep as it comes; people nest a few, a parser's stack ends at a thousand
+_TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*')
+_NUMBER: Final = re.compile(r"[0-9]{1,10}")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -119,6 +121,30 @@ def position_of(cursor: str) -> str:
     if "\0" in text:
         raise BadCursor("this cursor was not given out by a listing", then="Start again without a cursor.")
     return text
+
+
+async def if_match(if_match: Annotated[str | None, Header(max_length=1000)] = None) -> frozenset[int] | None:
+    """The states that the caller accepts; None without the header or for ``*``. Raises MalformedRequest (Invalid).
+
+    Tags compare strongly, so a weak one matches nothing.
+    """
+    if if_match is None or if_match.strip() == "*":
+        return None
+    tags = [_TAG.fullmatch(part) for part in if_match.split(",")]
+    if not all(tags):
+        raise MalformedRequest('If-Match is not of the form "7"', where="header.If-Match", then="Copy the ETag.")
+    return frozenset(int(tag[2]) for tag in tags if tag and not tag[1] and _NUMBER.fullmatch(tag[2]))
+
+
+IfMatch = Annotated[frozenset[int] | None, Depends(if_match)]
+
+
+def number_in(cursor: str) -> int | None:
+    """The number in the cursor of a listing by number; None for the first page. Raises BadCursor (Invalid)."""
+    position = position_of(cursor)
+    if position and not (position.isascii() and position.isdigit() and len(position) < 10):
+        raise BadCursor("this cursor was not given out by this listing", then="Start again without a cursor.")
+    return int(position) if position else None
 
 
 def install(app: FastAPI, meter: Meter, *, body_seconds: float = BODY_SECONDS) -> None:

@@ -16,6 +16,7 @@ from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
+from agentos.control.policy import routes as policies
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -29,12 +30,13 @@ from agentos.runtime.runs import routes as runs
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers and /agents/deployments stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/deployments and /agents/policies stand before /agents/{agent_id}.
 ROUTERS = (
     health.router,
     identity.router,
     triggers.router,
     deployments.router,
+    policies.router,
     agents.router,
     approvals.router,
     runs.router,

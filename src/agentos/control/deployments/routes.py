@@ -6,28 +6,25 @@ all (412).
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.control.agents import manifest
 from agentos.control.agents.ports import ModelCatalogue, SkillCatalogue
 from agentos.control.deployments import service
 from agentos.control.deployments.model import PRODUCTION, Deployment, Revision, last_known_good
-from agentos.control.deployments.service import Deployed, Etags
+from agentos.control.deployments.service import Deployed
+from agentos.control.policy import routes as policies
 from agentos.control.policy.model import Tier
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
-from agentos.kernel.http import Cursor, DoorsDep, FreeJson, Limit, MalformedRequest, page, position_of
+from agentos.kernel.http import Cursor, DoorsDep, FreeJson, IfMatch, Limit, number_in, page, position_of
 from agentos.kernel.unit_of_work import UnitOfWork
 
 router = APIRouter(prefix="/api/v1/agents", tags=["agents"])
-
-_TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*')
-_NUMBER: Final = re.compile(r"[0-9]{1,10}")
 
 NO_NUL: Final = r"^[^\x00]*$"  # PostgreSQL's text has no room for it
 
@@ -86,24 +83,11 @@ async def models(request: Request) -> ModelCatalogue:
     return found
 
 
-async def if_match(if_match: Annotated[str | None, Header(max_length=1000)] = None) -> Etags:
-    """The states that the caller accepts; None without the header or for ``*``. Raises MalformedRequest (Invalid).
-
-    Tags compare strongly, so a weak one matches nothing.
-    """
-    if if_match is None or if_match.strip() == "*":
-        return None
-    tags = [_TAG.fullmatch(part) for part in if_match.split(",")]
-    if not all(tags):
-        raise MalformedRequest('If-Match is not of the form "7"', where="header.If-Match", then="Copy the ETag.")
-    return frozenset(int(tag[2]) for tag in tags if tag and not tag[1] and _NUMBER.fullmatch(tag[2]))
-
-
 Applier = Annotated[Caller, may(Permission.APPLY_AGENTS)]
 Deployer = Annotated[Caller, may(Permission.CHANGE_DEPLOYMENTS)]
 SkillsDep = Annotated[SkillCatalogue, Depends(skills)]
 ModelsDep = Annotated[ModelCatalogue, Depends(models)]
-IfMatch = Annotated[Etags, Depends(if_match)]
+PolicyChanger = Annotated[Caller, may(Permission.CHANGE_POLICIES)]
 Filter = Annotated[str, Query(max_length=63, pattern=r"^[a-z0-9_-]*$")]
 
 
@@ -258,6 +242,47 @@ async def retire(
     async with doors.open(caller.organization) as work:
         found = await service.retire(work, deployment_id, by=caller.handle, at=now(), if_match=match)
         return await _answer(work, found, response)
+
+
+@router.get("/deployments/{deployment_id}/policy")
+async def show_policy(deployment_id: str, caller: Reader, doors: DoorsDep, response: Response) -> dict[str, Any]:
+    """What is said of this deployment's calls besides its tier and the organization's policy."""
+    async with doors.open(caller.organization) as work:
+        return policies.shown(await service.policy_of(work, deployment_id), response)
+
+
+@router.put("/deployments/{deployment_id}/policy")
+async def set_policy(
+    deployment_id: str,
+    body: policies.NewDeploymentPolicy,
+    caller: PolicyChanger,
+    doors: DoorsDep,
+    response: Response,
+    match: IfMatch,
+) -> dict[str, Any]:
+    """Put a policy in force for this deployment, from the next effect of runs under way on."""
+    async with doors.open(caller.organization) as work:
+        found = await service.set_policy(
+            work,
+            deployment_id,
+            body.policy.read(),
+            by=caller.handle,
+            at=now(),
+            reason=body.reason,
+            confirm=body.confirm,
+            if_match=match,
+        )
+    return policies.shown(found, response)
+
+
+@router.get("/deployments/{deployment_id}/policy/history")
+async def policy_history(
+    deployment_id: str, caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = ""
+) -> dict[str, Any]:
+    """Every policy that this deployment ever had, newest first."""
+    async with doors.open(caller.organization) as work:
+        found = await service.policy_history(work, deployment_id, before=number_in(cursor), most=limit + 1)
+    return page([policies.kept(one) for one in found], limit, by="number")
 
 
 def shown(one: Deployment) -> dict[str, Any]:

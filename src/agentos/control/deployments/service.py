@@ -45,7 +45,8 @@ from agentos.control.deployments.model import (
     last_known_good,
     served,
 )
-from agentos.control.policy.model import Tier
+from agentos.control.policy import service as policies
+from agentos.control.policy.model import DeploymentPolicy, Saved, Tier
 from agentos.kernel import epochs, ids
 from agentos.kernel.errors import NotFound
 from agentos.kernel.facts import Fact
@@ -276,6 +277,35 @@ async def set_tier(
     await _tier_changed(work, found, tier, by)
     await store.change(work, found.id, tier=tier, state=found.state, revision=found.revision)
     return await get(work, found.id)
+
+
+async def policy_of(work: UnitOfWork, deployment_id: str) -> Saved:
+    """The policy in force for a deployment, besides its tier. Raises DeploymentUnknown (NotFound)."""
+    found = await get(work, deployment_id)
+    return await policies.get(work, epochs.deployment_scope(found.id))
+
+
+async def policy_history(work: UnitOfWork, deployment_id: str, *, before: int | None, most: int) -> list[Saved]:
+    """Every policy that a deployment ever had, newest first. Raises DeploymentUnknown (NotFound)."""
+    found = await get(work, deployment_id)
+    return await policies.history(work, epochs.deployment_scope(found.id), before=before, most=most)
+
+
+async def set_policy(
+    work: UnitOfWork,
+    deployment_id: str,
+    policy: DeploymentPolicy,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    confirm: bool = False,
+    if_match: Etags = None,
+) -> Saved:
+    """Put a policy in force for a deployment; ``if_match`` names states of the policy. See policy.service.save."""
+    found = await _changing(work, deployment_id, None)
+    scope = epochs.deployment_scope(found.id)
+    return await policies.save(work, scope, policy, by=by, at=at, reason=reason, confirm=confirm, if_match=if_match)
 
 
 async def serving(work: UnitOfWork, agent_id: str, environment: str = PRODUCTION) -> Serving:

@@ -1,10 +1,35 @@
-"""Effect classes, autonomy tiers, the matrix between them, and what a decision says."""
+"""Effect classes, autonomy tiers, the matrix between them, what people write besides, and what a decision says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Any, ClassVar, Final, Self
+
+from agentos.kernel.canonical import digest
+from agentos.kernel.errors import Conflict, Invalid
+from agentos.kernel.facts import Fact
+
+
+class PolicyRefused(Invalid):
+    """A policy that cannot be in force; every fault is listed with its place. The policy before it stays."""
+
+    code = "policy_refused"
+
+
+class PolicyDeniesEverything(Conflict):
+    """The policy would deny every call, also reads; whoever means that says so with ``confirm``."""
+
+    code = "policy_denies_everything"
+
+
+class PolicyChangedMeanwhile(Conflict):
+    """``If-Match`` names a state of the policy that is no longer the present one."""
+
+    code = "policy_changed_meanwhile"
+    status = 412
 
 
 class EffectClass(IntEnum):
@@ -41,8 +66,14 @@ class Verdict(StrEnum):
         """How many different people must approve before the call may execute."""
         return {Verdict.ASK: 1, Verdict.ASK_TWO: 2}.get(self, 0)
 
+    @property
+    def rank(self) -> int:
+        """0 for the most restrictive."""
+        return _RANK[self]
+
 
 RESTRICTIVE_FIRST: Final = tuple(Verdict)
+_RANK: Final = {verdict: rank for rank, verdict in enumerate(RESTRICTIVE_FIRST)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +83,24 @@ class Decision:
     verdict: Verdict
     code: str  # stable, e.g. "tier_matrix"
     rule: str  # the first rule that gave the verdict, in words
-    policy_hash: str  # of the rules and the matrix that decided
+    policy_hash: str  # of the rules, the matrix, and all that was in force when it was decided
+    reasons: tuple[str, ...] = ()  # which stop, glob or policy the rule went by
+
+    @property
+    def approvers(self) -> int:
+        """How many different people must approve."""
+        return self.verdict.approvers
+
+    def record(self) -> dict[str, Any]:
+        """The decision as a journal's row keeps it."""
+        kept: dict[str, Any] = {"decision": self.code, "rule": self.rule, "policy": self.policy_hash}
+        return kept | ({"reasons": list(self.reasons)} if self.reasons else {})
 
 
 _A, _D, _R, _Q, _QQ = Verdict.ALLOW, Verdict.DENY, Verdict.DRAFT, Verdict.ASK, Verdict.ASK_TWO
 
-# The matrix of the design: a row per tier, a column per effect class S0..S4. L4 × S3 is "ask" unless a rule names the
-# skill (see rules in service.py).
+# The matrix of the design: a row per tier, a column per effect class S0..S4. L4 × S3 is "ask" unless the organization's
+# policy names the skill (the rule tier_matrix in rules.py).
 MATRIX: Final[dict[Tier, tuple[Verdict, Verdict, Verdict, Verdict, Verdict]]] = {
     Tier.L0: (_A, _D, _D, _D, _D),
     Tier.L1: (_A, _R, _R, _R, _R),
@@ -66,3 +108,89 @@ MATRIX: Final[dict[Tier, tuple[Verdict, Verdict, Verdict, Verdict, Verdict]]] = 
     Tier.L3: (_A, _A, _A, _Q, _QQ),
     Tier.L4: (_A, _A, _A, _Q, _QQ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationPolicy:
+    """What an organization says of every agent's calls. Lists are sorted and hold each entry once."""
+
+    deny: tuple[str, ...] = ()  # globs of skills that nobody may call
+    disabled: tuple[str, ...] = ()  # skills that are switched off
+    ask: tuple[str, ...] = ()  # globs of skills that always take an approval
+    trusted: tuple[str, ...] = ()  # skills of S3 that an agent at L4 calls without asking
+    cedar: str = ""  # rules in Cedar, see cedar.py
+
+    def document(self) -> dict[str, Any]:
+        """The policy as JSON data. Equal policies give equal data."""
+        lists = {"deny": self.deny, "disabled": self.disabled, "ask": self.ask, "trusted": self.trusted}
+        return {name: list(value) for name, value in lists.items()} | {"cedar": self.cedar}
+
+    @property
+    def hash(self) -> str:
+        """``sha256:…`` of the policy: its name."""
+        return digest(self.document())
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """The policy that a document stands for; what it leaves out is empty."""
+        lists = {name: _listed(data.get(name, ())) for name in ("deny", "disabled", "ask", "trusted")}
+        return cls(**lists, cedar=str(data.get("cedar", "")))
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentPolicy:
+    """What is said of the calls of one deployment, besides its tier. Lists are sorted and hold each entry once."""
+
+    deny: tuple[str, ...] = ()  # globs of skills that it may not call
+    allow: tuple[str, ...] | None = None  # globs: it may call these and no others; None: all that its version names
+    ask: tuple[str, ...] = ()  # globs of skills that always take an approval
+
+    def document(self) -> dict[str, Any]:
+        """The policy as JSON data. Equal policies give equal data."""
+        allow = None if self.allow is None else list(self.allow)
+        return {"deny": list(self.deny), "allow": allow, "ask": list(self.ask)}
+
+    @property
+    def hash(self) -> str:
+        """``sha256:…`` of the policy: its name."""
+        return digest(self.document())
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """The policy that a document stands for; what it leaves out is empty."""
+        allow = data.get("allow")
+        return cls(
+            _listed(data.get("deny", ())), None if allow is None else _listed(allow), _listed(data.get("ask", ()))
+        )
+
+
+Policy = OrganizationPolicy | DeploymentPolicy
+
+
+def _listed(given: Any) -> tuple[str, ...]:
+    return tuple(sorted({str(one) for one in given}))
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A policy as it was put in force. Number 0: nothing was ever saved, the policy is empty."""
+
+    scope: str  # as in kernel/epochs.py: of the organization, or of a deployment
+    number: int  # 1, 2, 3 … within its scope
+    hash: str
+    document: Mapping[str, Any]
+    reason: str
+    saved_by: str
+    saved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChanged(Fact):
+    """Another policy is in force for an organization or one of its deployments."""
+
+    key_field: ClassVar[str] = "scope"
+    scope: str  # "organization", or "deployment:" and its id
+    number: int
+    policy: str  # its hash
+    was: str
+    changed_by: str

@@ -97,6 +97,7 @@ class Permission(StrEnum):
     ANSWER_APPROVALS = "approvals.answer"
     APPLY_AGENTS = "agents.apply"
     CHANGE_DEPLOYMENTS = "deployments.change"
+    CHANGE_POLICIES = "policies.change"
     CHANGE_TRIGGERS = "triggers.change"
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
@@ -117,6 +118,7 @@ _MEANS: Final = {
     Permission.ANSWER_APPROVALS: "answer approvals",
     Permission.APPLY_AGENTS: "apply manifests, which makes versions",
     Permission.CHANGE_DEPLOYMENTS: "create, promote, roll back, pause and retire deployments, and set their tier",
+    Permission.CHANGE_POLICIES: "say what every agent, or one deployment, may do without asking, or not at all",
     Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
@@ -161,7 +163,8 @@ ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
     Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS}),
-    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | {Permission.ANSWER_APPROVALS},
+    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS}
+    | {Permission.ANSWER_APPROVALS, Permission.CHANGE_POLICIES},
     Role.ADMIN: frozenset(Permission),
 }
 

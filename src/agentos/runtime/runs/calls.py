@@ -21,8 +21,9 @@ import structlog
 
 from agentos.control.approvals import service as approvals
 from agentos.control.approvals.model import ApprovalStatus
+from agentos.control.policy.hosts import hosts_of
 from agentos.control.policy.model import Decision, EffectClass, Verdict
-from agentos.control.policy.service import Proposed, decide
+from agentos.control.policy.rules import Proposed, decide
 from agentos.kernel import ids
 from agentos.kernel.canonical import canonical, digest_bytes
 from agentos.kernel.clock import elapsed, now
@@ -50,6 +51,7 @@ class Effect:
     arguments: dict[str, Any]
     data: bytes  # the canonical form of the arguments
     submitted: bool
+    hosts: tuple[str, ...] | None = None  # that the arguments name, once they were looked for
     sends: int = 0
     sent_at: float | None = None  # of the last send, when this attempt made it
 
@@ -69,8 +71,9 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
         return _told(call, recorded)
     one = segment.skills.get(call.skill)
     if one is None:
-        proposed = Proposed(call.skill, EffectClass.S4, False, segment.tier)
-        return await _denied(segment, key, call, decide(proposed), {"version": "unknown"})
+        registered = segment.parts.registry.knows(call.skill)
+        proposed = Proposed(call.skill, EffectClass.S4, False, segment.tier, registered=registered)
+        return await _denied(segment, key, call, _decide(segment, proposed), {"version": "unknown"})
     try:
         arguments = canonical_arguments(one, call.arguments)
     except Invalid as error:
@@ -83,8 +86,10 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
 
 async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
     decision = _decided(segment, effect)
-    if decision.verdict is not Verdict.ALLOW:
+    if decision.verdict is Verdict.DENY:
         return await _denied(segment, effect.key, call, decision, effect.meta())
+    if decision.verdict is not Verdict.ALLOW:
+        return await _write(segment, call, effect)  # a read that takes an approval waits for it as an effect does
     one, tried = effect.skill, 0
     while True:
         tried += 1
@@ -94,9 +99,9 @@ async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
             if retryable(error) and tried < one.retry.attempts:
                 await segment.interruptible(asyncio.sleep(_pause(one, tried, error)))
                 continue
-            meta = effect.meta(tries=tried, decision=decision.code)
+            meta = effect.meta(tries=tried, **_record(segment, decision))
             return await _failed(segment, call, _entry(effect.key, one, "error", meta, _said(error)), error)
-        entry = _entry(effect.key, one, "ok", effect.meta(tries=tried, decision=decision.code), value)
+        entry = _entry(effect.key, one, "ok", effect.meta(tries=tried, **_record(segment, decision)), value)
         await segment.record(entry)
         return _told(call, entry)
 
@@ -183,7 +188,8 @@ async def _approved(segment: Segment, call: Call, effect: Effect, decision: Deci
                 at=at,
                 expires_after=timedelta(seconds=segment.parts.settings.approval_seconds),
             )
-            row = Entry(f"{key}!ask", "result", "ask", effect.skill.name, "asked", effect.meta(approval=asked.id))
+            meta = effect.meta(approval=asked.id, **_record(segment, decision))
+            row = Entry(f"{key}!ask", "result", "ask", effect.skill.name, "asked", meta)
             await segment.journal.append_within(connection, row)
         else:
             asked = await approvals.of_step(work, run.id, key, at=at)
@@ -207,7 +213,7 @@ async def _drafted(segment: Segment, call: Call, effect: Effect, decision: Decis
     run = segment.claimed.run
     draft_id = ids.new("draft")
     said = {"draft_id": draft_id, "message": "recorded as a draft; a person may submit it later"}
-    meta = effect.meta(decision=decision.code, policy=decision.policy_hash, draft=draft_id)
+    meta = effect.meta(draft=draft_id, **_record(segment, decision))
     entry = Entry(effect.key, "result", "draft", effect.skill.name, "drafted", meta, said, effect.skill.effect)
     await segment.journal.flush()
     async with segment.parts.doors.open(run.organization) as work:
@@ -305,9 +311,21 @@ async def _timed(segment: Segment, effect: Effect) -> Any:
 
 
 def _decided(segment: Segment, effect: Effect) -> Decision:
-    decision = decide(Proposed(effect.skill.name, effect.skill.effect, True, segment.tier, effect.submitted))
+    if effect.hosts is None:
+        effect.hosts = hosts_of(effect.arguments)
+    one = effect.skill
+    return _decide(segment, Proposed(one.name, one.effect, True, segment.tier, effect.submitted, hosts=effect.hosts))
+
+
+def _decide(segment: Segment, proposed: Proposed) -> Decision:
+    decision = decide(proposed, segment.rulebook)
     segment.count(DECISIONS, verdict=decision.verdict.value)
     return decision
+
+
+def _record(segment: Segment, decision: Decision) -> dict[str, Any]:
+    """A decision as the journal keeps it, with the tier that it was made at."""
+    return decision.record() | {"tier": segment.tier.name}
 
 
 def _intent(segment: Segment, effect: Effect, decision: Decision, **more: Any) -> Entry:
@@ -318,7 +336,7 @@ def _intent(segment: Segment, effect: Effect, decision: Decision, **more: Any) -
         kind="skill",
         name=effect.skill.name,
         status="sent" if send == 1 else "sent_again",
-        meta=effect.meta(decision=decision.code, policy=decision.policy_hash, tier=segment.tier.name, **more),
+        meta=effect.meta(**_record(segment, decision), **more),
         content=effect.arguments,
         effect=effect.skill.effect,
         idempotency_key=f"{run.id}.{effect.key}",
@@ -336,8 +354,7 @@ def _entry(key: str, one: Skill, status: str, meta: dict[str, Any], content: Any
 
 async def _denied(segment: Segment, key: str, call: Call, decision: Decision, meta: dict[str, Any]) -> Result:
     said = {"code": decision.code, "message": f"policy says no: {decision.rule}"}
-    more = {"decision": decision.code, "policy": decision.policy_hash, "tier": segment.tier.name}
-    entry = Entry(key, "result", "skill", call.skill[:200], "denied", {**meta, **more}, said)
+    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | _record(segment, decision), said)
     return await _refused(segment, call, entry, decision.code)
 
 

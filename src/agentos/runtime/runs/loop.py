@@ -47,7 +47,7 @@ from agentos.runtime.runs.model import (
     Waiting,
 )
 from agentos.runtime.runs.ports import Parts
-from agentos.runtime.runs.segment import HandOver, Interrupted, Park, Parked, Segment
+from agentos.runtime.runs.segment import HandOver, Interrupted, Park, Parked, Segment, rulebook_of
 from agentos.runtime.runs.workflow import SegmentEnd
 from agentos.runtime.skills.model import SkillChanged, SkillUnknown
 
@@ -86,6 +86,7 @@ async def run_segment(
             inline=inline,
             tier=min(claimed.tier, version.definition.tier),
             deployment_state=claimed.deployment_state,
+            rulebook=await rulebook_of(parts, claimed, claimed.epochs),
         )
         if watch is not None:
             watch(segment)
@@ -184,7 +185,7 @@ async def _perform_all(segment: Segment, turn: int, wanted: tuple[Call, ...]) ->
     batch: list[Awaitable[Result]] = []
     for number, call in enumerate(wanted):
         one, key = segment.skills.get(call.skill), f"t{turn}.c{number}"
-        if one is not None and one.read_only:
+        if one is not None and one.read_only and not segment.rulebook.asks_of_reads:
             batch.append(calls.perform(segment, key, call))
             continue
         results += await _all(batch)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentos.control.agents.model import Definition
 from agentos.control.policy.model import Tier
+from agentos.control.policy.rules import Rulebook
+from agentos.control.stops.model import Subject
 from agentos.kernel.clock import elapsed
 from agentos.kernel.telemetry.catalogue import STEPS, Metric
 from agentos.runtime.runs import store
@@ -62,6 +64,7 @@ class Segment:
     inline: bool
     tier: Tier
     deployment_state: str
+    rulebook: Rulebook  # as new as the journal's epochs
     began: float = field(default_factory=elapsed)
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -100,8 +103,9 @@ class Segment:
                         await one
 
     async def refresh(self) -> None:
-        """Read again what decisions stand on: tier, state of the deployment, epochs."""
+        """Read again what decisions stand on: epochs, tier, state of the deployment, and the rulebook."""
         tier, self.deployment_state, epochs = await store.standing(self.parts.database, self.claimed)
+        self.rulebook = await rulebook_of(self.parts, self.claimed, epochs)
         self.tier, self.journal.epochs = min(tier, self.definition.tier), epochs
 
     def context(self, one: Skill, key: str) -> SkillContext:
@@ -138,3 +142,10 @@ class Segment:
     def _count_steps(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.count(STEPS, kind=entry.kind, status=entry.status)
+
+
+async def rulebook_of(parts: Parts, claimed: Claimed, epochs: Mapping[str, int]) -> Rulebook:
+    """What is in force for the run's deployment, at least as new as these epochs. Raises DatabaseUnavailable."""
+    run = claimed.run
+    subject = Subject(run.deployment_id, run.agent_id, run.category)
+    return await parts.rulebooks.under(parts.doors, run.organization, subject, epochs)

@@ -159,6 +159,10 @@ class Registry:
             )
         return found
 
+    def knows(self, name: str) -> bool:
+        """Whether any version of a skill of that name is loaded."""
+        return any(one == name for one, _version in self._skills)
+
     def pinned(self, name: str, version: str, digest: str) -> Skill:
         """The very skill that a version pinned. Raises SkillUnknown (NotFound) or SkillChanged (Conflict)."""
         found = self.get(name, version)
