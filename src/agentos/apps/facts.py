@@ -6,6 +6,7 @@ from typing import Final
 
 from agentos.control.agents import model as agents
 from agentos.control.approvals import model as approvals
+from agentos.control.budgets import model as budgets
 from agentos.control.deployments import model as deployments
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
@@ -14,7 +15,7 @@ from agentos.kernel.facts import Fact
 from agentos.runtime.runs import model as runs
 
 # A feature with facts adds its model; a test finds one that is missing.
-SOURCES: Final = (identity, triggers, agents, deployments, approvals, runs, subscriptions)
+SOURCES: Final = (identity, triggers, agents, deployments, approvals, budgets, runs, subscriptions)
 
 
 def every_fact() -> tuple[type[Fact], ...]:

@@ -15,6 +15,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
+from agentos.control.budgets import routes as budgets
 from agentos.control.deployments import routes as deployments
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
@@ -37,6 +38,7 @@ ROUTERS = (
     deployments.router,
     agents.router,
     approvals.router,
+    budgets.router,
     runs.router,
     subscriptions.router,
 )
