@@ -109,26 +109,33 @@ BEGIN
   prices := coalesce((SELECT jsonb_agg(to_jsonb(p)) FROM model_prices p WHERE p.org = p_org), '[]');
 END $$;
 
--- Add to the four periods of an agent's day, in the one order in which everybody locks them.
+-- Lock the four periods of an agent's day, in the one order in which everybody locks them.
+CREATE FUNCTION budget_lock(p_org text, p_agent text, p_on date) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  p_month date := date_trunc('month', p_on)::date;
+BEGIN
+  INSERT INTO budget_periods (org, agent_id, period, since)
+  VALUES (p_org, '', 'day', p_on), (p_org, '', 'month', p_month),
+         (p_org, p_agent, 'day', p_on), (p_org, p_agent, 'month', p_month)
+  ON CONFLICT DO NOTHING;
+  PERFORM FROM budget_periods p
+  WHERE p.org = p_org AND (p.agent_id, p.period, p.since) IN
+    (('', 'day', p_on), ('', 'month', p_month), (p_agent, 'day', p_on), (p_agent, 'month', p_month))
+  ORDER BY p.agent_id, p.period FOR UPDATE;
+END $$;
+
+-- Add to the four periods of an agent's day, which are locked.
 CREATE FUNCTION budget_add(
   p_org text, p_agent text, p_on date, p_money bigint, p_tokens bigint, p_steps bigint, p_seconds bigint,
   p_calls bigint, p_unknown bigint, p_reserved_money bigint, p_reserved_tokens bigint
 ) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO budget_periods AS p (org, agent_id, period, since, money, tokens, steps, seconds, calls, unknown_calls,
-                                   reserved_money, reserved_tokens, peak_money)
-  SELECT p_org, w.agent, w.period, w.since, p_money, p_tokens, p_steps, p_seconds, p_calls, p_unknown,
-         p_reserved_money, p_reserved_tokens, p_money + p_reserved_money
-  FROM (VALUES (1, '', 'day', p_on), (2, '', 'month', date_trunc('month', p_on)::date),
-               (3, p_agent, 'day', p_on), (4, p_agent, 'month', date_trunc('month', p_on)::date))
-    AS w (place, agent, period, since)
-  ORDER BY w.place
-  ON CONFLICT (org, agent_id, period, since) DO UPDATE SET
-    money = p.money + excluded.money, tokens = p.tokens + excluded.tokens, steps = p.steps + excluded.steps,
-    seconds = p.seconds + excluded.seconds, calls = p.calls + excluded.calls,
-    unknown_calls = p.unknown_calls + excluded.unknown_calls,
-    reserved_money = p.reserved_money + excluded.reserved_money,
-    reserved_tokens = p.reserved_tokens + excluded.reserved_tokens,
-    peak_money = greatest(p.peak_money, p.money + excluded.money + p.reserved_money + excluded.reserved_money)
+  UPDATE budget_periods p SET
+    money = p.money + p_money, tokens = p.tokens + p_tokens, steps = p.steps + p_steps,
+    seconds = p.seconds + p_seconds, calls = p.calls + p_calls, unknown_calls = p.unknown_calls + p_unknown,
+    reserved_money = p.reserved_money + p_reserved_money, reserved_tokens = p.reserved_tokens + p_reserved_tokens,
+    peak_money = greatest(p.peak_money, p.money + p_money + p.reserved_money + p_reserved_money)
+  WHERE p.org = p_org AND p.agent_id IN ('', p_agent)
+    AND (p.period = 'day' AND p.since = p_on OR p.period = 'month' AND p.since = date_trunc('month', p_on)::date)
 $$;
 
 -- Tell, once for each cap and period, that 75 or 100 % are spent.
@@ -207,6 +214,7 @@ BEGIN
   overshot := held.step IS NOT NULL AND held.step IS DISTINCT FROM (p_bill ->> 'unanswered')
               AND (said.money > held.reserved_money OR said.tokens > held.reserved_tokens);
   spent_on := coalesce(held.reserved_on, (coalesce(p_at, clock_timestamp()) AT TIME ZONE 'UTC')::date);
+  PERFORM budget_lock(p_org, agent, spent_on);
   PERFORM budget_add(p_org, agent, spent_on,
     said.money + CASE WHEN is_lost THEN held.reserved_money ELSE 0 END,
     said.tokens + CASE WHEN is_lost THEN held.reserved_tokens ELSE 0 END,
@@ -272,14 +280,7 @@ BEGIN
     RETURN;
   END IF;
   PERFORM budget_settle(p_org, p_run, p_bill, p_at);
-  INSERT INTO budget_periods (org, agent_id, period, since)
-  VALUES (p_org, '', 'day', today), (p_org, '', 'month', this_month),
-         (p_org, agent, 'day', today), (p_org, agent, 'month', this_month)
-  ON CONFLICT DO NOTHING;
-  PERFORM FROM budget_periods p
-  WHERE p.org = p_org AND (p.agent_id, p.period, p.since) IN
-    (('', 'day', today), ('', 'month', this_month), (agent, 'day', today), (agent, 'month', this_month))
-  ORDER BY p.agent_id, p.period FOR UPDATE;
+  PERFORM budget_lock(p_org, agent, today);
   INSERT INTO budget_runs VALUES (p_org, p_run, agent, p_segment, p_attempt, 0, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, 0, 0,
                                   false)
   ON CONFLICT DO NOTHING;
@@ -340,5 +341,5 @@ BEGIN
   verdict := 'ok';
 END $$;
 
-REVOKE EXECUTE ON FUNCTION budget_standing, budget_add, budget_tell, budget_settle, budget_reserve FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION budget_standing, budget_add, budget_tell, budget_settle, budget_reserve TO agentos_app;
+REVOKE EXECUTE ON FUNCTION budget_standing, budget_lock, budget_add, budget_tell, budget_settle, budget_reserve FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION budget_standing, budget_lock, budget_add, budget_tell, budget_settle, budget_reserve TO agentos_app;
