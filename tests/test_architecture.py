@@ -52,14 +52,22 @@ ALSO: dict[str, set[str]] = {
         "cedar",  # rules that an organization writes in Cedar
         "hosts",  # the hosts that a call's arguments name
     },
+    "control/budgets": {
+        "prices",  # what a model's tokens cost: the organization's word, else the list's
+        "spending",  # one run's spending in the hands of one attempt; and what a process has read of budgets
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
+    },
+    "runtime/inference": {
+        "bounds",  # how many tokens a question can be at most
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
         "journal",  # every step of a run, written by segments and read by many
+        "bills",  # what a run's model calls cost: reserved before, settled with the answer's row
         "outcomes",  # how a segment's end becomes the run's state
         "firings",  # from a trigger's firing to a run
         "engine",  # Temporal as runs use it, and the sweeper

@@ -6,6 +6,7 @@ from typing import Final
 
 from agentos.control.agents import model as agents
 from agentos.control.approvals import model as approvals
+from agentos.control.budgets import model as budgets
 from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
 from agentos.evidence.subscriptions import model as subscriptions
@@ -15,7 +16,7 @@ from agentos.kernel.facts import Fact
 from agentos.runtime.runs import model as runs
 
 # A feature with facts adds its model; a test finds one that is missing.
-SOURCES: Final = (identity, triggers, agents, deployments, policies, approvals, runs, subscriptions)
+SOURCES: Final = (identity, triggers, agents, deployments, policies, approvals, budgets, runs, subscriptions)
 
 
 def every_fact() -> tuple[type[Fact], ...]:

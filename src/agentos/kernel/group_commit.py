@@ -59,6 +59,8 @@ class GroupCommit:
             while waiting:
                 group = [waiting.popleft() for _ in range(min(MOST, len(waiting)))]
                 group = [one for one in group if not one.answer.done()]
+                # In the order of their first argument, the organization: what two groups lock, they lock in one order.
+                group.sort(key=lambda one: str(one.arguments[:1]))
                 if group:
                     await self._execute(statement, group)
         finally:

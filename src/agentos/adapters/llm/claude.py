@@ -47,6 +47,9 @@ NEXT: Final[dict[type[AgentOSError], str]] = {
     ModelRejectedRequest: "Check the version's model policy: the model's name, max_tokens and the length of the input.",
 }
 
+# The vendor's own words for not now. Other statuses of this kind may be those of something in between that gave up.
+NOT_BEGUN: Final = frozenset({500, 503, 529})
+
 # Most that is read of an error's body: the documented ones are below 1 kB, a gateway's page may be anything.
 ERROR_BYTES: Final = 65_536
 
@@ -85,11 +88,13 @@ class Claude:
             waited = (
                 "did not accept a connection" if isinstance(error, aiohttp.ConnectionTimeoutError) else "fell silent"
             )
-            raise ModelUnavailable(f"claude {waited} in time") from None
+            begun = not isinstance(error, aiohttp.ConnectionTimeoutError)
+            raise ModelUnavailable(f"claude {waited} in time", begun=begun) from None
         except (aiohttp.ClientError, OSError) as error:
             raise ModelUnavailable(
                 f"claude cannot be reached, or broke off: {type(error).__name__}",
                 then="Check ANTHROPIC_BASE_URL and the network, or try again later.",
+                begun=not isinstance(error, aiohttp.ClientConnectorError),
             ) from None
 
     async def close(self) -> None:
@@ -181,7 +186,10 @@ class Claude:
         failure = WireError()
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
             failure = decode_failure(body).error
-        return self._error(kind_of(response.status), failure, response)
+        error = self._error(kind_of(response.status), failure, response)
+        if isinstance(error, ModelUnavailable):
+            error.begun = response.status not in NOT_BEGUN
+        return error
 
     def _error(self, kind: type[AgentOSError], failure: WireError, response: aiohttp.ClientResponse) -> AgentOSError:
         said = (failure.message or "no reason given").replace(self._key(), "[key]")[:300]  # a gateway may echo it

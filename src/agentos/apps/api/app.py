@@ -15,6 +15,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
+from agentos.control.budgets import routes as budgets
 from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
 from agentos.evidence.subscriptions import routes as subscriptions
@@ -39,6 +40,7 @@ ROUTERS = (
     policies.router,
     agents.router,
     approvals.router,
+    budgets.router,
     runs.router,
     subscriptions.router,
 )

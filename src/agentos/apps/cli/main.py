@@ -11,6 +11,7 @@ from agentos.apps import client
 from agentos.apps.cli import (
     agents,
     approvals,
+    budgets,
     demo,
     deployments,
     health,
@@ -41,7 +42,20 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, subscriptions, trace, health, demo):
+for verbs in (
+    stack,
+    agents,
+    deployments,
+    runs,
+    approvals,
+    budgets,
+    triggers,
+    identity,
+    subscriptions,
+    trace,
+    health,
+    demo,
+):
     verbs.register(app)
 
 

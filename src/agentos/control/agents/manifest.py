@@ -30,7 +30,7 @@ from agentos.control.policy.model import Tier
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Invalid
 from agentos.kernel.ids import AgentId, checked_name
-from agentos.kernel.units import duration
+from agentos.kernel.units import duration, micros
 
 MOST_DOCUMENTS: Final = 200  # in one apply, which is one transaction
 MOST_INSTRUCTIONS: Final = 100_000  # characters, ~25,000 tokens
@@ -195,7 +195,7 @@ def _fields(
             problems.append(Problem(node.place, f"'{name}' is missing in {what}", f"Add '{name}: …'."))
     given = {name: found for name, found in node.value.items() if name in known}
     for name, found in given.items():
-        if found.value is None and name != "tokens":
+        if found.value is None and name not in ("tokens", "money"):
             then = "Fill it in." if name in required else "Fill it in, or leave the line out."
             problems.append(Problem(node.keys[name], f"'{name}' is empty", then))
     return {name: found for name, found in given.items() if found.value is not None}
@@ -272,7 +272,7 @@ def _whole(
 
 
 def _budgets(node: Node | None, problems: list[Problem]) -> Budgets:
-    fields = _fields(node, "budgets", (), ("turns", "steps", "duration", "tokens"), problems)
+    fields = _fields(node, "budgets", (), ("turns", "steps", "duration", "tokens", "money"), problems)
     usual = Budgets()
     seconds = usual.seconds
     if "duration" in fields:
@@ -294,7 +294,23 @@ def _budgets(node: Node | None, problems: list[Problem]) -> Budgets:
         steps=_whole(fields, "steps", usual.steps, problems, most=MOST_STEPS) or usual.steps,
         seconds=seconds,
         tokens=_whole(fields, "tokens", usual.tokens, problems, most=MOST_TOKENS),
+        money=_money(fields.get("money"), problems),
     )
+
+
+def _money(node: Node | None, problems: list[Problem]) -> int | None:
+    """An amount in millionths. A bare number of YAML counts as it was written; JSON has it as a text, to be exact."""
+    if node is None:
+        return None
+    before = len(problems)
+    written = _text(node, "money", problems, most=100)
+    if len(problems) > before:
+        return None
+    try:
+        return micros(written)
+    except Invalid as error:
+        problems.append(Problem(node.place, error.what, error.then, error.code))
+        return None
 
 
 def _model(node: Node | None, problems: list[Problem]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import AgentId
+from agentos.kernel.units import dollars
 
 OnDenied = Literal["continue", "stop"]
 
@@ -97,6 +98,12 @@ class Budgets:
     steps: int = 200
     seconds: int = 3600  # wall time of the run, waiting for people included
     tokens: int | None = None
+    money: int | None = None  # millionths of a US dollar
+
+    def canonical(self) -> dict[str, Any]:
+        """The budgets as JSON data; money is left out where there is no cap, as versions from before it have none."""
+        data = {"turns": self.turns, "steps": self.steps, "seconds": self.seconds, "tokens": self.tokens}
+        return data if self.money is None else data | {"money": self.money}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +165,7 @@ class Manifest:
                 "steps": self.budgets.steps,
                 "duration": f"{self.budgets.seconds}s",
                 "tokens": self.budgets.tokens,
+                "money": None if self.budgets.money is None else dollars(self.budgets.money),
             },
             "input": {"schema": self.input_schema},
             "onDenied": self.on_denied,
@@ -203,12 +211,7 @@ class Definition:
             "model": self.model,
             "skills": [{"name": one.name, "version": one.version, "digest": one.digest} for one in self.skills],
             "tier": self.tier.name,
-            "budgets": {
-                "turns": self.budgets.turns,
-                "steps": self.budgets.steps,
-                "seconds": self.budgets.seconds,
-                "tokens": self.budgets.tokens,
-            },
+            "budgets": self.budgets.canonical(),
             "input_schema": self.input_schema,
             "output_schema": self.output_schema,
             "on_denied": self.on_denied,

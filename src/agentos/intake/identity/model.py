@@ -101,6 +101,7 @@ class Permission(StrEnum):
     CHANGE_TRIGGERS = "triggers.change"
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
+    CHANGE_BUDGETS = "budgets.change"
     CHANGE_IDENTITY = "identity.change"
 
     @property
@@ -122,6 +123,7 @@ _MEANS: Final = {
     Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
+    Permission.CHANGE_BUDGETS: "set caps on what agents may spend, and what models cost",
     Permission.CHANGE_IDENTITY: "see and change people and keys",
 }
 

@@ -94,6 +94,34 @@ MODEL_SECONDS = Metric(
 MODEL_TOKENS = Metric(
     "agentos_model_tokens_total", "counter", "tokens", (*_WHERE, "provider", "direction"), "Tokens in and out."
 )
+MODEL_COST = Metric(
+    "agentos_model_cost_dollars_total",
+    "counter",
+    "US dollars",
+    (*_WHERE, "provider"),
+    "What calls to models cost by the prices in force; calls of unknown cost at what was reserved for them.",
+)
+MODEL_COST_UNKNOWN = Metric(
+    "agentos_model_cost_unknown_total",
+    "counter",
+    "calls",
+    (*_WHERE, "provider"),
+    "Calls to models whose provider did not say what they used; they count as what was reserved for them.",
+)
+BUDGET_OVERSHOTS = Metric(
+    "agentos_budget_overshots_total",
+    "counter",
+    "calls",
+    (*_WHERE, "provider"),
+    "Calls to models that cost more than was reserved for them.",
+)
+BUDGET_REFUSALS = Metric(
+    "agentos_budget_refusals_total",
+    "counter",
+    "calls",
+    (*_WHERE, "cap", "period", "resource"),
+    "Calls to models that were not made because a cap had no room; cap is organization, agent or version.",
+)
 SKILL_SECONDS = Metric(
     "agentos_skill_call_duration_seconds",
     "histogram",
@@ -199,6 +227,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     MODEL_ERRORS,
     MODEL_SECONDS,
     MODEL_TOKENS,
+    MODEL_COST,
+    MODEL_COST_UNKNOWN,
+    BUDGET_OVERSHOTS,
+    BUDGET_REFUSALS,
     SKILL_SECONDS,
     SKILLS_LOADED,
     REGISTRY_OPERATIONS,

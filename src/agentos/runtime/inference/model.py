@@ -10,9 +10,16 @@ from agentos.kernel.errors import Bug, Exhausted, Forbidden, Invalid, Unavailabl
 
 
 class ModelUnavailable(Unavailable):
-    """A model's provider does not answer, is overloaded, or broke off; the call may be tried again."""
+    """A model's provider does not answer, is overloaded, or broke off; the call may be tried again.
+
+    ``begun``: the provider may have begun to answer, and may bill for that.
+    """
 
     code = "model_unavailable"
+
+    def __init__(self, what: str, *, begun: bool = True, **more: Any) -> None:
+        super().__init__(what, **more)
+        self.begun = begun
 
 
 class ModelRateLimited(Exhausted):

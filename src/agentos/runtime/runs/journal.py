@@ -75,6 +75,7 @@ class Journal:
     epochs: dict[str, int]
     standing: str = ""  # the run's order as of the last append
     held: tuple[Entry, ...] = ()  # results that wait for the next append and are written before what it brings
+    bill: str | None = None  # of the answer that is appended next: it is settled in that very transaction
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
@@ -158,7 +159,7 @@ class Journal:
                 blobs.append(None)
                 contents.append(data)
         execute = self.database.group.row if connection is None else connection.fetchrow
-        verdict, self.standing = await execute(
+        verdict, self.standing, _ = await execute(
             _APPEND,
             run.organization,
             run.id,
@@ -178,6 +179,7 @@ class Journal:
             [msgspec.json.encode(entry.meta).decode() for entry in entries],
             contents,
             blobs,
+            self.bill,
         )
         if verdict == "fenced":
             raise SegmentLost("another attempt owns this run now", where=run.id)
@@ -186,6 +188,7 @@ class Journal:
         if verdict == "epochs":
             raise EpochsMoved
         self.length += len(entries)
+        self.bill = None
         for entry in entries:
             self.recorded[entry.key, entry.phase] = entry
 
@@ -204,8 +207,9 @@ class Journal:
 
 
 _APPEND: Final = (
-    "SELECT verdict, standing FROM journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-    "$16::text[]::jsonb[], $17, $18)"
+    "SELECT verdict, standing, CASE WHEN verdict = 'ok' THEN budget_settle($1, $2, $19::jsonb, NULL) END AS overshot "
+    "FROM journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::text[]::jsonb[], "
+    "$17, $18)"
 )
 _KEEP: Final = "INSERT INTO blobs (org, digest, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 _LOAD: Final = """

@@ -30,7 +30,7 @@ from agentos.kernel.telemetry.catalogue import (
     TAKEOVERS,
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
-from agentos.runtime.runs import calls, outcomes, service, store
+from agentos.runtime.runs import bills, calls, outcomes, service, store
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
 from agentos.runtime.runs.model import (
     FORMAT,
@@ -47,7 +47,7 @@ from agentos.runtime.runs.model import (
     Waiting,
 )
 from agentos.runtime.runs.ports import Parts
-from agentos.runtime.runs.segment import HandOver, Interrupted, Park, Parked, Segment, rulebook_of
+from agentos.runtime.runs.segment import HandOver, Interrupted, Leave, Park, Parked, Segment, rulebook_of
 from agentos.runtime.runs.workflow import SegmentEnd
 from agentos.runtime.skills.model import SkillChanged, SkillUnknown
 
@@ -77,12 +77,14 @@ async def run_segment(
         parts.meter.count(TAKEOVERS)
     with structlog.contextvars.bound_contextvars(run_id=run.id, org=run.organization, request_id=run.request_id):
         version = await service.version_of(parts, run)
+        journal = await Journal.open(parts.database, claimed)
         segment = Segment(
             parts=parts,
             claimed=claimed,
             definition=version.definition,
             skills={},
-            journal=await Journal.open(parts.database, claimed),
+            journal=journal,
+            spending=bills.spending(parts, claimed, version.definition, journal),
             inline=inline,
             tier=min(claimed.tier, version.definition.tier),
             deployment_state=claimed.deployment_state,
@@ -105,8 +107,10 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
             output = await _agent(segment)
         except Unavailable:  # the attempt is lost, and what it holds with it
             raise
-        except Exception:
+        except Exception as left:
             await segment.journal.flush()
+            if isinstance(left, Leave):
+                await segment.spending.close()
             raise
         return await _ended(segment, RunStatus.COMPLETED, number, output=output)
     except Parked as parked:
@@ -221,30 +225,33 @@ async def _submitted_draft(segment: Segment, run: Run) -> Any:
 async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) -> Answer:
     """The model's answer to the conversation, from the journal or anew."""
     recorded = segment.journal.result(key)
-    if recorded is not None:
-        return msgspec.convert(recorded.content, Answer)
     policy, parts = segment.definition.model, segment.parts
-    provider = str(policy.get("provider", "unknown"))
-    began = elapsed()
+    name = str(policy.get("name", ""))
+    if recorded is not None:
+        answer = msgspec.convert(recorded.content, Answer)
+        bills.counted_input(segment, name, len(conversation), answer)
+        return answer
     try:
         model = parts.models.for_policy(policy)
-        if segment.inline and not model.instant:
-            raise HandOver
-        question = Question(
-            model=str(policy.get("name", "")),
-            system=_system(segment),
-            messages=conversation,
-            tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
-            max_tokens=int(policy.get("max_tokens", 4096)),
-            options=policy,
-        )
+    except AgentOSError as error:
+        raise _unanswered(segment, key, error) from error
+    if segment.inline and not model.instant:
+        raise HandOver
+    question = Question(
+        model=name,
+        system=_system(segment),
+        messages=conversation,
+        tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
+        max_tokens=int(policy.get("max_tokens", 4096)),
+        options=policy,
+    )
+    await bills.reserve(segment, key, question, model.provider)
+    began = elapsed()
+    try:
         answer = await (model.ask(question) if model.instant else segment.interruptible(model.ask(question)))
     except AgentOSError as error:
-        segment.count(MODEL_CALLS, provider=provider, status=error.code)
-        segment.count(MODEL_ERRORS, provider=provider, code=error.code)
-        if isinstance(error, (Unavailable, Exhausted)):
-            raise Park(_until_model_is_back(segment, key, error)) from error
-        raise
+        bills.failed(segment, error)
+        raise _unanswered(segment, key, error) from error
     parts.meter.observe(MODEL_SECONDS, elapsed() - began, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
     log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=elapsed() - began)
@@ -253,12 +260,23 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
     told = msgspec.to_builtins(answer)
     meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
+    meta["cost"] = await bills.settle(segment, question, answer)
     entry = Entry(key, "result", "model", answer.model, "ok", meta, told)
     if _writes_next(segment, answer):
         segment.hold(entry)
     else:
         await segment.record(entry)
     return answer
+
+
+def _unanswered(segment: Segment, key: str, error: AgentOSError) -> Exception:
+    """Count a call to a model that has no answer; what to raise: the run waits for the model, or ends."""
+    provider = str(segment.definition.model.get("provider", "unknown"))
+    segment.count(MODEL_CALLS, provider=provider, status=error.code)
+    segment.count(MODEL_ERRORS, provider=provider, code=error.code)
+    if isinstance(error, (Unavailable, Exhausted)):
+        return Park(_until_model_is_back(segment, key, error))
+    return error
 
 
 def _writes_next(segment: Segment, answer: Answer) -> bool:
@@ -338,7 +356,8 @@ async def _ended(
     said = problem(error) if error is not None else None
     data = msgspec.json.encode(output) if status is RunStatus.COMPLETED else None
     asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
-    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, asked=asked)
+    bill = segment.spending.last_bill(f"t{segment.spending.totals.calls}")
+    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked)
     segment.count(RUNS, status=status.value)
     segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
     if error is not None:

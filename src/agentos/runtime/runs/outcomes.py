@@ -34,10 +34,11 @@ async def end(
     status: RunStatus,
     output: bytes | None,
     problem: dict[str, Any] | None,
+    bill: str,
     *,
     asked: bool,
 ) -> float:
-    """Record the end of a run and withdraw what it still asks; the seconds since it was accepted.
+    """Record the end of a run and what it spent, and withdraw what it still asks; the seconds since it was accepted.
 
     Raises SegmentLost or DatabaseUnavailable.
     """
@@ -48,8 +49,8 @@ async def end(
         async with doors.open(run.organization) as work:
             await hold(work, claimed)
             await approvals.withdraw(work, run.id, at=now())
-            seconds = await store.end((await work.driver()).fetchrow, claimed, status, output, problem, fact)
+            seconds = await store.end((await work.driver()).fetchrow, claimed, status, output, problem, fact, bill)
     else:
-        seconds = await store.end(doors.database.group.row, claimed, status, output, problem, fact)
+        seconds = await store.end(doors.database.group.row, claimed, status, output, problem, fact, bill)
     await doors.tell(run.organization, [fact])
     return seconds

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agentos.control.agents.model import Version
+from agentos.control.budgets.spending import Books
 from agentos.control.policy.service import Rulebooks
 from agentos.kernel.database import Database
 from agentos.kernel.telemetry import Meter
@@ -40,6 +41,7 @@ class Parts:
     log_parameters: bool  # LOG_SKILL_PARAMS: parameters of skill calls may be logged
     versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
     rulebooks: Rulebooks = field(default_factory=Rulebooks)
+    books: Books = field(default_factory=Books)  # caps and prices, as this process has read them
 
     @property
     def database(self) -> Database:

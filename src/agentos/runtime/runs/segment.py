@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from agentos.control.agents.model import Definition
+from agentos.control.budgets.spending import Spending
 from agentos.control.policy.model import Tier
 from agentos.control.policy.rules import Rulebook
 from agentos.control.stops.model import Subject
@@ -61,12 +62,15 @@ class Segment:
     definition: Definition
     skills: dict[str, Skill]
     journal: Journal
+    spending: Spending
     inline: bool
     tier: Tier
     deployment_state: str
     rulebook: Rulebook  # as new as the journal's epochs
     began: float = field(default_factory=elapsed)
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
+    # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
+    counted_input: tuple[str, str, int, int] | None = None
 
     @property
     def labels(self) -> dict[str, str]:

@@ -72,7 +72,10 @@ _MARK_DRAFT: Final = text("UPDATE drafts SET status = :status, submitted_run = :
 _CLAIM: Final = (
     "SELECT (c.claimed).*, c.tier, c.state, c.seconds_left, c.scopes, c.epochs FROM run_claim($1, $2, $3, $4) c"
 )
-_END: Final = "SELECT ended, seconds FROM run_end($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+_END: Final = (
+    "SELECT ended, seconds, CASE WHEN ended THEN budget_settle($1, $2, $10::jsonb, NULL) END AS overshot "
+    "FROM run_end($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+)
 _POSITION: Final = "SELECT segment, status FROM run_position($1, $2)"
 _FACTS: Final = """
 SELECT d.tier, d.state
@@ -194,10 +197,12 @@ async def end(
     output: bytes | None,
     problem: dict[str, Any] | None,
     fact: RunEnded,
+    bill: str,
 ) -> float:
-    """Record the end of a run with its fact; the seconds since it was accepted. Raises SegmentLost (Unavailable).
+    """Record the end of a run with its fact and what it spent; the seconds since it was accepted.
 
-    ``execute`` fetches a row in a transaction of the caller's, or is that of a group commit.
+    ``execute`` fetches a row in a transaction of the caller's, or is that of a group commit. Raises SegmentLost
+    (Unavailable).
     """
     run = claimed.run
     said = None if problem is None else json.dumps(problem)
@@ -212,6 +217,7 @@ async def end(
         said,
         fact.name,
         fact.body(),
+        bill,
     )
     if not row["ended"]:
         raise SegmentLost("another attempt owns this run now", where=run.id)

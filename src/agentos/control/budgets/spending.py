@@ -1,0 +1,223 @@
+"""One run's spending in the hands of one attempt: reserve before a model is asked, settle with its answer.
+
+    reserve(step) → ask → settle(answer) → the bill goes into the transaction of the answer's journal row
+                        → unanswered     → close: released where the call surely cost nothing, else spent as reserved
+
+A bill holds the totals of the run's whole journal, so settling again, after a crash in between or by another attempt,
+counts nothing twice and leaves nothing out: the journal is the truth. A run under no cap reserves nothing; it is
+counted when its segment ends, in the transaction of the run's end where it is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from agentos.control.budgets import store
+from agentos.control.budgets.model import Ceiling, Cost, Full, ModelUnpriced, Standing, Tariff, Tokens, Totals
+from agentos.control.budgets.prices import tariff_of
+from agentos.kernel.clock import elapsed
+from agentos.kernel.database import Database
+from agentos.kernel.errors import Unavailable
+from agentos.kernel.ids import OrgId
+
+# How long a process goes by what it has read. A run that is claimed brings the organization's epoch with it, so only a
+# segment that lasts asks again, and all runs of an organization ask once.
+FRESH_SECONDS: Final = 1.0
+
+
+class SpendingFenced(Unavailable):
+    """Another attempt owns the run now; this one reserves nothing more."""
+
+    code = "spending_fenced"
+
+
+@dataclass(slots=True)
+class Books:
+    """What organizations have set, as a process has read it: caps are about whom, and their own prices."""
+
+    read: dict[OrgId, tuple[Standing, float]] = field(default_factory=dict)
+
+    def seen(self, organization: OrgId, epoch: int) -> None:
+        """Take note of an organization's epoch that was just read: what was read under it is still so."""
+        known = self.read.get(organization)
+        if known is None:
+            return
+        if known[0].epoch >= epoch:
+            self.read[organization] = (known[0], elapsed())
+        else:
+            del self.read[organization]
+
+    async def standing(self, database: Database, organization: OrgId) -> Standing:
+        """What the organization has set, as of at most a second ago. Raises DatabaseUnavailable."""
+        known = self.read.get(organization)
+        if known is not None and elapsed() - known[1] <= FRESH_SECONDS:
+            return known[0]
+        began = elapsed()
+        found = await store.standing(database, organization)
+        self.read[organization] = (found, began)
+        return found
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A model call that is about to be made or under way."""
+
+    step: str
+    provider: str
+    model: str
+    tariff: Tariff | Ceiling
+    most_input: Callable[[], int]
+    most_output: int
+    is_reserved: bool = False
+    released: bool = False  # it surely cost nothing
+
+    @property
+    def most(self) -> tuple[int, int]:
+        """The most money and tokens that it can take."""
+        into = self.most_input()
+        return self.tariff.most(into, self.most_output), into + self.most_output
+
+
+@dataclass(slots=True)
+class Spending:
+    """What one run spends, as the attempt sees it that owns the run. ``seconds`` tells the run's wall time."""
+
+    database: Database
+    books: Books
+    organization: OrgId
+    run_id: str
+    agent_id: str
+    token: tuple[int, int]  # segment and attempt
+    allowed: tuple[int | None, int | None]  # money and tokens, by the run's version
+    totals: Totals
+    seconds: Callable[[], int]
+    _asked: _Asked | None = None
+    _counted: int = 0  # answers that are counted in the database or travel there
+
+    @property
+    def reserved(self) -> tuple[int, int] | None:
+        """Money and tokens that are reserved for the call under way, if they are."""
+        return self._asked.most if self._asked is not None and self._asked.is_reserved else None
+
+    async def reserve(
+        self,
+        step: str,
+        provider: str,
+        model: str,
+        most_input: Callable[[], int],
+        most_output: int,
+        *,
+        at: datetime,
+        spent_on: datetime | None = None,
+    ) -> Full | None:
+        """Reserve the most that a call can cost, or tell which cap has no room. To ask another model, reserve again.
+
+        ``most_input`` tells an upper bound of the input's tokens. ``spent_on`` says when it is; else the database's
+        clock does, so that workers whose clocks differ share one day. Raises ModelUnpriced (Forbidden),
+        DatabaseUnavailable, SpendingFenced (Unavailable).
+        """
+        standing = await self.books.standing(self.database, self.organization)
+        tariff = await tariff_of(standing, provider, model, at=at)
+        before, asked = self._asked, _Asked(step, provider, model, tariff, most_input, most_output)
+        if self.allowed == (None, None) and not standing.caps(self.agent_id):
+            if before is not None:
+                await self.close(spent_on=spent_on)
+            self._asked = asked
+            return None
+        bill = self._bill(step, released=before is not None and before.released)
+        said = await store.reserve(
+            self.database,
+            self.organization,
+            self.run_id,
+            self.token,
+            step,
+            bill,
+            asked.most,
+            self.allowed,
+            spent_on,
+        )
+        if said == "fenced":
+            raise SpendingFenced("another attempt owns this run now", where=self.run_id)
+        self._counted, self._asked = self.totals.calls, None
+        if isinstance(said, Full):
+            return said
+        asked.is_reserved = True
+        self._asked = asked
+        return None
+
+    def release(self) -> None:
+        """Take note that the call under way surely cost nothing."""
+        if self._asked is not None:
+            self._asked.released = True
+
+    async def settle(self, used: Tokens | None, model: str, steps: int, *, at: datetime) -> tuple[Cost, str | None]:
+        """What the answer to the call under way cost, and the bill for the transaction of its journal row, if any.
+
+        ``used`` is None where the provider did not say: the call counts as what was reserved for it, as unknown.
+        """
+        asked, self._asked = self._asked, None
+        assert asked is not None
+        tariff = await self._tariff_of_answer(asked, model, at)
+        most = asked.most if used is None or isinstance(tariff, Ceiling) else (0, 0)
+        if used is None:
+            cost = Cost(*most, unknown=True, steps=steps)
+        elif isinstance(tariff, Ceiling):
+            cost = Cost(most[0], used.input + used.output, unknown=True, steps=steps)
+        else:
+            cost = Cost(tariff.cost(used), used.input + used.output, unknown=False, steps=steps)
+        self.totals.add(cost)
+        if not asked.is_reserved:
+            return cost, None
+        self._counted = self.totals.calls
+        return cost, self._bill(None)
+
+    async def close(self, *, spent_on: datetime | None = None) -> None:
+        """Count what is not counted yet and close what is reserved, because the segment ends. Raises
+        DatabaseUnavailable."""
+        asked, self._asked = self._asked, None
+        reserved = asked is not None and asked.is_reserved
+        if not reserved and self._counted == self.totals.calls:
+            return
+        step = asked.step if asked is not None else None
+        bill = self._bill(step, released=asked is not None and asked.released)
+        await store.settle(self.database, self.organization, self.run_id, bill, spent_on)
+        self._counted = self.totals.calls
+
+    def last_bill(self, unanswered: str) -> str:
+        """The bill for the transaction of the run's end; ``unanswered`` is the step that would come next."""
+        released = self._asked is not None and self._asked.released
+        return self._bill(unanswered, released=released, final=True)
+
+    async def _tariff_of_answer(self, asked: _Asked, model: str, at: datetime) -> Tariff | Ceiling:
+        """The tariff of the model that answered, which may be another than was asked; the organization's word wins."""
+        standing = await self.books.standing(self.database, self.organization)
+        if model == asked.model or isinstance(asked.tariff, Ceiling):
+            return asked.tariff
+        if (asked.provider, asked.model) in standing.prices:
+            return asked.tariff
+        try:
+            return await tariff_of(standing, asked.provider, model, at=at)
+        except ModelUnpriced:
+            return asked.tariff
+
+    def _bill(self, unanswered: str | None, *, released: bool = False, final: bool = False) -> str:
+        totals = self.totals
+        return msgspec.json.encode(
+            {
+                "agent": self.agent_id,
+                "money": totals.money,
+                "tokens": totals.tokens,
+                "steps": totals.steps,
+                "seconds": self.seconds(),
+                "calls": totals.calls,
+                "unknown": totals.unknown,
+                "unanswered": unanswered,
+                "released": released,
+                "final": final,
+            }
+        ).decode()
