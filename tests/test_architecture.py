@@ -34,6 +34,10 @@ ALSO: dict[str, set[str]] = {
         "sessions",  # sign in with a password, and the session that it opens
         "refusals",  # every refused attempt as a fact, a flood of them as a few
     },
+    "intake/inbox": {
+        "addresses",  # how people are reached and recognised in channels
+        "slack",  # what Slack sends: whether it is Slack's, and what was pressed
+    },
     "intake/triggers": {
         "moments",  # when a schedule fires, also when clocks change
         "ticker",  # the clock of schedules
@@ -47,8 +51,14 @@ ALSO: dict[str, set[str]] = {
         "manifest",  # nodes read into manifests, every fault at its place
         "schemas",  # whether a JSON schema is one, and harmless
     },
+    "control/approvals": {
+        "answers",  # what people answered in channels is taken as if they had answered here
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
+    },
+    "operations/notifications": {
+        "dispatch",  # facts become messages, and messages are sent as they are due
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave

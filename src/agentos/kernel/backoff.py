@@ -11,8 +11,8 @@ class Backoff:
     """How patiently something is tried.
 
     ``steps``: the waits after the first, second … failure; the last is repeated. ``tried_for``: how long at all; the
-    very last try is at its end. ``held_for``: between looks at what cannot be tried before a person acts. ``jitter``: of
-    a wait is added at most, so that what failed together does not come back together.
+    very last try is at its end. ``held_for``: between looks at what cannot be tried before a person acts.
+    ``jitter``: of a wait is added at most, so that what failed together does not come back together.
     """
 
     steps: tuple[timedelta, ...]
@@ -25,8 +25,8 @@ class Backoff:
     ) -> datetime | None:
         """When to try again what has failed so often, or None when it is given up.
 
-        ``luck`` in 0…1 is the share of the jitter. ``asked`` is the receiver's Retry-After: it can make the wait longer,
-        up to the wait that would follow. A wait never passes the end of the time of tries: the last is made just then.
+        ``luck`` in 0…1 is the share of the jitter. ``asked`` is the receiver's Retry-After: it can make the wait
+        longer, up to the wait that would follow. A wait never passes the end of the tries: the last is made just then.
         """
         end = first + self.tried_for
         if at >= end:

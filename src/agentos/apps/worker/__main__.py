@@ -40,6 +40,9 @@ async def main() -> None:
             *_buses(held, stop),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
+            asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
+            asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

@@ -20,8 +20,8 @@ MOST_SUBSCRIPTIONS: Final = 50  # of one organization: each costs a row for each
 MOST_WANTS: Final = 100
 MOST_URL: Final = 2048  # what browsers and proxies take for certain
 
-# The waits follow the schedule that Standard Webhooks advises. What is held waits for a person to set the secret: nothing
-# is sent before, so looking often troubles nobody.
+# The waits follow the schedule that Standard Webhooks advises. What is held waits for a person to set the secret:
+# nothing is sent before, so looking often troubles nobody.
 BACKOFF: Final = Backoff(
     steps=tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18_000, 36_000)),
     tried_for=timedelta(hours=24),
