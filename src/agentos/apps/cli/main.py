@@ -15,6 +15,8 @@ from agentos.apps.cli import (
     deployments,
     health,
     identity,
+    inbox,
+    notifications,
     output,
     runs,
     stack,
@@ -41,7 +43,21 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, subscriptions, trace, health, demo):
+for verbs in (
+    stack,
+    agents,
+    deployments,
+    runs,
+    approvals,
+    inbox,
+    notifications,
+    triggers,
+    identity,
+    subscriptions,
+    trace,
+    health,
+    demo,
+):
     verbs.register(app)
 
 

@@ -76,5 +76,5 @@ async def _answer(work: UnitOfWork, given: Message) -> str:
         at=now(),
     )
     if found.status is ApprovalStatus.PENDING:
-        return f"{person.handle} approved; more people have to."
-    return f"{found.status.value.capitalize()} by {person.handle}."
+        return "This counted; more people have to approve."
+    return f"This counted: it is {found.status.value}."

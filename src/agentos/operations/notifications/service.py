@@ -141,7 +141,7 @@ async def letter(work: UnitOfWork, one: Claimed, *, address: str, masked: Masked
         thread.number,
         shown,
         token,
-        () if one.kind.asks else await store.receipts(work, one),
+        await store.receipts(work, one) if one.kind is NotificationKind.DECIDED else (),
     )
 
 
@@ -250,8 +250,8 @@ def _shown(asked: Approval, masked: Masked) -> str:
 def _notice(asked: Approval, thread: Thread) -> str:
     return (
         f"{asked.requested_by} asks to call {asked.skill}@{asked.skill_version} ({asked.effect.name}) "
-        f"in {asked.run_id}; it takes {_people(asked.needed)} until {_moment(asked.expires_at)}. The arguments: agentos approvals show {asked.id}. "
-        f"Answer here: approve {thread.number} because …"
+        f"in {asked.run_id}; it takes {_people(asked.needed)} until {_moment(asked.expires_at)}. "
+        f"The arguments: agentos approvals show {asked.id}. Answer here: approve {thread.number} because …"
     )
 
 
