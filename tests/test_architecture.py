@@ -34,6 +34,10 @@ ALSO: dict[str, set[str]] = {
         "sessions",  # sign in with a password, and the session that it opens
         "refusals",  # every refused attempt as a fact, a flood of them as a few
     },
+    "intake/inbox": {
+        "addresses",  # how people are reached and recognised in channels
+        "slack",  # what Slack sends: whether it is Slack's, and what was pressed
+    },
     "intake/triggers": {
         "moments",  # when a schedule fires, also when clocks change
         "ticker",  # the clock of schedules
@@ -56,11 +60,17 @@ ALSO: dict[str, set[str]] = {
         "prices",  # what a model's tokens cost: the organization's word, else the list's
         "spending",  # one run's spending in the hands of one attempt; and what a process has read of budgets
     },
+    "control/approvals": {
+        "answers",  # what people answered in channels is taken as if they had answered here
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
     "runtime/inference": {
         "bounds",  # how many tokens a question can be at most
+    },
+    "operations/notifications": {
+        "dispatch",  # facts become messages, and messages are sent as they are due
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave

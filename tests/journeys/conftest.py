@@ -145,6 +145,9 @@ async def running(
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
+            asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
+            asyncio.create_task(held.notifications.send_for_ever(stop)),
         ]
         address = f"http://127.0.0.1:{port}"
         clients = [await stack.enter_async_context(_client(address, key)) for key in await _keys(held, organization)]

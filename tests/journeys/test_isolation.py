@@ -24,10 +24,12 @@ BODIES: dict[str, Any] = {
     "PUT /api/v1/people/{handle}/password": {"password": "correct horse battery"},
     "PATCH /api/v1/people/{handle}": {"role": "viewer"},
     "PATCH /api/v1/subscriptions/{subscription_id}": {"enabled": False},
+    "PATCH /api/v1/people/{handle}/addresses": {"email": "stranger@example.com"},
+    "POST /api/v1/inbox/threads/{thread_id}/messages": {"text": "hello"},
 }
 
 
-TOLD = ("subscriptions", "deliveries")
+TOLD = ("subscriptions", "deliveries", "inbox_threads", "inbox_messages", "people_addresses", "notifications")
 
 
 async def victim(platform: Platform) -> dict[str, str]:
@@ -60,6 +62,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "trigger_id": trigger.json()["id"],
         "address": "guessed",
         **subscription,
+        **await asked(platform, question["id"]),
     }
 
 
@@ -75,6 +78,22 @@ async def told(platform: Platform) -> dict[str, str]:
             await asyncio.sleep(0.05)
     assert (await platform.admin.patch(path.rpartition("/")[0], json={"enabled": False})).status_code == 200
     return {"subscription_id": made.json()["id"], "delivery_id": owed[0]["id"]}
+
+
+async def asked(platform: Platform, approval_id: str) -> dict[str, str]:
+    """The thread about an approval, and a message that was sent about it, once all of them were."""
+    async with asyncio.timeout(30):
+        while not (sent := await about(platform, "/api/v1/notifications?state=sent", approval_id)):
+            await asyncio.sleep(0.05)
+        while await about(platform, "/api/v1/notifications?state=pending", approval_id):
+            await asyncio.sleep(0.05)
+    (thread,) = await about(platform, "/api/v1/inbox/threads?state=open", approval_id)
+    return {"thread_id": thread["id"], "notification_id": sent[0]["id"]}
+
+
+async def about(platform: Platform, path: str, approval_id: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await platform.admin.get(f"{path}&about={approval_id}")).json()["items"]
+    return found
 
 
 DRAFTER = {"metadata": {"name": "drafter", "category": "tests", "owner": "testers"}}

@@ -15,6 +15,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import Doors
 
+INBOX = ("inbox_threads", "inbox_messages", "people_addresses", "slack_workspaces", "notifications")
 NOT_OF_AN_ORGANIZATION = {"migrations", "outbox_cursors", "outbox_failures"}
 
 
@@ -40,7 +41,17 @@ async def test_without_an_organization_there_are_no_rows(doors: Doors, database:
     async with doors.open(organization) as work:
         await give_key(work, "someone", Role.VIEWER)
     async with database.connection("agentos_app") as connection:
-        for table in ("organizations", "people", "keys", "runs", "journal", "outbox", "subscriptions", "deliveries"):
+        for table in (
+            "organizations",
+            "people",
+            "keys",
+            "runs",
+            "journal",
+            "outbox",
+            "subscriptions",
+            "deliveries",
+            *INBOX,
+        ):
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0
 
 

@@ -11,12 +11,26 @@ from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
+from agentos.intake.inbox import model as inbox
 from agentos.intake.triggers import model as triggers
 from agentos.kernel.facts import Fact
+from agentos.operations.notifications import model as notifications
 from agentos.runtime.runs import model as runs
 
 # A feature with facts adds its model; a test finds one that is missing.
-SOURCES: Final = (identity, triggers, agents, deployments, policies, approvals, budgets, runs, subscriptions)
+SOURCES: Final = (
+    identity,
+    inbox,
+    triggers,
+    agents,
+    deployments,
+    policies,
+    approvals,
+    budgets,
+    runs,
+    subscriptions,
+    notifications,
+)
 
 
 def every_fact() -> tuple[type[Fact], ...]:

@@ -17,6 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from agentos.adapters.events.webhook import Webhooks
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.stub import load_behaviours
+from agentos.adapters.notify import ways
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.adapters.skills import BUILT_IN
 from agentos.apps.facts import every_fact
@@ -25,13 +26,17 @@ from agentos.apps.settings import (
     ClaudeSettings,
     DatabaseSettings,
     LogSettings,
+    NotificationSettings,
     RequestSettings,
     RunSettings,
+    SlackSettings,
+    SmtpSettings,
     TemporalSettings,
     WebhookSettings,
     roots,
     skill_modules,
 )
+from agentos.control.approvals.answers import Answers
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -41,6 +46,7 @@ from agentos.kernel.settings import BadSetting
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
 from agentos.kernel.unit_of_work import Doors, Hint
+from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.firings import Firings
@@ -69,6 +75,8 @@ class Process:
     models: Providers
     receivers: Webhooks
     dispatch: Dispatch
+    answers: Answers
+    notifications: Notifications
 
 
 @asynccontextmanager
@@ -102,9 +110,12 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, logs.skill_params, {}
     )
     firings = Firings(parts)
-    doors.hint = _both(run_engine.hint, firings.hint)
+    answers = Answers(doors)
+    doors.hint = _each(run_engine.hint, firings.hint, answers.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
+    channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
+    notifications = Notifications(doors, channels, meter, address=NotificationSettings.read().address)
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -112,17 +123,30 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     try:
         requests = RequestSettings.read()
         yield Process(
-            app, runs, requests, temporal, parts, link, engine, run_engine, firings, models, receivers, dispatch
+            app,
+            runs,
+            requests,
+            temporal,
+            parts,
+            link,
+            engine,
+            run_engine,
+            firings,
+            models,
+            receivers,
+            dispatch,
+            answers,
+            notifications,
         )
     finally:
         await models.close()
         await doors.database.close()
 
 
-def _both(first: Hint, second: Hint) -> Hint:
+def _each(*hints: Hint) -> Hint:
     async def hint(organization: OrgId, facts: Sequence[Fact]) -> None:
-        await first(organization, facts)
-        await second(organization, facts)
+        for one in hints:
+            await one(organization, facts)
 
     return hint
 

@@ -9,10 +9,12 @@ from pydantic_settings import SettingsConfigDict
 
 from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import WebhookSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
+from agentos.operations.notifications.settings import NotificationSettings
 from agentos.runtime.runs.settings import RunSettings
 
 
@@ -44,9 +46,12 @@ __all__ = [
     "ClaudeSettings",
     "DatabaseSettings",
     "LogSettings",
+    "NotificationSettings",
     "OidcSettings",
     "RequestSettings",
     "RunSettings",
+    "SlackSettings",
+    "SmtpSettings",
     "TemporalSettings",
     "WebhookSettings",
     "roots",

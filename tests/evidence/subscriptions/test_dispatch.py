@@ -271,7 +271,7 @@ async def test_when_a_worker_dies_another_sends_again_with_the_same_id(told: Tol
     await told.ring()
     await told.owe()
     receiver.gate.clear()
-    tasks = await told.dispatch.begin()
+    tasks = await told.dispatch.sender.begin()
     await until(lambda: receiver.at_once == 1)
     for task in tasks:
         task.cancel()
@@ -293,7 +293,7 @@ async def test_a_worker_whose_lease_ran_out_does_not_undo_what_the_other_wrote(t
     await told.owe()
     receiver.gate.clear()
     receiver.answer = says(500)
-    tasks = await told.dispatch.begin()
+    tasks = await told.dispatch.sender.begin()
     await until(lambda: receiver.at_once == 1)
     second = asyncio.create_task(told.turn(LEASE, worker=told.worker()))
     await until(lambda: receiver.at_once == 2)

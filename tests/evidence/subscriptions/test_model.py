@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from agentos.evidence.subscriptions.model import (
-    JITTER,
-    TRIED_FOR,
+    BACKOFF,
     BadSubscription,
     DeliveryGivenUp,
     Subscription,
@@ -21,12 +20,11 @@ from agentos.evidence.subscriptions.model import (
     checked_secret,
     checked_wants,
     event,
-    held_until,
-    next_try,
 )
 from agentos.kernel.ids import OrgId, SubscriptionId
 from agentos.runtime.runs.model import RunEnded, RunOrdered
 
+next_try, held_until, JITTER, TRIED_FOR = BACKOFF.next_try, BACKOFF.held_until, BACKOFF.jitter, BACKOFF.tried_for
 FIRST = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 REMOVED = SubscriptionRemoved("sub_9", "billing", "author")

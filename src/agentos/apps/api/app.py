@@ -22,11 +22,13 @@ from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
 from agentos.intake.identity.refusals import Refusals
+from agentos.intake.inbox import routes as inbox
 from agentos.intake.requests.rates import Rates
 from agentos.intake.requests.turns import Turns
 from agentos.intake.triggers import routes as triggers
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
+from agentos.operations.notifications import routes as notifications
 from agentos.runtime.runs import routes as runs
 
 log = structlog.get_logger(__name__)
@@ -35,6 +37,7 @@ log = structlog.get_logger(__name__)
 ROUTERS = (
     health.router,
     identity.router,
+    inbox.router,
     triggers.router,
     deployments.router,
     policies.router,
@@ -43,6 +46,7 @@ ROUTERS = (
     budgets.router,
     runs.router,
     subscriptions.router,
+    notifications.router,
 )
 
 Opened = Callable[[], AbstractAsyncContextManager[Process]]

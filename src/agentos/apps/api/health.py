@@ -30,6 +30,8 @@ from agentos.kernel.telemetry.catalogue import (
     APPROVALS_PENDING,
     DELIVERIES_DEAD,
     DELIVERIES_PENDING,
+    NOTIFICATIONS_DEAD,
+    NOTIFICATIONS_PENDING,
     OUTBOX_FAILURES,
     OUTBOX_LAG,
     RUNS_OPEN,
@@ -49,12 +51,24 @@ _ROLE: Final = text(
 )
 _GAUGES: Final = text("SELECT * FROM gauges()")
 _DELIVERIES: Final = text("SELECT * FROM deliveries_counted()")
+_NOTIFICATIONS: Final = text("SELECT * FROM notifications_counted()")
 _LAG: Final = text("SELECT * FROM outbox_lag()")
 _RECENT: Final = text(
     "SELECT status, count(*) AS n, "
     "percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - accepted_at)) AS p95 "
     "FROM runs WHERE agent_id = :agent AND ended_at > clock_timestamp() - interval '15 minutes' "
     "GROUP BY GROUPING SETS ((status), ())"
+)
+
+STORED: Final = (
+    RUNS_OPEN,
+    APPROVALS_PENDING,
+    OUTBOX_LAG,
+    OUTBOX_FAILURES,
+    DELIVERIES_PENDING,
+    DELIVERIES_DEAD,
+    NOTIFICATIONS_PENDING,
+    NOTIFICATIONS_DEAD,
 )
 
 
@@ -172,12 +186,13 @@ async def _worker(held: Process) -> dict[str, Any]:
 async def _set_gauges(held: Process) -> None:
     """Stored state as gauges, from this one exporter. While the database is away they are absent, not zero."""
     meter = held.parts.meter
-    for metric in (RUNS_OPEN, APPROVALS_PENDING, OUTBOX_LAG, OUTBOX_FAILURES, DELIVERIES_PENDING, DELIVERIES_DEAD):
+    for metric in STORED:
         meter.clear(metric)
     try:
         async with held.parts.database.connection("agentos_system") as connection:
             rows = (await connection.execute(_GAUGES)).all()
             deliveries = (await connection.execute(_DELIVERIES)).all()
+            messages = (await connection.execute(_NOTIFICATIONS)).all()
             lags = (await connection.execute(_LAG)).all()
     except AgentOSError:
         return
@@ -193,6 +208,8 @@ async def _set_gauges(held: Process) -> None:
         meter.set(APPROVALS_PENDING, value, org=org)
     for row in deliveries:
         meter.set(DELIVERIES_PENDING if row.state == "pending" else DELIVERIES_DEAD, row.value, org=row.org)
+    for row in messages:
+        meter.set(NOTIFICATIONS_PENDING if row.state == "pending" else NOTIFICATIONS_DEAD, row.value, org=row.org)
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(org, name="org")
     people = typer.Typer(help="People and their roles.", no_args_is_help=True)
     people.command("list")(list_people)
-    for change in (add, role, disable, enable, password, roles):
+    for change in (add, role, disable, enable, password, addresses, roles):
         people.command(change.__name__)(change)
     app.add_typer(people, name="people")
     keys = typer.Typer(help="Keys of people and machines.", no_args_is_help=True)
@@ -90,6 +90,20 @@ def password(handle: Handle) -> None:
     typed = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     connect().put(f"/api/v1/people/{handle}/password", {"password": typed})
     output.show({"handle": handle, "password": "set"})
+
+
+def addresses(
+    handle: Handle,
+    email: Annotated[str | None, typer.Option("--email", help="Where to write to; '' removes it.")] = None,
+    slack: Annotated[
+        str | None,
+        typer.Option("--slack", help="A member's id in Slack, who answers as this person; '' removes it."),
+    ] = None,
+) -> None:
+    """Show where a person can be reached; with an option, change it."""
+    path = f"/api/v1/people/{handle}/addresses"
+    body = {name: given for name, given in (("email", email), ("slack", slack)) if given is not None}
+    output.show(connect().patch(path, body) if body else connect().get(path))
 
 
 def roles() -> None:

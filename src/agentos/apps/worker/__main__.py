@@ -26,8 +26,9 @@ from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
+from agentos.operations.notifications import dispatch as messages
 
-KEPT: Final = (deliveries.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT)
+KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT)
 
 log = structlog.get_logger(__name__)
 
@@ -49,6 +50,9 @@ async def main() -> None:
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
             asyncio.create_task(forget_for_ever(held.parts.database, KEPT, stop)),
+            asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
+            asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

@@ -23,6 +23,7 @@ from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer
 from agentos.kernel.retention import Retention
+from agentos.kernel.sender import Sender
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import EVENT_DELIVERIES, EVENT_SECONDS
 from agentos.kernel.unit_of_work import Doors
@@ -33,8 +34,6 @@ NAME: Final = "subscriptions"  # of the consumer; the migration has set its curs
 EACH: Final = 4  # under way for one subscription, in all workers together
 MOST: Final = 256  # under way in one worker: 64 receivers may hang for 15 s each before they delay another's
 LEASE_SECONDS: Final = 60.0  # a try takes 15 s at most, then it is written down
-IDLE_SECONDS: Final = 0.5  # between looks when nothing is due
-LAST_SECONDS: Final = 5.0  # for tries that are under way when the worker is told to stop
 KEPT: Final = Retention("deliveries_forget", timedelta(days=30))  # looked up or sent again, after it ended
 MOST_KNOWN: Final = 10_000  # organizations whose subscriptions are kept in memory between facts
 
@@ -48,8 +47,7 @@ class Dispatch:
         self._meter = meter
         self._facts = tuple(facts)
         self._known: dict[OrgId, tuple[int, list[Subscription]]] = {}
-        self._wake = asyncio.Event()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self.sender = Sender("events", MOST, self._claim, self._send)
 
     def consumer(self) -> Consumer:
         """Owes each fact to every enabled subscription of its organization that wants it, once."""
@@ -57,46 +55,15 @@ class Dispatch:
 
     async def deliver_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
-        pause = 0.0
-        while not stop.is_set():
-            self._wake.clear()
-            found = 0
-            try:
-                found = len(await self.begin())
-                pause = 0.0
-            except Exception as error:  # it outlives every outage: what is owed is in the database
-                pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
-                log.warning("deliveries_wait", error=type(error).__name__, seconds=pause)
-            try:
-                if pause:
-                    await asyncio.wait_for(stop.wait(), pause)
-                elif not found:
-                    await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
-            except TimeoutError:
-                continue
-        await self._finish()
+        await self.sender.send_for_ever(stop)
 
     async def turn(self, at: datetime | None = None) -> int:
         """Send everything that is due at that time, wait for the answers, and return how much there was."""
-        tasks = await self.begin(at)
-        if tasks:
-            await asyncio.wait(tasks)
-        return len(tasks)
+        return await self.sender.turn(at)
 
-    async def begin(self, at: datetime | None = None) -> list[asyncio.Task[None]]:
-        """Claim what is due and begin to send it. Raises DatabaseUnavailable."""
-        room = MOST - len(self._under_way)
-        if room <= 0:
-            return []
+    async def _claim(self, most: int, at: datetime | None) -> list[Claimed]:
         async with self._doors.database.connection("agentos_system") as connection:
-            claimed = await store.claim(
-                connection, uuid.uuid4().hex, most=room, each=EACH, seconds=LEASE_SECONDS, at=at
-            )
-        tasks = [asyncio.create_task(self._send(one)) for one in claimed]
-        for task in tasks:
-            self._under_way.add(task)
-            task.add_done_callback(self._done)
-        return tasks
+            return await store.claim(connection, uuid.uuid4().hex, most=most, each=EACH, seconds=LEASE_SECONDS, at=at)
 
     async def _owe(self, delivery: outbox.Delivery) -> None:
         position = delivery.position.transaction
@@ -107,7 +74,7 @@ class Dispatch:
         event_id = f"{delivery.position.transaction}-{delivery.position.sequence}"
         async with self._doors.open(delivery.organization) as work:
             await service.owe(work, delivery.fact, event_id, wanting, at=delivery.at)
-        self._wake.set()
+        self.sender.wake()
 
     async def _subscriptions(self, organization: OrgId, position: int) -> list[Subscription]:
         """The organization's enabled subscriptions, read after this position had been committed.
@@ -148,13 +115,3 @@ class Dispatch:
             log.warning("delivery_given_up", org=one.organization, subscription=one.subscription_id, said=answer.reason)
         if outcome is not Outcome.HELD:
             self._meter.observe(EVENT_SECONDS, seconds, outcome=outcome.value)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._under_way.discard(task)
-        self._wake.set()
-
-    async def _finish(self) -> None:
-        if self._under_way:
-            _, late = await asyncio.wait(self._under_way, timeout=LAST_SECONDS)
-            for task in late:  # its lease runs out, and another worker sends it
-                task.cancel()

@@ -11,6 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Final
 
+from agentos.kernel.backoff import Backoff
 from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import DeliveryId, OrgId, SubscriptionId
@@ -19,13 +20,14 @@ MOST_SUBSCRIPTIONS: Final = 50  # of one organization: each costs a row for each
 MOST_WANTS: Final = 100
 MOST_URL: Final = 2048  # what browsers and proxies take for certain
 
-# The waits after the first, second … failure, and how long it is tried at all. They follow the schedule that Standard
-# Webhooks advises; the last is repeated, and the very last try is at the end of the day.
-STEPS: Final = tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18_000, 36_000))
-TRIED_FOR: Final = timedelta(hours=24)
-JITTER: Final = 0.2  # of a wait is added at most, so that what failed together does not come back together
-# A person has to set the secret. Nothing is sent before, so looking often troubles nobody.
-HELD_FOR: Final = timedelta(minutes=5)
+# The waits follow the schedule that Standard Webhooks advises. What is held waits for a person to set the secret:
+# nothing is sent before, so looking often troubles nobody.
+BACKOFF: Final = Backoff(
+    steps=tuple(timedelta(seconds=s) for s in (5, 300, 1800, 7200, 18_000, 36_000)),
+    tried_for=timedelta(hours=24),
+    held_for=timedelta(minutes=5),
+    jitter=0.2,
+)
 
 _WANT: Final = re.compile(r"[A-Za-z0-9*]{1,64}")
 _SECRET: Final = re.compile(r"secret://[A-Za-z0-9_-]{1,64}")
@@ -279,30 +281,3 @@ def written_event(
     if not subject:  # the specification allows none, but no empty one
         del told["subject"]
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
-
-
-def next_try(
-    failures: int, *, first: datetime, at: datetime, luck: float, asked: timedelta | None = None
-) -> datetime | None:
-    """When to try again what has failed so often, or None when it is given up.
-
-    ``luck`` in 0…1 is the share of the jitter. ``asked`` is the receiver's Retry-After: it can make the wait longer, up
-    to the wait that would follow. A wait never passes the end of the day of tries: the last try is made just then.
-    """
-    end = first + TRIED_FOR
-    if at >= end:
-        return None
-    wait = _step(failures) * (1 + JITTER * luck)
-    if asked is not None:
-        wait = max(wait, min(asked, _step(failures + 1)))
-    return min(at + wait, end)
-
-
-def held_until(*, first: datetime, at: datetime) -> datetime | None:
-    """When to look again for what cannot be sent before a person acts, or None when it is given up."""
-    end = first + TRIED_FOR
-    return None if at >= end else min(at + HELD_FOR, end)
-
-
-def _step(failures: int) -> timedelta:
-    return STEPS[min(max(failures, 1), len(STEPS)) - 1]

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from agentos.evidence.subscriptions import store
 from agentos.evidence.subscriptions.model import (
+    BACKOFF,
     MOST_SUBSCRIPTIONS,
     Answer,
     BadSubscription,
@@ -31,8 +32,6 @@ from agentos.evidence.subscriptions.model import (
     checked_secret,
     checked_wants,
     event,
-    held_until,
-    next_try,
     written_event,
 )
 from agentos.evidence.subscriptions.ports import Receivers
@@ -176,9 +175,9 @@ async def settle(work: UnitOfWork, one: Claimed, answer: Answer, *, at: datetime
     if answer.gone:
         due = None
     elif answer.held:
-        due = held_until(first=one.first_try_at, at=at)
+        due = BACKOFF.held_until(first=one.first_try_at, at=at)
     else:
-        due = next_try(one.tries + 1, first=one.first_try_at, at=at, luck=luck, asked=answer.retry_after)
+        due = BACKOFF.next_try(one.tries + 1, first=one.first_try_at, at=at, luck=luck, asked=answer.retry_after)
     state = DeliveryState.DEAD if due is None else DeliveryState.PENDING
     if not await store.ended(work, one, state, answer, due=due or at, at=at):
         return Outcome.LATE

@@ -102,6 +102,7 @@ class Permission(StrEnum):
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
     CHANGE_BUDGETS = "budgets.change"
+    WRITE_INBOX = "inbox.write"
     CHANGE_IDENTITY = "identity.change"
 
     @property
@@ -124,7 +125,8 @@ _MEANS: Final = {
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
     Permission.CHANGE_BUDGETS: "set caps on what agents may spend, and what models cost",
-    Permission.CHANGE_IDENTITY: "see and change people and keys",
+    Permission.WRITE_INBOX: "write in the inbox, and send messages to people again",
+    Permission.CHANGE_IDENTITY: "see and change people, their addresses and keys, and connect Slack",
 }
 
 # A person answers for these; no machine's key can have them.
@@ -158,13 +160,14 @@ _OPERATES: Final = frozenset(
         Permission.CHANGE_TRIGGERS,
         Permission.SEND_EVENTS,
         Permission.CHANGE_SUBSCRIPTIONS,
+        Permission.WRITE_INBOX,
     }
 )
 # The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.
 ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
-    Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS}),
+    Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS, Permission.WRITE_INBOX}),
     Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS}
     | {Permission.ANSWER_APPROVALS, Permission.CHANGE_POLICIES},
     Role.ADMIN: frozenset(Permission),

@@ -75,7 +75,7 @@ async def caller(
     if shown.caller is None:
         await refused(request, shown.organization, shown.refused, shown.key_id, shown.holder)
         if shown.refused != "no_key":
-            rates.guess(_address(request))
+            rates.guess(address_of(request))
         raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY', or sign in.")
     structlog.contextvars.bind_contextvars(org=shown.caller.organization)
     rates.take(shown.caller.key_id)
@@ -118,7 +118,8 @@ def _of_our_pages(request: Request) -> bool:
     return request.headers.get("origin") == f"{request.url.scheme}://{request.headers.get('host', '')}"
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from, as far as this process sees."""
     return request.client.host if request.client else "unknown"
 
 
@@ -126,7 +127,7 @@ async def refused(request: Request, organization: OrgId | None, reason: str, key
     """Keep as a fact that this request was refused. Never raises."""
     refusals: Refusals = request.app.state.refusals
     route = f"{request.method} {getattr(request.scope.get('route'), 'path', 'none')}"
-    await refusals.note(organization, AccessRefused(reason, _address(request), key_id, holder, route, 1))
+    await refusals.note(organization, AccessRefused(reason, address_of(request), key_id, holder, route, 1))
 
 
 class _Body(BaseModel):
@@ -185,7 +186,7 @@ async def sign_in(body: SignIn, request: Request, response: Response, doors: Doo
         made = await sessions.sign_in(doors, organization, body.handle, body.password, at=now())
     except Unauthorized:
         await refused(request, organization, "wrong_password", "", body.handle)
-        rates.guess(_address(request))
+        rates.guess(address_of(request))
         rates.guess(f"{organization} {body.handle}")
         raise
     return _opened(made, request, response)

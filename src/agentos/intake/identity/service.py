@@ -15,6 +15,7 @@ from agentos.intake.identity.model import (
     LONGEST_OVERLAP,
     MACHINE_KEY_LASTS,
     PEOPLE_ONLY,
+    ROLES,
     BadKeyRequest,
     Caller,
     Key,
@@ -105,6 +106,18 @@ async def person(work: UnitOfWork, handle: str) -> Person:
     if found is None:
         raise PersonUnknown(f"no person '{handle[:63]}'", then="See 'agentos people list'.")
     return found
+
+
+async def acting(work: UnitOfWork, person_id: str) -> Person | None:
+    """The person of that id, if they may act."""
+    found = await store.by_id(work, person_id)
+    return None if found is None or found.disabled_at is not None else found
+
+
+async def who_may(work: UnitOfWork, permission: Permission, *, most: int) -> list[Person]:
+    """People whose role allows this and who may act, by handle."""
+    roles = [role.value for role, allowed in ROLES.items() if permission in allowed]
+    return await store.of_roles(work, roles, most)
 
 
 async def add_person(work: UnitOfWork, handle: str, role: Role, *, by: str) -> Person:

@@ -29,6 +29,10 @@ _ORGANIZATIONS: Final = text("SELECT * FROM organizations_all()")
 _ORGANIZATION: Final = text("SELECT org, name, created_at FROM organizations")
 _PEOPLE: Final = text("SELECT * FROM people WHERE handle > :after ORDER BY handle LIMIT :most")
 _PERSON: Final = text("SELECT * FROM people WHERE handle = :handle FOR UPDATE")
+_BY_ID: Final = text("SELECT * FROM people WHERE id = :id")
+_OF_ROLES: Final = text(
+    "SELECT * FROM people WHERE role = ANY(:roles) AND disabled_at IS NULL ORDER BY handle LIMIT :most"
+)
 _ADMINS: Final = text("SELECT id FROM people WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id FOR UPDATE")
 _ADD_PERSON: Final = text("INSERT INTO people (org, id, handle, role) VALUES (:org, :id, :handle, :role)")
 _CHANGE_PERSON: Final = text("UPDATE people SET role = :role, disabled_at = :disabled_at WHERE id = :id")
@@ -114,6 +118,17 @@ async def person(work: UnitOfWork, handle: str) -> Person | None:
     """The person of that handle, locked."""
     row = await work.first(_PERSON, {"handle": handle})
     return _person(row) if row else None
+
+
+async def by_id(work: UnitOfWork, person_id: str) -> Person | None:
+    """The person of that id."""
+    row = await work.first(_BY_ID, {"id": person_id})
+    return _person(row) if row else None
+
+
+async def of_roles(work: UnitOfWork, roles: list[str], most: int) -> list[Person]:
+    """People of these roles who may act, by handle."""
+    return [_person(row) for row in await work.all(_OF_ROLES, {"roles": roles, "most": most})]
 
 
 async def admins(work: UnitOfWork) -> list[str]:

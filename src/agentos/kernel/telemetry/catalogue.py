@@ -205,6 +205,30 @@ DELIVERIES_PENDING = Metric(
 DELIVERIES_DEAD = Metric(
     "agentos_event_dead_letters", "gauge", "deliveries", ("org",), "Events that were given up; stored state."
 )
+NOTIFICATIONS = Metric(
+    "agentos_notifications_total",
+    "counter",
+    "tries",
+    ("org", "channel", "outcome"),
+    "Tries to tell people: sent, retried, held (no secret), moot (nothing left to say), given_up, late.",
+)
+NOTIFICATION_SECONDS = Metric(
+    "agentos_notification_duration_seconds",
+    "histogram",
+    "seconds",
+    ("channel", "outcome"),
+    "From putting a message to a person together to the channel's answer.",
+)
+NOTIFICATIONS_PENDING = Metric(
+    "agentos_notifications_pending", "gauge", "messages", ("org",), "Messages yet to be sent to people; stored state."
+)
+NOTIFICATIONS_DEAD = Metric(
+    "agentos_notifications_dead_letters",
+    "gauge",
+    "messages",
+    ("org",),
+    "Messages to people that were given up; stored state.",
+)
 HTTP_SECONDS = Metric(
     "agentos_http_request_duration_seconds",
     "histogram",
@@ -248,5 +272,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     EVENT_SECONDS,
     DELIVERIES_PENDING,
     DELIVERIES_DEAD,
+    NOTIFICATIONS,
+    NOTIFICATION_SECONDS,
+    NOTIFICATIONS_PENDING,
+    NOTIFICATIONS_DEAD,
     HTTP_SECONDS,
 )

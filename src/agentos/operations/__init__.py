@@ -1,0 +1,1 @@
+"""Stage five: keep it healthy."""
