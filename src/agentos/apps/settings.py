@@ -12,7 +12,7 @@ from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.skills.settings import WebhookSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
-from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
+from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
 from agentos.runtime.runs.settings import RunSettings
 
 
@@ -47,6 +47,7 @@ __all__ = [
     "OidcSettings",
     "RequestSettings",
     "RunSettings",
+    "SigningSettings",
     "TemporalSettings",
     "WebhookSettings",
     "roots",
