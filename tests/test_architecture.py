@@ -47,6 +47,13 @@ ALSO: dict[str, set[str]] = {
         "manifest",  # nodes read into manifests, every fault at its place
         "schemas",  # whether a JSON schema is one, and harmless
     },
+    "control/approvals": {
+        "routing",  # whom an organization asks, in which order and by when
+        "ticker",  # the clock: reminders, escalation, the end
+        "links",  # signed links that answer one approval once
+        "receipts",  # a decision as a signed document
+        "card",  # what a person sees before they decide
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
@@ -54,6 +61,7 @@ ALSO: dict[str, set[str]] = {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
+        "asking",  # a call as a question to people
         "journal",  # every step of a run, written by segments and read by many
         "outcomes",  # how a segment's end becomes the run's state
         "firings",  # from a trigger's firing to a run

@@ -15,6 +15,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
+from agentos.control.approvals.service import nothing_masked
 from agentos.control.deployments import routes as deployments
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
@@ -59,7 +60,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
-            app.state.receivers, app.state.signer = held.receivers, held.signer
+            app.state.receivers, app.state.signer, app.state.masked = held.receivers, held.signer, nothing_masked
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [

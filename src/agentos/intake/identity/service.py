@@ -107,6 +107,11 @@ async def person(work: UnitOfWork, handle: str) -> Person:
     return found
 
 
+async def seen(work: UnitOfWork, handle: str) -> Person | None:
+    """The person of that handle as it is, not locked."""
+    return await store.seen(work, handle)
+
+
 async def add_person(work: UnitOfWork, handle: str, role: Role, *, by: str) -> Person:
     """Add a person. Raises MalformedId (Invalid), PersonKnown (Conflict)."""
     ids.checked_name(handle, what="handle")

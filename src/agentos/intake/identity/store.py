@@ -29,6 +29,7 @@ _ORGANIZATIONS: Final = text("SELECT * FROM organizations_all()")
 _ORGANIZATION: Final = text("SELECT org, name, created_at FROM organizations")
 _PEOPLE: Final = text("SELECT * FROM people WHERE handle > :after ORDER BY handle LIMIT :most")
 _PERSON: Final = text("SELECT * FROM people WHERE handle = :handle FOR UPDATE")
+_SEEN: Final = text("SELECT * FROM people WHERE handle = :handle")
 _ADMINS: Final = text("SELECT id FROM people WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id FOR UPDATE")
 _ADD_PERSON: Final = text("INSERT INTO people (org, id, handle, role) VALUES (:org, :id, :handle, :role)")
 _CHANGE_PERSON: Final = text("UPDATE people SET role = :role, disabled_at = :disabled_at WHERE id = :id")
@@ -113,6 +114,12 @@ async def people(work: UnitOfWork, after: str, most: int) -> list[Person]:
 async def person(work: UnitOfWork, handle: str) -> Person | None:
     """The person of that handle, locked."""
     row = await work.first(_PERSON, {"handle": handle})
+    return _person(row) if row else None
+
+
+async def seen(work: UnitOfWork, handle: str) -> Person | None:
+    """The person of that handle, not locked."""
+    row = await work.first(_SEEN, {"handle": handle})
     return _person(row) if row else None
 
 
