@@ -62,6 +62,11 @@ ALSO: dict[str, set[str]] = {
     },
     "control/approvals": {
         "answers",  # what people answered in channels is taken as if they had answered here
+        "routing",  # whom an organization asks, in which order and by when
+        "ticker",  # the clock: reminders, escalation, the end
+        "links",  # signed links that answer one approval once
+        "receipts",  # a decision as a signed document
+        "card",  # what a person sees before they decide
     },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
@@ -76,6 +81,7 @@ ALSO: dict[str, set[str]] = {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
+        "asking",  # a call as a question to people
         "journal",  # every step of a run, written by segments and read by many
         "bills",  # what a run's model calls cost: reserved before, settled with the answer's row
         "outcomes",  # how a segment's end becomes the run's state
