@@ -47,6 +47,14 @@ ALSO: dict[str, set[str]] = {
         "manifest",  # nodes read into manifests, every fault at its place
         "schemas",  # whether a JSON schema is one, and harmless
     },
+    "control/privacy": {
+        "finder",  # what a text holds, and a quick look that tells most texts hold nothing
+        "labels",  # what the words before a value say it is
+        "numbers",  # cards, national ids, accounts and phones by shape, checksum and label
+        "tokens",  # keys by their issuers' formats, passwords by where they stand
+        "values",  # texts and JSON values redacted by rules and schemas
+        "files",  # files, folders and standard input looked through
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
@@ -56,6 +64,7 @@ ALSO: dict[str, set[str]] = {
         "calls",  # one skill call: decide, act, settle
         "journal",  # every step of a run, written by segments and read by many
         "outcomes",  # how a segment's end becomes the run's state
+        "prompts",  # what a model is told where personal data is kept from it
         "firings",  # from a trigger's firing to a run
         "engine",  # Temporal as runs use it, and the sweeper
     },

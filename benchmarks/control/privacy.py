@@ -116,7 +116,7 @@ def peers(corpus: Sequence[Document]) -> tuple[dict[str, tuple[Score, float]], d
 def _peer(python: str, name: str, texts: Path) -> dict[str, Any] | str:
     script = Path(__file__).parent.parent / "peers" / "finding.py"
     try:
-        said = subprocess.run(  # noqa: S603
+        said = subprocess.run(
             [python, str(script), name, str(texts)], capture_output=True, text=True, timeout=900, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:

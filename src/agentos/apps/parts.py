@@ -25,6 +25,7 @@ from agentos.apps.settings import (
     ClaudeSettings,
     DatabaseSettings,
     LogSettings,
+    PrivacySettings,
     RequestSettings,
     RunSettings,
     TemporalSettings,
@@ -32,6 +33,7 @@ from agentos.apps.settings import (
     roots,
     skill_modules,
 )
+from agentos.control.privacy.service import Privacy, cleaner, recognizer_of
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -84,7 +86,10 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         if not value:
             raise BadSetting(f"{variable} is not set", then="Start the platform with 'agentos up', or set it.")
     logs = LogSettings.read()
-    configure_logs(logs, app.service)
+    meter = Meter()
+    privately = PrivacySettings.read()
+    privacy = Privacy(privately, recognizer_of(privately.recognizer), meter)
+    configure_logs(logs, app.service, cleaner(privacy))
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
@@ -92,14 +97,23 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     load_behaviours([SAMPLES, *skill_modules(app)])
     models = Providers(ClaudeSettings.read())
     webhooks = WebhookSettings.read()
-    meter = Meter()
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
     parts = Parts(
-        doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, logs.skill_params, {}
+        doors,
+        registry,
+        models,
+        runs,
+        meter,
+        environment_secret,
+        roots(runs),
+        webhooks.hosts,
+        logs.skill_params,
+        {},
+        privacy,
     )
     firings = Firings(parts)
     doors.hint = _both(run_engine.hint, firings.hint)

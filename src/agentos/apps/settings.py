@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.skills.settings import WebhookSettings
+from agentos.control.privacy.settings import PrivacySettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
@@ -45,6 +46,7 @@ __all__ = [
     "DatabaseSettings",
     "LogSettings",
     "OidcSettings",
+    "PrivacySettings",
     "RequestSettings",
     "RunSettings",
     "TemporalSettings",

@@ -11,11 +11,13 @@ from fastapi import FastAPI
 
 from agentos import __version__
 from agentos.apps.api import health
+from agentos.apps.api.masking import Masking
 from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
+from agentos.control.privacy import routes as privacy
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -37,6 +39,7 @@ ROUTERS = (
     deployments.router,
     agents.router,
     approvals.router,
+    privacy.router,
     runs.router,
     subscriptions.router,
 )
@@ -58,7 +61,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
-            app.state.receivers = held.receivers
+            app.state.receivers, app.state.privacy = held.receivers, held.parts.privacy
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
@@ -80,6 +83,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
         lifespan=life,
     )
     http.install(app, meter, body_seconds=body_seconds)
+    app.add_middleware(Masking, state=app.state)
     for router in ROUTERS:
         app.include_router(router)
     return app

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.approvals import service
 from agentos.control.approvals.model import Approval
+from agentos.control.privacy.routes import Sight, SightDep
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
+from agentos.kernel.errors import NotFound
 from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
 
 router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"])
 
 Approver = Annotated[Caller, may(Permission.ANSWER_APPROVALS)]
+
+
+async def skills(request: Request) -> SkillCatalogue:
+    """The skills that are loaded; their schemas say which arguments are personal."""
+    found: SkillCatalogue = request.app.state.skills
+    return found
+
+
+SkillsDep = Annotated[SkillCatalogue, Depends(skills)]
 
 
 class Answered(BaseModel):
@@ -29,22 +41,32 @@ class Answered(BaseModel):
 
 @router.get("")
 async def list_approvals(
-    caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "pending", run: str = ""
+    caller: Reader,
+    doors: DoorsDep,
+    skills: SkillsDep,
+    sight: SightDep,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    status: str = "pending",
+    run: str = "",
 ) -> dict[str, Any]:
     """Approvals, oldest first; those that wait unless ``status`` says otherwise (``all`` for every one)."""
     async with doors.open(caller.organization) as work:
         found = await service.listed(
             work, status="" if status == "all" else status, run_id=run, after=position_of(cursor), most=limit + 1
         )
-    return page([shown(one) for one in found], limit)
+    return page([await _seen(one, skills, sight) for one in found], limit)
 
 
 @router.get("/{approval_id}")
-async def show_approval(approval_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+async def show_approval(
+    approval_id: str, caller: Reader, doors: DoorsDep, skills: SkillsDep, sight: SightDep
+) -> dict[str, Any]:
     """One approval with its arguments and its answers."""
     async with doors.open(caller.organization) as work:
         found = await service.get(work, approval_id)
-        return shown(found) | {"answers": await service.answers(work, approval_id)}
+        answers = await service.answers(work, approval_id)
+    return await _seen(found, skills, sight) | {"answers": answers}
 
 
 @router.post("/{approval_id}/approve")
@@ -75,6 +97,19 @@ async def _answer(
                 at=now(),
             )
         )
+
+
+async def _seen(one: Approval, skills: SkillCatalogue, sight: Sight) -> dict[str, Any]:
+    """An approval as this caller may see it; ``redacted`` says that its arguments are not shown as they are."""
+    document = shown(one)
+    if sight.masks:
+        try:
+            schema = skills.resolve(one.skill, one.skill_version).input_schema
+        except NotFound:  # this process has not loaded it
+            schema = {}
+        arguments = await sight.of(document["arguments"], schema)
+        document |= {"arguments": arguments, "redacted": arguments != document["arguments"]}
+    return document
 
 
 def shown(one: Approval) -> dict[str, Any]:

@@ -12,30 +12,34 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-from agentos.control.privacy.labels import Label, label_before, label_of
-from agentos.control.privacy.model import Finding, Kind, Rules, Sensitivity, TextTooLong
+from agentos.control.privacy.labels import Announced, Label, label_of
+from agentos.control.privacy.model import Finding, Kind, Rules, TextTooLong
 from agentos.control.privacy.numbers import numbers
 from agentos.control.privacy.ports import Recognizer
-from agentos.control.privacy.tokens import tokens
+from agentos.control.privacy.tokens import announces, tokens
 
 MOST_CHARACTERS: Final = 64 * 1024 * 1024  # looked through at once: some seconds of work, some hundred MB of memory
 
-SHORT: Final = 4000  # characters; a longer text holds nearly always something suspect, so that looking for it first costs
+SHORT: Final = (
+    4000  # characters; a longer text holds nearly always something suspect, so that looking for it first costs
+)
 
 # What any finding holds: an @, seven digits close together, or a word that announces or begins a key or password.
 _SUSPECT: Final = re.compile(
-    r"@|[0-9](?:[ .\-/()\u00a0]{0,3}+[0-9]){5}|[A-Z][0-9]{4}|pass|pwd|secret|token|key|bearer|basic |credential|contrase"
-    r"|senha|has\u0142o|wachtwoord|\u043f\u0430\u0440\u043e\u043b\u044c|\u5bc6\u7801|\u30d1\u30b9\u30ef\u30fc\u30c9"
-    r"|eyJ|gh[a-z]_|gl[a-z]{1,5}[-_]|xox|xapp-|sk-|k_[lt]|AIza|GOCSPX|ya29|npm_|pypi-|SG\.|shp|_v1_|hf_|hv[sbr]\.|dapi"
-    r"|lin_api|PMAK|dp\.|NRAK|whsec|sq0|-----BEGIN|://[^/]*:|A[KSBC][IC]A",
-    re.IGNORECASE,
+    r"@|[0-9](?:[ .\-/()\u00a0]{0,3}+[0-9]){5}|[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-EHLMPRST]|eyJ|gh[a-z]_|gl[a-z]{1,5}[-_]|xox"
+    r"|xapp-|sk-|k_[lt]|AIza|GOCSPX|ya29|npm_|pypi-|SG\.|shp|_v1_|hf_|hv[sbr]\.|dapi|lin_api|PMAK|dp\.|NRAK|whsec|sq0"
+    r"|-----BEGIN|://[^/]*:|A[KSBC][IC]A"
 )
 _LOCAL: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&'*+/=?^_`{|}~-")
 _DOMAIN: Final = re.compile(r"[^\W_](?:[\w-]{0,62}+)(?:\.[^\W_][\w-]{0,62}+){1,8}+")
-_FILES: Final = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "json", "yaml", "yml", "js", "ts"))
+_FILES: Final = frozenset(
+    ("png", "jpg", "jpeg", "gif", "svg", "webp", "css", "html", "json", "yaml", "yml", "js", "ts")
+)
 MOST_LOCAL: Final = 64  # characters before an @ (RFC 5321)
 
-_IP: Final = re.compile(r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]{2,39}(?:\.[0-9.]{6,12})?)(?![\w:]|\.[0-9])")
+_IP: Final = re.compile(
+    r"(?<![\w.:])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]{2,39}(?:\.[0-9.]{6,12})?)(?![\w:]|\.[0-9])"
+)
 _VERSION: Final = re.compile(r"(?:[vV]|version|release)[ :=]?$")
 _COORDINATES: Final = re.compile(r"(?<![\w.])-?[0-9]{1,2}\.[0-9]{4,15}, ?-?[0-9]{1,3}\.[0-9]{4,15}(?![\w.])")
 _USER: Final = re.compile(
@@ -48,7 +52,7 @@ _OF_FIELDS: Final = {Label.USER_ID: Kind.USER_ID, Label.LOCATION: Kind.LOCATION}
 
 def suspect(text: str) -> bool:
     """Whether a text may hold anything of class A or B. False is certain, but for what a recognizer finds."""
-    return _SUSPECT.search(text) is not None
+    return _SUSPECT.search(text) is not None or announces(text.lower())
 
 
 def find(text: str, rules: Rules, *, named: str = "", recognizer: Recognizer | None = None) -> list[Finding]:
@@ -60,11 +64,15 @@ def find(text: str, rules: Rules, *, named: str = "", recognizer: Recognizer | N
         raise TextTooLong(
             f"{len(text)} characters, {MOST_CHARACTERS} at most are looked through at once", then="Split it."
         )
-    told = label_of(named) if named else None
+    label = label_of(named) if named else None
     found: Iterator[Finding] = iter(())
     if len(text) > SHORT or suspect(text):
-        found = chain(_addresses(text), tokens(text), numbers(text, rules.regions, told))
-    found = chain(found, _of_class_c(text, rules, told), () if recognizer is None else recognizer(text))
+        found = chain(
+            _addresses(text),
+            tokens(text),
+            numbers(text, rules.regions, None if label is None else Announced(label, True)),
+        )
+    found = chain(found, _of_class_c(text, rules, label), () if recognizer is None else recognizer(text))
     wanted = sorted((one for one in found if one.kind in rules.kinds), key=lambda one: (one.start, -one.end))
     return _apart(_unmarked(text, wanted, rules) if wanted else [])
 
@@ -101,7 +109,9 @@ def _addresses(text: str) -> Iterator[Finding]:
     at = text.find("@")
     while at >= 0:
         start, lowest = at, max(0, at - MOST_LOCAL)
-        while start > lowest and (text[start - 1] in _LOCAL or (text[start - 1] > "\x7f" and text[start - 1].isalpha())):
+        while start > lowest and (
+            text[start - 1] in _LOCAL or (text[start - 1] > "\x7f" and text[start - 1].isalpha())
+        ):
             start -= 1
         while start < at and text[start] in ".'`/=*{}|&?!#$%^":
             start += 1
@@ -141,11 +151,3 @@ def _is_ip(written: str) -> bool:
     except ValueError:
         return False
     return len(written) > 2
-
-
-def of_class_a(found: list[Finding]) -> list[Finding]:
-    """Those of class A."""
-    return [one for one in found if one.kind.sensitivity is Sensitivity.A]
-
-
-__all__ = ["MOST_CHARACTERS", "find", "label_before", "of_class_a", "suspect"]

@@ -36,6 +36,13 @@ class PrivacyKeyMissing(Conflict):
     code = "privacy_key_missing"
 
 
+class PersonalDataUnmasked(Invalid):
+    """An answer is too large to be looked through for a caller who may not see personal data."""
+
+    code = "answer_too_large"
+    status = 413
+
+
 class TextTooLong(Invalid):
     """A text or value that is larger than what is looked through at once."""
 
@@ -129,7 +136,11 @@ class Rules:
                 then=f"Write for example '{DEFAULT_TEMPLATE}', {MOST_TEMPLATE} characters at most.",
             )
         around = self.template.replace("{type}", "")
-        if not around.isprintable() or re.search(r"[0-9@{}\\\"]", around) or not re.search(r"\{type\}\W", self.template):
+        if (
+            not around.isprintable()
+            or re.search(r"[0-9@{}\\\"]", around)
+            or not re.search(r"\{type\}\W", self.template)
+        ):
             raise BadPrivacyRules(
                 "the template holds what JSON, a number or an address could be made of",
                 where="template",
@@ -210,9 +221,9 @@ def _hashed(key: bytes, kind: Kind, value: str) -> str:
     """The shown digits of the keyed hash of a value, however it was written: '+49 30 1' and '+49301' are one."""
     plain = "".join(one for one in value.casefold() if one.isalnum() or one in "@+")
     secret = kind in (Kind.PASSWORD, Kind.KEY)  # where every character counts
-    return hmac.digest(key, f"{kind}\0{value if secret else plain}".encode(errors="surrogatepass"), hashlib.sha256).hex()[
-        :HASH_DIGITS
-    ]
+    return hmac.digest(
+        key, f"{kind}\0{value if secret else plain}".encode(errors="surrogatepass"), hashlib.sha256
+    ).hex()[:HASH_DIGITS]
 
 
 def counted(findings: Iterable[Finding]) -> Counts:

@@ -23,7 +23,6 @@ from stdnum.br import cpf
 from stdnum.ca import sin
 from stdnum.ch import ssn as ahv
 from stdnum.cl import rut
-from stdnum.cn import ric
 from stdnum.cz import rc
 from stdnum.de import idnr
 from stdnum.dk import cpr
@@ -38,6 +37,7 @@ from stdnum.hr import oib
 from stdnum.ie import pps
 from stdnum.il import idnr as il_idnr
 from stdnum.in_ import aadhaar
+from stdnum.iso7064 import mod_11_2
 from stdnum.it import codicefiscale
 from stdnum.jp import in_ as my_number
 from stdnum.kr import rrn
@@ -56,11 +56,11 @@ from stdnum.si import emso
 from stdnum.th import pin
 from stdnum.tr import tckimlik
 from stdnum.ua import rntrc
-from stdnum.us import itin, rtn
+from stdnum.us import itin
 from stdnum.us import ssn as us_ssn
 from stdnum.za import idnr as za_idnr
 
-from agentos.control.privacy.labels import Label, label_before
+from agentos.control.privacy.labels import Announced, Label, label_before
 from agentos.control.privacy.model import Finding, Kind
 
 LEAST_DIGITS: Final = 7
@@ -72,9 +72,7 @@ MOST_PARSED: Final = 40  # characters of a phone number
 _RUN: Final = re.compile(r"(?<![A-Za-z0-9_])[+(]{0,2}[0-9](?:[ .\-/()\u00a0\u2011]{0,3}+[0-9]){6,}+")
 _WORD: Final = re.compile(r"[^ \u00a0]+")
 _EXTENSION: Final = re.compile(r"(?: ?x| ?ext\.? ?)[0-9]{1,6}(?![A-Za-z0-9])")
-_ISSUER: Final = re.compile(
-    r"4|5[0-8]|6[0-9]|2(?:2[2-9]|[3-6]|7[01]|720)|3[47]|3(?:0[0-5]|[689])|35(?:2[89]|[3-8])|1800|2131"
-)
+_ISSUER: Final = re.compile(r"4|5[0-8]|6[0-9]|2(?:2[2-9]|[3-6]|7[01]|720)|3[4-9]|30[0-5]|1800|2131")
 _DATES: Final = {(4, 2, 2), (2, 2, 4), (1, 2, 4), (2, 1, 4), (1, 1, 4)}
 
 Check = Callable[[str], bool]
@@ -103,6 +101,11 @@ def _dated(number: str) -> bool:
     return 1 <= middle <= 12 and (1 <= first <= 31 or 1 <= last <= 31)
 
 
+def _resident(number: str) -> bool:
+    """China: a day and a checksum. The library's own check knows only the counties of today."""
+    return number[6:8] in ("19", "20") and _dated(number[8:14]) and bool(mod_11_2.is_valid(number))
+
+
 # Shapes that only people's numbers have, or whose checksum is strong: they need no label.
 _PLAIN: Final[dict[Shape, tuple[Check, ...]]] = {
     ((3, 2, 4), "-"): (_valid(us_ssn), _valid(itin)),
@@ -126,7 +129,7 @@ _PLAIN: Final[dict[Shape, tuple[Check, ...]]] = {
     ((6, 3), "/"): (_valid(rc),),
     ((6, 7), "-"): (_dated,),  # Korea: no checksum since October 2020
     ((13,), ""): (_valid(rrn), _valid(za_idnr), _valid(cnp), _valid(emso)),
-    ((18,), ""): (_valid(ric),),
+    ((18,), ""): (_resident,),
     ((3, 4, 4, 2), "."): (_valid(ahv),),
     ((1, 4, 5, 2, 1), "-"): (_valid(pin),),
     ((6, 2, 4), "-"): (_valid(nric),),
@@ -141,7 +144,7 @@ _LABELLED: Final[dict[int, tuple[Check, ...]]] = {
     12: tuple(map(_valid, (personnummer, aadhaar, my_number, nric, inn))),
     13: tuple(map(_valid, (rrn, za_idnr, cnp, emso, pin, nir, ahv))),
     15: (_valid(nir),),
-    18: (_valid(ric),),
+    18: (_resident,),
 }
 _SAID_SSN: Final = {((3, 2, 4), "-"), ((3, 2, 4), " ")}  # with a label they are one whatever their first digits
 
@@ -152,12 +155,16 @@ _ACCOUNT_SHAPES: Final = {((4, 4, 2, 10), "-"), ((4, 4, 2, 10), " ")}
 _LETTERED: Final[tuple[tuple[re.Pattern[str], Check, bool], ...]] = tuple(
     (re.compile(rf"(?<![A-Za-z0-9_./-]){pattern}(?![A-Za-z0-9_])"), check, labelled)
     for pattern, check, labelled in (
-        (r"[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-EHLMPRST][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]", _valid(codicefiscale), False),
+        (
+            r"[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-EHLMPRST][0-9LMNPQRSTUV]{2}[A-Z][0-9LMNPQRSTUV]{3}[A-Z]",
+            _valid(codicefiscale),
+            False,
+        ),
         (r"[0-9]{8}-?[A-Z]", _valid(dni), False),
         (r"[XYZ]-?[0-9]{7}-?[A-Z]", _valid(nie), False),
         (r"[0-9]{6}[-+A-FU-Y][0-9]{3}[0-9A-Y]", _valid(hetu), False),
         (r"[A-Z]{4}[0-9]{6}[A-Z]{6}[0-9A-Z][0-9]", _valid(curp), False),
-        (r"[0-9]{17}X", _valid(ric), False),
+        (r"[0-9]{17}X", _resident, False),
         (r"[12] ?[0-9]{2} ?[0-9]{2} ?2[AB] ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}", _valid(nir), False),
         (r"[0-9]{8} ?[0-9] ?[A-Z]{2}[0-9]", _valid(pt_cc), False),
         (r"[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}-[0-9Kk]", _valid(rut), False),
@@ -171,19 +178,19 @@ _LETTERED: Final[tuple[tuple[re.Pattern[str], Check, bool], ...]] = tuple(
 _IBAN: Final = re.compile(r"(?<![A-Za-z0-9_])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){10,31}")
 # How every one of them begins.
 _LETTERED_BEGINS: Final = re.compile(
-    r"(?<![A-Za-z0-9_./-])(?:[A-Z]{1,6}[ -]?[0-9]{2}|[0-9]{6,9}[- +]?[0-9A-Z]|[0-9]{17}X|[12](?: ?[0-9]{2}){2} ?2[AB]"
+    r"(?<![A-Za-z0-9_./-])(?=[A-Z]{1,6}[ -]?[0-9]{2}|[0-9]{6,9}[- +]?[0-9A-Z]|[0-9]{17}X|[12](?: ?[0-9]{2}){2} ?2[AB]"
     r"|[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}-)"
 )
 
 
-def numbers(text: str, regions: tuple[str, ...], told: Label | None = None) -> Iterator[Finding]:
+def numbers(text: str, regions: tuple[str, ...], told: Announced | None = None) -> Iterator[Finding]:
     """Every number of a person in a text. ``told``: what the name of the field that holds the text announces."""
     for run in _RUN.finditer(text):
         yield from _in_run(text, run.start(), run.end(), regions, told)
     yield from _with_letters(text, told)
 
 
-def _with_letters(text: str, told: Label | None) -> Iterator[Finding]:
+def _with_letters(text: str, told: Announced | None) -> Iterator[Finding]:
     for found in _IBAN.finditer(text):
         length = _iban_length(found.group())
         end = found.start() + length
@@ -191,12 +198,13 @@ def _with_letters(text: str, told: Label | None) -> Iterator[Finding]:
             yield Finding(found.start(), end, Kind.BANK_ACCOUNT)
     for begin in _LETTERED_BEGINS.finditer(text):
         for pattern, check, labelled in _LETTERED:
-            found = pattern.match(text, begin.start())
-            if found is None or not check(found.group()):
+            matched = pattern.match(text, begin.start())
+            if matched is None or not check(matched.group()):
                 continue
-            label = told or label_before(text, found.start())
+            said = told or label_before(text, matched.start())
+            label = said.label if said is not None else None
             if label is Label.NATIONAL_ID or (not labelled and label is not Label.OTHER):
-                yield Finding(found.start(), found.end(), Kind.NATIONAL_ID)
+                yield Finding(matched.start(), matched.end(), Kind.NATIONAL_ID)
                 break
 
 
@@ -211,13 +219,14 @@ def _iban_length(candidate: str) -> int:
     return 0
 
 
-def _in_run(text: str, start: int, end: int, regions: tuple[str, ...], told: Label | None) -> Iterator[Finding]:
+def _in_run(text: str, start: int, end: int, regions: tuple[str, ...], told: Announced | None) -> Iterator[Finding]:
     words = [(start + one.start(), start + one.end()) for one in _WORD.finditer(text[start:end])]
     extension = _EXTENSION.match(text, end)
     if extension is None and text[end : end + 1].isalnum() and text[end : end + 1].isascii():
         words.pop()  # its last digits belong to a word, as in '10ms'
     if words and start >= 2 and text[start - 1] in "-./" and text[start - 2].isalnum() and text[start - 2].isascii():
-        if (told or label_before(text, start)) in (None, Label.OTHER):
+        said = told or label_before(text, start)
+        if said is None or said.label is Label.OTHER:
             words.pop(0)  # its first digits belong to a word, as in 'INV-2026001'
     place = 0
     while place < len(words):
@@ -236,7 +245,7 @@ def _in_run(text: str, start: int, end: int, regions: tuple[str, ...], told: Lab
         place += taken
 
 
-def _kind(text: str, start: int, end: int, regions: tuple[str, ...], told: Label | None) -> Kind | None:
+def _kind(text: str, start: int, end: int, regions: tuple[str, ...], told: Announced | None) -> Kind | None:
     """What a number is, if it is of a person."""
     written = text[start:end]
     groups = [one for one in re.split(r"[^0-9]+", written) if one]
@@ -245,13 +254,14 @@ def _kind(text: str, start: int, end: int, regions: tuple[str, ...], told: Label
     if not LEAST_DIGITS <= count <= MOST_DIGITS or len(set(digits)) == 1:
         return None
     lengths = tuple(map(len, groups))
-    separators = [one for one in re.split(r"[0-9]+", written)[1:-1]]
+    separators = re.split(r"[0-9]+", written)[1:-1]
     between = "".join(separators)
     shape: Shape = (lengths, separators[0] if len(set(separators)) == 1 else between)
-    label = told or label_before(text, start)
+    said = told or label_before(text, start)
+    label = said.label if said is not None else None
     if label is not Label.OTHER and _is_card(digits, lengths, shape[1], label):
         return Kind.CARD
-    if _is_national(digits, written, shape, label):
+    if _is_national(digits, shape, label) or (label is Label.NATIONAL_ID and said is not None and said.field):
         return Kind.NATIONAL_ID
     if _is_account(digits, shape, label):
         return Kind.BANK_ACCOUNT
@@ -261,14 +271,18 @@ def _kind(text: str, start: int, end: int, regions: tuple[str, ...], told: Label
 
 
 def _is_card(digits: str, lengths: tuple[int, ...], separator: str, label: Label | None) -> bool:
-    if len(digits) < 12 or len(digits) > 19 or (len(lengths) > 1 and (lengths not in _CARD_SHAPES or separator not in " -")):
+    if (
+        len(digits) < 12
+        or len(digits) > 19
+        or (len(lengths) > 1 and (lengths not in _CARD_SHAPES or separator not in " -"))
+    ):
         return False
     if len(digits) < 14 and label is not Label.CARD:  # as many digits as an EAN or a time in milliseconds has
         return False
     return _ISSUER.match(digits) is not None and luhn.is_valid(digits)
 
 
-def _is_national(digits: str, written: str, shape: Shape, label: Label | None) -> bool:
+def _is_national(digits: str, shape: Shape, label: Label | None) -> bool:
     if label is not Label.OTHER and shape in _PLAIN and any(check(digits) for check in _PLAIN[shape]):
         return True
     if label is not Label.NATIONAL_ID:
@@ -289,18 +303,17 @@ def _is_phone(
         return False
     if lengths in _DATES or any(one in between for one in ("..", "--", "//")):
         return False
-    if written.startswith("+") or written.startswith("(+") or written.startswith("00"):
+    if written.startswith(("+", "(+", "00")):
         number = _parsed("+" + digits.removeprefix("00"), "")
         if number is None:
             return False
         likely = label is Label.PHONE or len(lengths) > 1 or not written.startswith("00")
         return phonenumbers.is_valid_number(number) or (
-            likely
-            and phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+            likely and phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
         )
     if label is Label.PHONE:
         return True
-    if len(lengths) == 1 or len(digits) > 12 or min(lengths[:-1]) < 2 and not written.startswith("0"):
+    if len(lengths) == 1 or len(digits) > 12 or (min(lengths[:-1]) < 2 and not written.startswith("0")):
         return False
     if "." in between and (len(lengths) < 3 or max(lengths) > 4):
         return False

@@ -12,9 +12,7 @@ from agentos.kernel.settings import BadSetting, Section
 class PrivacySettings(Section):
     """What is looked for in logs, and in everything of an organization that has no rules of its own."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="AGENTOS_PRIVACY_", frozen=True, extra="ignore", populate_by_name=True
-    )
+    model_config = SettingsConfigDict(env_prefix="AGENTOS_PRIVACY_", frozen=True, extra="ignore", populate_by_name=True)
 
     also: str = Field("", description="Kinds of class C to look for: ip, user_id, location, separated by ','.")
     mode: Mode = Field(Mode.MASK, description="What becomes of what is found: mask, hash or remove.")

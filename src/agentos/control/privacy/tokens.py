@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final
 
+from agentos.control.privacy.labels import column_names
 from agentos.control.privacy.model import Finding, Kind
 
 # Issuers' formats: how a key begins, and its whole form. Sources are the issuers' own documents on their formats.
@@ -66,18 +68,21 @@ _STEMS: Final = (
     "senha", "mot de passe", "hasło", "wachtwoord", "пароль", "密码", "パスワード",
 )  # fmt: skip
 _PASSWORD_WORD: Final = (
-    r"pass[ _-]?(?:word|phrase|code|wd)s?|passwort|passwd|pwd|contrase[ñn]a|senha|mot de passe|hasło|wachtwoord|пароль|密码|パスワード"
+    "pass[ _-]?(?:word|phrase|code|wd)s?|passwort|passwd|pwd|contrase[ñn]a|senha|mot de passe|hasło|wachtwoord"  # noqa: S105
+    "|пароль|密码|パスワード"
 )
 _KEY_WORD: Final = (
-    r"(?:client|app|shared|signing|webhook|consumer|session|oauth|jwt|hmac|master)[ _-]?(?:secret|key)"
-    r"|(?:api|access|auth|account|private|secret|encryption|subscription|storage|service)[ _-]?(?:key|token|secret)(?:[ _-]?id)?"
-    r"|(?:access|auth|api|refresh|id|bearer|bot|session|deploy|security|oauth|x[ _-]?auth)[ _-]?token|secret[ _-]?access[ _-]?key|secret|token|credentials?|apikey"
+    "(?:client|app|shared|signing|webhook|consumer|session|oauth|jwt|hmac|master)[ _-]?(?:secret|key)"
+    "|(?:api|access|auth|account|private|secret|encryption|subscription|storage|service)[ _-]?(?:key|token|secret)"
+    "(?:[ _-]?id)?|(?:access|auth|api|refresh|id|bearer|bot|session|deploy|security|oauth|x[ _-]?auth)[ _-]?token"
+    "|secret[ _-]?access[ _-]?key|secret|token|credentials?|apikey"
 )
 _ANNOUNCED: Final = re.compile(
-    rf"(?:(?P<password>{_PASSWORD_WORD})|(?P<key>{_KEY_WORD}))"
-    r"(?P<more>[ _-]?(?:[0-9a-z]{1,16}))?"
-    r"[\"'`\]]{0,2}[ \t]{0,8}(?P<sign>=>|:=|={1,2}|:|(?:\bis\b|\bwas\b|ist|est|es)(?=[ :])|[>|])[ \t]{0,8}"
-    r"(?:[rbuf]{0,2}(?P<quote>[\"'`])(?P<quoted>[^\"'`\n]{1,4000}+)(?P=quote)|(?P<bare>[^\s\"'`,;&<>(){}\[\]]{4,400}+)(?P<call>[(\[{])?)",
+    rf"(?:(?P<password>{_PASSWORD_WORD})|(?P<key>{_KEY_WORD}))(?P<more>[ _-]?[0-9a-z]{{1,16}})?[\"'`\]]{{0,2}}"
+    r"(?:[ \t]{0,8}(?P<sign>=>|:=|={1,2}|:)[ \t]{0,8}"
+    r"|(?P<said>(?: [a-z]{1,12}){0,6}? (?:is|was|ist|war|est|es|lautet)[: ][ ]{0,2})|(?P<near> ))"
+    r"(?:[rbuf]{0,2}(?P<quote>[\"'`])(?P<quoted>[^\"'`\n]{1,4000}+)(?P=quote)"
+    r"|(?P<bare>[^\s\"'`,;&<>(){}\[\]]{4,400}+)(?P<call>[(\[{])?)",
     re.IGNORECASE,
 )
 _AUTHORIZATION: Final = re.compile(
@@ -86,19 +91,63 @@ _AUTHORIZATION: Final = re.compile(
 # Where a bare word may follow '=' and be a password: at the beginning of a line or of a parameter, not in a call.
 _ASSIGNED: Final = re.compile(r"(?:^|[\n?&;]|\bexport |\bset |--?)[A-Za-z0-9_.-]*$")
 _WORD_START: Final = 24  # characters before a stem in which its word may begin
+_COLUMN: Final = re.compile(rf"(?:(?P<password>{_PASSWORD_WORD})|(?P<key>{_KEY_WORD}))[\"' \r]*$", re.IGNORECASE)
 # Not a value but where it comes from: a reference, a template, a parameter of a statement, an ellipsis.
 _REFERENCE: Final = re.compile(
-    r"secret://|vault:|arn:|file:|https?:|env[.:]|(?:os|self|process|config|settings)\.[a-z_]+|\$[({A-Z_]|\{|%[(a-z]|<[a-z]"
-    r"|\*{3,}|x{4,}|\.{3}|[:@/][a-z_]+(?:$|[/\s])|\?$",
+    r"secret://|vault:|arn:|file:|https?:|env[.:]|(?:os|self|process|config|settings)\.[a-z_]+|(?-i:\$(?:[({]|[A-Z_]{3,}$))|\{"
+    r"|%(?:\(|[sdr]$)|<[a-z]|\*{3,}|x{4,}|\.{3}|[:@/][a-z_]+(?:$|[/\s])|\?$",
     re.IGNORECASE,
 )
 _NO_SECRET: Final = frozenset(
-    "none null true false undefined nil str string bytes int optional any required empty changeme example placeholder "
-    "redacted hidden masked unset missing invalid expired wrong unknown secret password token your_password "
-    "password123 yes no on off text varchar input hash hashed".split()
+    [
+        "none",
+        "null",
+        "true",
+        "false",
+        "undefined",
+        "nil",
+        "str",
+        "string",
+        "bytes",
+        "int",
+        "optional",
+        "any",
+        "required",
+        "empty",
+        "changeme",
+        "example",
+        "placeholder",
+        "redacted",
+        "hidden",
+        "masked",
+        "unset",
+        "missing",
+        "invalid",
+        "expired",
+        "wrong",
+        "unknown",
+        "secret",
+        "password",
+        "token",
+        "your_password",
+        "password123",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "text",
+        "varchar",
+        "input",
+        "hash",
+        "hashed",
+    ]
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z_.]*")  # a variable or a word, as 'password: str' has
 LEAST_KEY_LENGTH: Final = 12  # of an announced key or token; a shorter one is a word or a number
+LEAST_KEY_SAID: Final = 20  # the same in a sentence
+LEAST_PASSWORD: Final = 4
+LEAST_SAID: Final = 6  # of a password in a sentence
+LONGEST_PHRASE: Final = 64  # a quoted text with spaces; a longer one is prose
 
 
 def tokens(text: str) -> Iterator[Finding]:
@@ -113,6 +162,12 @@ def tokens(text: str) -> Iterator[Finding]:
             if not _REFERENCE.match(found[1]) and found[1].casefold() not in _NO_SECRET:
                 yield Finding(found.start(1), found.end(1), Kind.PASSWORD)
     yield from _announced(text)
+    yield from _columns(text)
+
+
+def announces(lowered: str) -> bool:
+    """Whether a text in small letters may announce a key or password."""
+    return any(stem in lowered for stem in _STEMS)
 
 
 def _pems(text: str) -> Iterator[Finding]:
@@ -141,6 +196,30 @@ def _announced(text: str) -> Iterator[Finding]:
                 yield finding
                 until = finding.end
             break
+
+
+def _columns(text: str) -> Iterator[Finding]:
+    """What stands in a table's columns of passwords and keys."""
+    table = column_names(text)
+    if table is None:
+        return
+    separator, names = table
+    kinds = {
+        place: Kind.PASSWORD if named["password"] else Kind.KEY
+        for place, name in enumerate(names)
+        if (named := _COLUMN.search(name)) is not None
+    }
+    start = text.find("\n") + 1
+    while kinds and start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        for place, cell in enumerate(text[start:end].split(separator)):
+            value = cell.strip(" \t\r\"'")
+            if place in kinds and len(value) >= LEAST_PASSWORD and not _REFERENCE.match(value):
+                first = start + cell.find(value)
+                yield Finding(first, first + len(value), kinds[place])
+            start += len(cell) + 1
+        start = end + 1
 
 
 def _stems(text: str) -> list[int]:
@@ -173,22 +252,26 @@ def _beginnings(text: str, stem: int) -> Iterator[int]:
 def _of_announced(found: re.Match[str]) -> Finding | None:
     kind = Kind.PASSWORD if found["password"] else Kind.KEY
     quoted = found["quoted"] is not None
-    value = found["quoted"] if quoted else found["bare"].rstrip(".:!?")
+    value = found["quoted"] if quoted else found["bare"].rstrip(".:")
     start = found.start("quoted" if quoted else "bare")
-    if _REFERENCE.match(value) or value.casefold() in _NO_SECRET:
+    if _REFERENCE.match(value) or value.casefold() in _NO_SECRET or found["call"]:
         return None
-    if not quoted and (found["call"] or found["sign"].casefold() in ("|", ">")):
-        return None
-    if kind is Kind.KEY and (len(value) < LEAST_KEY_LENGTH or not _looks_random(value) or " " in value):
-        return None
-    if kind is Kind.PASSWORD:
-        if not quoted and _IDENTIFIER.fullmatch(value) and not _assigned(found, value):
-            return None
-        if quoted and (" " in value and len(value) > 64):
-            return None
-        if len(value) < 4:
-            return None
-    return Finding(start, start + len(value), kind)
+    if kind is Kind.KEY:
+        long = LEAST_KEY_LENGTH if found["sign"] else LEAST_KEY_SAID
+        taken = len(value) >= long and " " not in value and _looks_random(value)
+    elif found["sign"] is None:  # a sentence: what follows must look like a password
+        taken = len(value) >= LEAST_SAID and " " not in value and _classes(value) >= (3 if found["near"] else 2)
+    elif quoted:
+        taken = len(value) >= LEAST_PASSWORD and not (" " in value and len(value) > LONGEST_PHRASE)
+    else:
+        taken = len(value) >= LEAST_PASSWORD and (not _IDENTIFIER.fullmatch(value) or _assigned(found, value))
+    return Finding(start, start + len(value), kind) if taken else None
+
+
+def _classes(value: str) -> int:
+    """How many of small letters, capitals, digits and signs a value has."""
+    tests = (str.islower, str.isupper, str.isdigit, lambda one: not one.isalnum())
+    return sum(any(map(test, value)) for test in tests)
 
 
 def _assigned(found: re.Match[str], value: str) -> bool:
@@ -202,9 +285,9 @@ def _looks_random(value: str) -> bool:
     """Whether a value mixes letters and digits, as a key does and a name or a path does not."""
     letters = sum(one.isalpha() for one in value)
     figures = sum(one.isdigit() for one in value)
-    return letters >= 2 and figures >= 2 or (letters >= 16 and _mixed(value))
+    return (letters >= 2 and figures >= 2) or (letters >= 16 and _mixed(value))
 
 
 def _mixed(value: str) -> bool:
-    turns = sum(one.islower() != other.islower() for one, other in zip(value, value[1:], strict=False))
+    turns = sum(one.islower() != other.islower() for one, other in pairwise(value))
     return turns * 3 > len(value)

@@ -1,4 +1,4 @@
-"""Redact texts and JSON values. JSON stays JSON: what was found in a value is replaced within it, and nothing else is."""
+"""Redact texts and JSON values. JSON stays JSON: what was found is replaced where it stands, and nothing else is."""
 
 from __future__ import annotations
 
@@ -27,15 +27,20 @@ _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def redact(
-    value: Any, rules: Rules, *, schema: Schema | None = None, recognizer: Recognizer | None = None
+    value: Any,
+    rules: Rules,
+    *,
+    named: str = "",
+    schema: Schema | None = None,
+    recognizer: Recognizer | None = None,
 ) -> tuple[Any, Counts]:
     """A text or JSON value with markers in the place of what the rules look for, and how much of each kind that was.
 
-    Fields that the ``schema`` annotates are of the kind that it says. Redacting again changes nothing. Raises
-    TextTooLong or ValueTooDeep (Invalid), PrivacyKeyMissing (Conflict).
+    Fields that the ``schema`` annotates are of the kind that it says; ``named`` is the name of the field that holds the
+    value. Redacting again changes nothing. Raises TextTooLong or ValueTooDeep (Invalid), PrivacyKeyMissing (Conflict).
     """
     at_work = _Redaction(rules, recognizer, schema)
-    return at_work.value(value, "", [] if schema is None else [schema], 0), at_work.counts
+    return at_work.value(value, named, [] if schema is None else [schema], 0), at_work.counts
 
 
 def masked(value: Any, rules: Rules, *, schema: Schema | None = None, recognizer: Recognizer | None = None) -> bool:
@@ -62,9 +67,7 @@ class _Redaction:
         if isinstance(value, Mapping):
             return self._mapping(value, applying, depth)
         if isinstance(value, (list, tuple)):
-            return [
-                self.value(one, named, _of_item(applying, place), depth + 1) for place, one in enumerate(value)
-            ]
+            return [self.value(one, named, _of_item(applying, place), depth + 1) for place, one in enumerate(value)]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return self._number(value, named)
         return value
@@ -116,7 +119,7 @@ class _Redaction:
         return self.rules.replacement(kind, written)
 
     def _applying(self, schemas: list[Schema]) -> Iterator[Schema]:
-        """The schemas that say something of a value: those given, what they refer to, and what they are put together of.
+        """The schemas that say something of a value: those given, what they refer to, what they are put together of.
 
         Alternatives all count: a field that is personal in one of them is personal.
         """

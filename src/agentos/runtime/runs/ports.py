@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from agentos.control.agents.model import Version
+from agentos.control.privacy.service import Privacy
 from agentos.kernel.database import Database
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
@@ -38,6 +39,7 @@ class Parts:
     hosts: tuple[str, ...]  # hosts that skills may reach although their addresses are not public
     log_parameters: bool  # LOG_SKILL_PARAMS: parameters of skill calls may be logged
     versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
+    privacy: Privacy = field(default_factory=Privacy)
 
     @property
     def database(self) -> Database:

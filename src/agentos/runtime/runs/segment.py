@@ -16,6 +16,7 @@ from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed, RunStatus, RunTimedOut, Waiting
 from agentos.runtime.runs.ports import Parts
+from agentos.runtime.runs.prompts import Prompts
 from agentos.runtime.skills import Skill, SkillContext
 
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Segment:
     deployment_state: str
     began: float = field(default_factory=elapsed)
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
+    prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
 
     @property
     def labels(self) -> dict[str, str]:
