@@ -68,6 +68,14 @@ ALSO: dict[str, set[str]] = {
         "receipts",  # a decision as a signed document
         "card",  # what a person sees before they decide
     },
+    "control/privacy": {
+        "finder",  # what a text holds, and a quick look that tells most texts hold nothing
+        "labels",  # what the words before a value say it is
+        "numbers",  # cards, national ids, accounts and phones by shape, checksum and label
+        "tokens",  # keys by their issuers' formats, passwords by where they stand
+        "values",  # texts and JSON values redacted by rules and schemas
+        "files",  # files, folders and standard input looked through
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
@@ -85,6 +93,7 @@ ALSO: dict[str, set[str]] = {
         "journal",  # every step of a run, written by segments and read by many
         "bills",  # what a run's model calls cost: reserved before, settled with the answer's row
         "outcomes",  # how a segment's end becomes the run's state
+        "prompts",  # what a model is told where personal data is kept from it
         "firings",  # from a trigger's firing to a run
         "engine",  # Temporal as runs use it, and the sweeper
     },

@@ -9,6 +9,7 @@ from agentos.control.approvals import model as approvals
 from agentos.control.budgets import model as budgets
 from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
+from agentos.control.privacy import model as privacy
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
 from agentos.intake.inbox import model as inbox
@@ -27,6 +28,7 @@ SOURCES: Final = (
     policies,
     approvals,
     budgets,
+    privacy,
     runs,
     subscriptions,
     notifications,

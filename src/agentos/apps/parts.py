@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from agentos.apps.settings import (
     DatabaseSettings,
     LogSettings,
     NotificationSettings,
+    PrivacySettings,
     RequestSettings,
     RunSettings,
     SigningSettings,
@@ -38,6 +40,7 @@ from agentos.apps.settings import (
     skill_modules,
 )
 from agentos.control.approvals.answers import Answers
+from agentos.control.privacy.service import Privacy, cleaner, hiding, recognizer_of
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -95,7 +98,10 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         if not value:
             raise BadSetting(f"{variable} is not set", then="Start the platform with 'agentos up', or set it.")
     logs = LogSettings.read()
-    configure_logs(logs, app.service)
+    meter = Meter()
+    privately = PrivacySettings.read()
+    privacy = Privacy(privately, recognizer_of(privately.recognizer), meter)
+    configure_logs(logs, app.service, cleaner(privacy))
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
@@ -105,14 +111,23 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     webhooks = WebhookSettings.read()
     key = SigningSettings.read().key
     signer = Signer.load(key) if key else None
-    meter = Meter()
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
     parts = Parts(
-        doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, logs.skill_params, {}
+        doors,
+        registry,
+        models,
+        runs,
+        meter,
+        environment_secret,
+        roots(runs),
+        webhooks.hosts,
+        logs.skill_params,
+        {},
+        privacy=privacy,
     )
     firings = Firings(parts)
     answers = Answers(doors)
@@ -120,7 +135,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
-    notifications = Notifications(doors, channels, meter, address=NotificationSettings.read().address)
+    address = NotificationSettings.read().address
+    notifications = Notifications(doors, channels, meter, address=address, hiding=partial(hiding, privacy=privacy))
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()

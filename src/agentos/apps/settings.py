@@ -11,6 +11,7 @@ from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import WebhookSettings
+from agentos.control.privacy.settings import PrivacySettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
@@ -48,6 +49,7 @@ __all__ = [
     "LogSettings",
     "NotificationSettings",
     "OidcSettings",
+    "PrivacySettings",
     "RequestSettings",
     "RunSettings",
     "SigningSettings",

@@ -134,16 +134,16 @@ async def test_a_rule_never_asks_fewer_people_than_policy_wants(held: Asking) ->
 async def test_nobody_decides_on_what_is_masked_for_them(held: Asking) -> None:
     asked = await held.ask()
 
-    def masked(arguments: Any) -> bool:
+    def hides(arguments: Any) -> bool:
         return bool(arguments == {"n": 5})
 
     for said in (True, False):
         with pytest.raises(ApprovalMasked) as told:
-            await held.answer(asked.id, "ann", said, may_see=False, masked=masked)
+            await held.answer(asked.id, "ann", said, hides=hides)
         assert told.value.code == "approval_masked"
-    assert (await held.answer(asked.id, "ann", may_see=True, masked=masked)).status is ApprovalStatus.APPROVED
+    assert (await held.answer(asked.id, "ann")).status is ApprovalStatus.APPROVED
     other = await held.ask(step="t0.c1")
-    assert (await held.answer(other.id, "ann", may_see=False)).status is ApprovalStatus.APPROVED
+    assert (await held.answer(other.id, "ann", hides=lambda _: False)).status is ApprovalStatus.APPROVED
 
 
 async def test_a_channel_answers_only_for_people_who_may(held: Asking) -> None:

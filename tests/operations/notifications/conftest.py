@@ -29,7 +29,7 @@ from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Delivery, Position
 from agentos.kernel.telemetry import Meter
-from agentos.kernel.unit_of_work import Doors
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.operations.notifications import service
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.operations.notifications.model import Notification
@@ -57,9 +57,10 @@ class Asked:
         mail = SmtpSettings(host="127.0.0.1", port=self.mail.port, tls="none", sender="agentos@example.org", **given)
         found = ways(mail, SlackSettings(api=self.slack.url), self._secret)
         address = "https://agents.example.org/"
-        return Notifications(
-            self.doors, found, self.meter, address=address, masked=lambda arguments: self.masked(arguments)
-        )
+        return Notifications(self.doors, found, self.meter, address=address, hiding=self._hiding)
+
+    async def _hiding(self, _work: UnitOfWork) -> Callable[[Any], bool]:
+        return self.masked
 
     def _secret(self, name: str) -> str:
         if name not in self.secrets:

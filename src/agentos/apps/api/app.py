@@ -11,14 +11,15 @@ from fastapi import FastAPI
 
 from agentos import __version__
 from agentos.apps.api import health, signing
+from agentos.apps.api.masking import Masking
 from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
-from agentos.control.approvals.service import nothing_masked
 from agentos.control.budgets import routes as budgets
 from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
+from agentos.control.privacy import routes as privacy
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -46,6 +47,7 @@ ROUTERS = (
     agents.router,
     approvals.router,
     budgets.router,
+    privacy.router,
     runs.router,
     subscriptions.router,
     notifications.router,
@@ -68,7 +70,8 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
-            app.state.receivers, app.state.signer, app.state.masked = held.receivers, held.signer, nothing_masked
+            app.state.receivers, app.state.signer = held.receivers, held.signer
+            app.state.privacy = held.parts.privacy
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
@@ -90,6 +93,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
         lifespan=life,
     )
     http.install(app, meter, body_seconds=body_seconds)
+    app.add_middleware(Masking, state=app.state)
     for router in ROUTERS:
         app.include_router(router)
     return app

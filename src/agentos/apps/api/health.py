@@ -81,7 +81,7 @@ class Catalogue:
     def resolve(self, name: str, version: str) -> Resolved:
         """The digest and effect class of a loaded skill. Raises SkillUnknown (NotFound)."""
         found = self._registry.get(name, version)
-        return Resolved(found.digest, found.effect)
+        return Resolved(found.digest, found.effect, found.input_schema)
 
 
 @router.get("/health")

@@ -27,6 +27,7 @@ from agentos.control.agents.model import (
     invalid,
 )
 from agentos.control.policy.model import Tier
+from agentos.control.privacy.model import Mode
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Invalid
 from agentos.kernel.ids import AgentId, checked_name
@@ -49,7 +50,18 @@ _SKILL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _SKILL_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 _METADATA: Final = ("name", "category", "owner", "description")
-_SPEC: Final = ("instructions", "model", "skills", "tier", "budgets", "input", "output", "onDenied", "triggers")
+_SPEC: Final = (
+    "instructions",
+    "model",
+    "skills",
+    "tier",
+    "budgets",
+    "input",
+    "output",
+    "onDenied",
+    "triggers",
+    "privacy",
+)
 
 
 def read_files(paths: Sequence[Path]) -> list[Manifest]:
@@ -166,6 +178,7 @@ def _manifest(node: Node, problems: list[Problem]) -> Manifest | None:
         output_schema=_schema(spec.get("output"), "output", problems),
         on_denied=_on_denied(spec.get("onDenied"), problems),
         triggers=_triggers(spec.get("triggers"), problems),
+        prompts=_prompts(spec.get("privacy"), problems),
         path=node.path,
         places=node.places() if node.place != node.path else {},
     )
@@ -246,6 +259,12 @@ def _exactly(node: Node | None, what: str, allowed: Sequence[str], problems: lis
 
 def _on_denied(node: Node | None, problems: list[Problem]) -> OnDenied:
     return "stop" if _exactly(node, "onDenied", ("continue", "stop"), problems) == "stop" else "continue"
+
+
+def _prompts(node: Node | None, problems: list[Problem]) -> Mode | None:
+    said = _fields(node, "privacy", (), ("prompts",), problems).get("prompts")
+    mode = _exactly(said, "prompts", ("keep", *(one.value for one in Mode)), problems)
+    return None if mode == "keep" else Mode(mode)
 
 
 def _tier(node: Node | None, problems: list[Problem]) -> Tier:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, Self
 
 from agentos.control.policy.model import Tier
+from agentos.control.privacy.model import Mode
 from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
@@ -143,6 +144,7 @@ class Manifest:
     output_schema: dict[str, Any] | None
     on_denied: OnDenied
     triggers: tuple[dict[str, Any], ...]
+    prompts: Mode | None = None  # what becomes of personal data in what its model is told; None: nothing
     path: str = field(default="documents[0]", compare=False)
     places: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -171,6 +173,8 @@ class Manifest:
             "onDenied": self.on_denied,
             "triggers": list(self.triggers),
         }
+        if self.prompts is not None:
+            spec["privacy"] = {"prompts": self.prompts.value}
         if self.output_schema is not None:
             spec["output"] = {"schema": self.output_schema}
         metadata = {"name": self.agent_id, "category": self.category, "owner": self.owner}
@@ -196,13 +200,15 @@ class Definition:
     output_schema: dict[str, Any] | None
     on_denied: OnDenied
     triggers: tuple[dict[str, Any], ...]
+    prompts: Mode | None = None  # what becomes of personal data in what the model is told; None: nothing
 
     def canonical(self) -> dict[str, Any]:
         """The definition as JSON data. Equal definitions give equal data.
 
         A field added later must be left out here while it has its default, or every version would change its name.
         """
-        return {
+        later: dict[str, Any] = {} if self.prompts is None else {"prompts": self.prompts.value}
+        return later | {
             "agent_id": self.agent_id,
             "category": self.category,
             "owner": self.owner,
@@ -232,6 +238,7 @@ class Definition:
                 "tier": Tier[data["tier"]],
                 "budgets": Budgets(**data["budgets"]),
                 "triggers": tuple(data["triggers"]),
+                "prompts": Mode(data["prompts"]) if "prompts" in data else None,
             }
         )
 

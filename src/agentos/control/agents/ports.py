@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from agentos.control.policy.model import EffectClass
@@ -15,6 +15,7 @@ class Resolved:
 
     digest: str
     effect: EffectClass
+    input_schema: Mapping[str, Any] = field(default_factory=dict)  # of its arguments
 
 
 class SkillCatalogue(Protocol):

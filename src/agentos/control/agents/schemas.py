@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 from agentos.control.agents.documents import Node
 from agentos.control.agents.model import Problem
+from agentos.control.privacy.model import ANNOTATION, Kind
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Invalid
 
@@ -23,6 +24,7 @@ MOST_SHOWN: Final = 10  # faults of one schema; one mistake often breaks several
 _META: Final = Draft202012Validator(
     Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER
 )
+_KINDS: Final = tuple(kind.value for kind in Kind)
 _REBASING: Final = ("$id", "$dynamicRef", "$dynamicAnchor", "$anchor")
 _IN_PLACE: Final = ("not", "if", "then", "else")
 _IN_PLACE_LISTS: Final = ("allOf", "anyOf", "oneOf")
@@ -68,6 +70,9 @@ def _faults(node: Node, schema: dict[str, Any]) -> Iterator[Problem]:
                 yield Problem(each.keys[word], f"'{word}' is not supported", "Refer to '#/$defs/NAME'.")
         if "$schema" in each.value and each.value["$schema"].value not in (DIALECT, DIALECT + "#"):
             yield Problem(each.value["$schema"].place, "only draft 2020-12 is understood", f"Write {DIALECT}.")
+        said = each.value.get(ANNOTATION)
+        if said is not None and said.value not in _KINDS:
+            yield Problem(said.place, f"'{ANNOTATION}' names no kind of personal data", f"Write {', '.join(Kind)}.")
         target = each.value.get("$ref")
         if target is not None and isinstance(target.value, str) and target.value not in definitions:
             yield Problem(

@@ -147,6 +147,7 @@ def _defined(manifests: Iterable[Manifest], skills: SkillCatalogue, models: Mode
                 output_schema=manifest.output_schema,
                 on_denied=manifest.on_denied,
                 triggers=manifest.triggers,
+                prompts=manifest.prompts,
             )
         )
     if problems:

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agentos.control.approvals import service, store
-from agentos.control.approvals.model import Approval, Channel, LinkExpired, LinkForged, LinkUsed, Masked
-from agentos.control.approvals.service import nothing_masked
+from agentos.control.approvals.model import Approval, Channel, Hides, LinkExpired, LinkForged, LinkUsed
+from agentos.control.approvals.service import nothing_hidden
 from agentos.kernel import ids
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Invalid
@@ -94,8 +94,7 @@ async def answer(
     approved: bool,
     note: str,
     at: datetime,
-    may_see: bool = True,
-    masked: Masked = nothing_masked,
+    hides: Hides = nothing_hidden,
 ) -> Approval:
     """Answer with a link, which is used up by that. A refused answer leaves it as it was.
 
@@ -110,8 +109,7 @@ async def answer(
         note=note,
         at=at,
         channel=Channel.LINK,
-        may_see=may_see,
-        masked=masked,
+        hides=hides,
     )
     await store.use_link(work, link.id, at)
     return answered

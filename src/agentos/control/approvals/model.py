@@ -120,8 +120,8 @@ class Channel(StrEnum):
     INBOX = "inbox"
 
 
-# How arguments are looked at for what a person may not see. Without one nothing is masked.
-Masked = Callable[[Any], bool]
+# Whether arguments hold what is kept from the person who answers.
+Hides = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.approvals import card, links, receipts, service
-from agentos.control.approvals.model import MOST_NOTE, Approval, ApprovalStatus, Channel, LinkForged, Masked
+from agentos.control.approvals.model import MOST_NOTE, Approval, ApprovalStatus, Channel, LinkForged
 from agentos.control.approvals.routing import (
     MOST_NAMED,
     MOST_NEEDED,
@@ -19,9 +20,12 @@ from agentos.control.approvals.routing import (
     OnTimeout,
     Routing,
 )
+from agentos.control.privacy.routes import PrivacyDep, Sight, SightDep
+from agentos.control.privacy.service import hiding
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may, refused
 from agentos.kernel.clock import now
+from agentos.kernel.errors import NotFound
 from agentos.kernel.http import Cursor, DoorsDep, Limit, SignerDep, page, position_of
 from agentos.kernel.openapi import lets_in
 from agentos.kernel.telemetry import Meter
@@ -98,9 +102,9 @@ class WantedRouting(_Body):
     on_timeout: dict[EffectName, OnTimeout] = Field(default_factory=dict)
 
 
-def masked(request: Request) -> Masked:
-    """What finds personal data in arguments."""
-    found: Masked = request.app.state.masked
+async def skills(request: Request) -> SkillCatalogue:
+    """The skills that are loaded; their schemas say which arguments are personal."""
+    found: SkillCatalogue = request.app.state.skills
     return found
 
 
@@ -110,7 +114,7 @@ def meter(request: Request) -> Meter:
     return found
 
 
-MaskedDep = Annotated[Masked, Depends(masked)]
+SkillsDep = Annotated[SkillCatalogue, Depends(skills)]
 MeterDep = Annotated[Meter, Depends(meter)]
 
 
@@ -118,6 +122,8 @@ MeterDep = Annotated[Meter, Depends(meter)]
 async def list_approvals(
     caller: Reader,
     doors: DoorsDep,
+    skills: SkillsDep,
+    sight: SightDep,
     limit: Limit = 50,
     cursor: Cursor = "",
     status: Annotated[str, Query(max_length=20)] = "pending",
@@ -134,7 +140,7 @@ async def list_approvals(
             after=position_of(cursor),
             most=limit + 1,
         )
-    return page([shown(one) for one in found], limit)
+    return page([await _seen(one, skills, sight) for one in found], limit)
 
 
 @router.get("/routing")
@@ -180,23 +186,27 @@ async def answer_link(
     request: Request,
     signer: SignerDep,
     doors: DoorsDep,
-    masked: MaskedDep,
+    privacy: PrivacyDep,
     meter: MeterDep,
 ) -> dict[str, Any]:
     """Answer with a link, which works once."""
     link = await _link(token, request, signer)
     async with doors.open(link.organization) as work:
-        answered = await links.answer(work, link, approved=body.approved, note=body.note, at=now(), masked=masked)
+        hides = await hiding(work, privacy)
+        answered = await links.answer(work, link, approved=body.approved, note=body.note, at=now(), hides=hides)
     _measure(meter, link.organization, answered)
     return shown(answered)
 
 
 @router.get("/{approval_id}")
-async def show_approval(approval_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+async def show_approval(
+    approval_id: str, caller: Reader, doors: DoorsDep, skills: SkillsDep, sight: SightDep
+) -> dict[str, Any]:
     """One approval with its card: who asks, what exactly will happen, how far it reaches, what was said before."""
     async with doors.open(caller.organization) as work:
         found = await service.get(work, approval_id)
-        return shown(found) | await card.card(work, approval_id)
+        told = await card.card(work, approval_id)
+    return await _seen(found, skills, sight) | told
 
 
 @router.get("/{approval_id}/receipt")
@@ -209,18 +219,18 @@ async def show_receipt(approval_id: str, caller: Reader, doors: DoorsDep, signer
 
 @router.post("/{approval_id}/approve")
 async def approve(
-    approval_id: str, body: Answered, caller: Approver, doors: DoorsDep, masked: MaskedDep, meter: MeterDep
+    approval_id: str, body: Answered, caller: Approver, doors: DoorsDep, sight: SightDep, meter: MeterDep
 ) -> dict[str, Any]:
     """Say yes to just these arguments."""
-    return await _answer(approval_id, body, caller, doors, masked, meter, approved=True)
+    return await _answer(approval_id, body, caller, doors, sight, meter, approved=True)
 
 
 @router.post("/{approval_id}/deny")
 async def deny(
-    approval_id: str, body: Answered, caller: Approver, doors: DoorsDep, masked: MaskedDep, meter: MeterDep
+    approval_id: str, body: Answered, caller: Approver, doors: DoorsDep, sight: SightDep, meter: MeterDep
 ) -> dict[str, Any]:
     """Say no."""
-    return await _answer(approval_id, body, caller, doors, masked, meter, approved=False)
+    return await _answer(approval_id, body, caller, doors, sight, meter, approved=False)
 
 
 async def _answer(
@@ -228,7 +238,7 @@ async def _answer(
     body: Answered,
     caller: Caller,
     doors: DoorsDep,
-    masked: Masked,
+    sight: Sight,
     meter: Meter,
     *,
     approved: bool,
@@ -244,7 +254,7 @@ async def _answer(
             note=body.note,
             at=now(),
             channel=Channel.API,
-            masked=masked,
+            hides=sight.hides,
         )
     _measure(meter, caller.organization, answered)
     return shown(answered)
@@ -265,6 +275,19 @@ def _measure(meter: Meter, organization: str, answered: Approval) -> None:
     if answered.decided_at is not None and answered.status is not ApprovalStatus.PENDING:
         seconds = max(0.0, (answered.decided_at - answered.asked_at).total_seconds())
         meter.observe(APPROVAL_SECONDS, seconds, org=organization, status=answered.status.value)
+
+
+async def _seen(one: Approval, skills: SkillCatalogue, sight: Sight) -> dict[str, Any]:
+    """An approval as this caller may see it; ``redacted`` says that its arguments are not shown as they are."""
+    document = shown(one)
+    if sight.masks:
+        try:
+            schema = skills.resolve(one.skill, one.skill_version).input_schema
+        except NotFound:  # this process has not loaded it
+            schema = {}
+        arguments = await sight.of(document["arguments"], schema)
+        document |= {"arguments": arguments, "redacted": arguments != document["arguments"]}
+    return document
 
 
 def shown(one: Approval) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from agentos.control.approvals.model import (
     ApprovalUnknown,
     Channel,
     Handover,
-    Masked,
+    Hides,
     NobodyToRerouteTo,
     Question,
     RerouteToOneself,
@@ -46,8 +46,8 @@ TIMEOUT: Final = "timeout"
 LONGEST: Final = timedelta(hours=24)  # a working day later somebody has seen it; denial is the safe end
 
 
-def nothing_masked(_arguments: Any) -> bool:
-    """Nothing in the arguments is masked for anybody."""
+def nothing_hidden(_arguments: Any) -> bool:
+    """Nothing in the arguments is kept from the person."""
     return False
 
 
@@ -83,12 +83,11 @@ async def answer(
     note: str,
     at: datetime,
     channel: Channel = Channel.API,
-    may_see: bool = True,
-    masked: Masked = nothing_masked,
+    hides: Hides = nothing_hidden,
 ) -> Approval:
     """Record the answer of a person who may answer approvals. One no decides; a yes when all stages have theirs.
 
-    ``may_see``: whether the person sees what ``masked`` finds in the arguments; nobody decides on what they cannot see.
+    ``hides``: whether the arguments hold what the person may not see; nobody decides on that.
     Raises ApprovalUnknown (NotFound); ApprovalNotYours, ApprovalNotForYou, ApprovalMasked (Forbidden);
     ApprovalDecidedAlready (Conflict). A refused answer changes nothing.
     """
@@ -109,7 +108,7 @@ async def answer(
             where=approval_id,
             then=f"Hand it over: agentos approvals reroute --approval {approval_id}.",
         )
-    if not may_see and masked(json.loads(asked.arguments)):
+    if hides(json.loads(asked.arguments)):
         raise ApprovalMasked(
             "the arguments hold personal data that you may not see, and nobody decides on what they cannot see",
             where=approval_id,
@@ -140,11 +139,11 @@ async def answer_as(
     note: str,
     at: datetime,
     channel: Channel,
-    may_see: bool = True,
-    masked: Masked = nothing_masked,
+    hides: Hides = nothing_hidden,
 ) -> Approval:
     """The same for a person who is known by handle alone, because they wrote in a channel or came by a link.
 
+    ``hides``: what it is for a person without the right to see personal data.
     Raises what ``answer`` raises, PersonUnknown (NotFound), and NotAllowed (Forbidden) when they may not answer now.
     """
     person = await identity.seen(work, handle)
@@ -161,8 +160,7 @@ async def answer_as(
         note=note,
         at=at,
         channel=channel,
-        may_see=may_see,
-        masked=masked,
+        hides=nothing_hidden if Permission.SEE_PERSONAL_DATA in person.role.permissions else hides,
     )
 
 

@@ -105,6 +105,8 @@ class Permission(StrEnum):
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
     CHANGE_BUDGETS = "budgets.change"
     WRITE_INBOX = "inbox.write"
+    CHANGE_PRIVACY = "privacy.change"
+    SEE_PERSONAL_DATA = "personal_data.see"
     CHANGE_IDENTITY = "identity.change"
 
     @property
@@ -130,6 +132,8 @@ _MEANS: Final = {
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
     Permission.CHANGE_BUDGETS: "set caps on what agents may spend, and what models cost",
     Permission.WRITE_INBOX: "write in the inbox, and send messages to people again",
+    Permission.CHANGE_PRIVACY: "say which personal data is looked for and what becomes of it",
+    Permission.SEE_PERSONAL_DATA: "see personal data in runs, journals, approvals and drafts; it is masked otherwise",
     Permission.CHANGE_IDENTITY: "see and change people, their addresses and keys, and connect Slack",
 }
 
@@ -173,13 +177,17 @@ _OPERATES: Final = frozenset(
         Permission.SEND_EVENTS,
         Permission.CHANGE_SUBSCRIPTIONS,
         Permission.WRITE_INBOX,
+        Permission.SEE_PERSONAL_DATA,
     }
 )
-# The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.
+# The one table of roles. An operator does not approve, and an approver does not operate: that takes two people. Whoever
+# acts on personal data sees it; a viewer does not.
 ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
-    Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS, Permission.WRITE_INBOX}),
+    Role.APPROVER: frozenset(
+        {Permission.READ, Permission.ANSWER_APPROVALS, Permission.WRITE_INBOX, Permission.SEE_PERSONAL_DATA}
+    ),
     Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS}
     | {Permission.ANSWER_APPROVALS, Permission.REROUTE_APPROVALS, Permission.CHANGE_POLICIES},
     Role.ADMIN: frozenset(Permission),

@@ -78,6 +78,7 @@ async def caller(
             rates.guess(address_of(request))
         raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY', or sign in.")
     structlog.contextvars.bind_contextvars(org=shown.caller.organization)
+    request.state.caller = shown.caller
     rates.take(shown.caller.key_id)
     async with turns.turn(shown.caller.organization):
         yield shown.caller

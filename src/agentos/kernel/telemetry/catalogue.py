@@ -81,6 +81,13 @@ STEPS = Metric("agentos_steps_total", "counter", "steps", (*_WHERE, "kind", "sta
 DECISIONS = Metric(
     "agentos_policy_decisions_total", "counter", "decisions", (*_WHERE, "verdict"), "Policy decisions, by verdict."
 )
+PERSONAL_DATA = Metric(
+    "agentos_personal_data_redacted_total",
+    "counter",
+    "values",
+    ("place", "kind"),
+    "Values of personal data that were kept back, by place (logs, answers, prompts, notifications, exports) and kind.",
+)
 MODEL_CALLS = Metric(
     "agentos_model_calls_total",
     "counter",
@@ -263,6 +270,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     ERRORS,
     STEPS,
     DECISIONS,
+    PERSONAL_DATA,
     MODEL_CALLS,
     MODEL_ERRORS,
     MODEL_SECONDS,

@@ -11,7 +11,7 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -28,7 +28,7 @@ from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.operations.notifications import service, store
 from agentos.operations.notifications.model import Answer, Claimed, Medium, NotificationKind, Outcome
 from agentos.operations.notifications.ports import Way
-from agentos.operations.notifications.service import Masked
+from agentos.operations.notifications.service import Hiding
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +38,6 @@ MOST: Final = 64  # under way in one worker: eight organizations whose servers h
 LEASE_SECONDS: Final = 60.0  # a try takes 20 s at most, then it is written down
 SEND_SECONDS: Final = 20.0  # for the whole of one try, by whichever way
 KEPT: Final = Retention("notifications_forget", timedelta(days=30))  # looked up or sent again, after it ended
-
-
-def _nothing_masked(_arguments: Any) -> bool:
-    return False
 
 
 class Notifications:
@@ -54,13 +50,13 @@ class Notifications:
         meter: Meter,
         *,
         address: str,
-        masked: Masked = _nothing_masked,
+        hiding: Hiding,
     ) -> None:
         self._doors = doors
         self._ways = ways
         self._meter = meter
         self._address = address
-        self._masked = masked
+        self._hiding = hiding
         self.sender = Sender("notifications", MOST, self._claim, self._send)
 
     def consumer(self) -> Consumer:
@@ -135,7 +131,7 @@ class Notifications:
     async def _tried(self, one: Claimed) -> Answer | None:
         """Put the message together, give the transaction back, and send it."""
         async with self._doors.open(one.organization) as work:
-            letter = await service.letter(work, one, address=self._address, masked=self._masked)
+            letter = await service.letter(work, one, address=self._address, hiding=self._hiding)
         if letter is None:
             return None
         way = self._ways.get(one.channel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -38,7 +38,9 @@ MOST_SHOWN: Final = 2500  # characters of arguments: one text of Slack's holds 3
 ROLE: Final = "role:"  # before the name of a role among those who are asked
 
 # How arguments are looked at for what may not be shown in a channel.
-Masked = Callable[[Any], bool]
+Hiding = Callable[
+    [UnitOfWork], Awaitable[Callable[[Any], bool]]
+]  # what is kept from a channel, by an organization's rules
 _SAYS: Final = {
     NotificationKind.ASKED: "waits for your answer",
     NotificationKind.REMINDED: "still waits for your answer",
@@ -112,7 +114,7 @@ async def answered(
     await _owe(work, NotificationKind.ANSWERED, about, thread, person_id, Medium.SLACK, cause, message_id)
 
 
-async def letter(work: UnitOfWork, one: Claimed, *, address: str, masked: Masked) -> Letter | None:
+async def letter(work: UnitOfWork, one: Claimed, *, address: str, hiding: Hiding) -> Letter | None:
     """The message as it is to be sent now, or None when there is nothing left to say or nobody to say it to.
 
     ``address``: where people reach the platform.
@@ -128,7 +130,7 @@ async def letter(work: UnitOfWork, one: Claimed, *, address: str, masked: Masked
     token, shown = "", ""
     if one.channel is Medium.SLACK:
         token, shows = await _workspace(work)
-        shown = _shown(asked, masked) if shows and one.kind.asks else ""
+        shown = await _shown(work, asked, hiding) if shows and one.kind.asks else ""
     return Letter(
         one.id,
         one.organization,
@@ -240,11 +242,14 @@ async def _workspace(work: UnitOfWork) -> tuple[str, bool]:
     return found.token, found.shows
 
 
-def _shown(asked: Approval, masked: Masked) -> str:
+async def _shown(work: UnitOfWork, asked: Approval, hiding: Hiding) -> str:
     """All of the arguments, or nothing: nobody approves what they see a part of. What looks like nothing is escaped."""
     arguments = json.loads(asked.arguments)
     written = json.dumps(arguments, indent=2, ensure_ascii=True)
-    return "" if len(written) > MOST_SHOWN or masked(arguments) else written
+    if len(written) > MOST_SHOWN:
+        return ""
+    hides = await hiding(work)
+    return "" if hides(arguments) else written
 
 
 def _notice(asked: Approval, thread: Thread) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ import jsonschema
 import msgspec
 import structlog
 
+from agentos.control.privacy import service as privacy
+from agentos.control.privacy.model import PersonalDataRedacted
 from agentos.kernel.clock import elapsed
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
@@ -47,6 +50,7 @@ from agentos.runtime.runs.model import (
     Waiting,
 )
 from agentos.runtime.runs.ports import Parts
+from agentos.runtime.runs.prompts import Prompts, input_text
 from agentos.runtime.runs.segment import HandOver, Interrupted, Leave, Park, Parked, Segment, rulebook_of
 from agentos.runtime.runs.workflow import SegmentEnd
 from agentos.runtime.skills.model import SkillChanged, SkillUnknown
@@ -155,7 +159,7 @@ async def _agent(segment: Segment) -> Any:
         raise Park(Waiting(Reason.SKILL, "skill", SKILL_WAIT_SECONDS, str(error))) from None
     if run.draft_id is not None:
         return await _submitted_draft(segment, run)
-    conversation = [Message("user", _input_text(run.input))]
+    conversation = [Message("user", input_text(run.input))]
     spent = made = 0
     for turn in range(definition.budgets.turns):
         segment.check_time()
@@ -237,10 +241,11 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         raise _unanswered(segment, key, error) from error
     if segment.inline and not model.instant:
         raise HandOver
+    told_to_model, redacted = await _told(segment, conversation)
     question = Question(
         model=name,
         system=_system(segment),
-        messages=conversation,
+        messages=told_to_model,
         tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
         max_tokens=int(policy.get("max_tokens", 4096)),
         options=policy,
@@ -261,6 +266,8 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     told = msgspec.to_builtins(answer)
     meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
     meta["cost"] = await bills.settle(segment, question, answer)
+    if redacted:
+        meta["redacted"] = redacted
     entry = Entry(key, "result", "model", answer.model, "ok", meta, told)
     if _writes_next(segment, answer):
         segment.hold(entry)
@@ -277,6 +284,19 @@ def _unanswered(segment: Segment, key: str, error: AgentOSError) -> Exception:
     if isinstance(error, (Unavailable, Exhausted)):
         return Park(_until_model_is_back(segment, key, error))
     return error
+
+
+async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tuple[Message, ...], dict[str, int]]:
+    """The conversation as the model is told it, and what was kept back from what is new in it."""
+    mode, parts, run = segment.definition.prompts, segment.parts, segment.claimed.run
+    if mode is None:
+        return conversation, {}
+    if segment.prompts is None:
+        async with parts.doors.open(run.organization) as work:
+            rules = privacy.for_prompts(await privacy.rules_of(work, parts.privacy), mode)
+        segment.prompts = Prompts(parts.privacy, rules, segment.definition, segment.skills, run.input)
+        await segment.prompts.of(conversation[:-2])  # what an earlier segment told is counted there
+    return await segment.prompts.of(conversation)
 
 
 def _writes_next(segment: Segment, answer: Answer) -> bool:
@@ -306,14 +326,6 @@ def _check_answer(segment: Segment, answer: Answer, spent: int) -> None:
         raise TokensUsedUp(
             f"the run used {spent} of the {allowed} tokens that its version allows", then="Raise spec.budgets.tokens."
         )
-
-
-def _input_text(data: bytes) -> str:
-    """The input as the model reads it: the bare task where there is nothing else, JSON otherwise."""
-    given = json.loads(data)
-    if isinstance(given, dict) and list(given) == ["task_description"]:
-        return str(given["task_description"])
-    return data.decode()
 
 
 def _system(segment: Segment) -> str:
@@ -355,6 +367,7 @@ async def _ended(
 ) -> SegmentEnd:
     said = problem(error) if error is not None else None
     data = msgspec.json.encode(output) if status is RunStatus.COMPLETED else None
+    await _tell_redacted(segment)
     asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
     bill = segment.spending.last_bill(f"t{segment.spending.totals.calls}")
     seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked)
@@ -364,6 +377,18 @@ async def _ended(
         segment.count(ERRORS, code=error.code)
         log.info("run_ended", status=status.value, code=error.code, what=error.what)
     return SegmentEnd("done", number)
+
+
+async def _tell_redacted(segment: Segment) -> None:
+    """Publish what was kept from the run's model: one fact, at the run's end."""
+    counts: Counter[str] = Counter()
+    for entry in segment.journal.recorded.values():
+        counts.update(entry.meta.get("redacted") or {})
+    if counts:
+        run = segment.claimed.run
+        async with segment.parts.doors.open(run.organization) as work:
+            await outcomes.hold(work, segment.claimed)
+            await work.publish(PersonalDataRedacted(run.id, "prompts", dict(counts)))
 
 
 async def _elsewhere(parts: Parts, organization: str, run_id: str, number: int) -> SegmentEnd:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from agentos.control.agents.model import Version
 from agentos.control.budgets.spending import Books
 from agentos.control.policy.service import Rulebooks
+from agentos.control.privacy.service import Privacy
 from agentos.kernel.database import Database
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
@@ -42,6 +43,7 @@ class Parts:
     versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
     rulebooks: Rulebooks = field(default_factory=Rulebooks)
     books: Books = field(default_factory=Books)  # caps and prices, as this process has read them
+    privacy: Privacy = field(default_factory=Privacy)
 
     @property
     def database(self) -> Database:

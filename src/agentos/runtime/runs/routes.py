@@ -12,6 +12,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, ConfigDict, Field
 
+from agentos.control.privacy.model import told
+from agentos.control.privacy.routes import PrivacyDep, Sight, SightDep, look
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
 from agentos.intake.requests.service import MOST_KEY_LENGTH, once
@@ -110,22 +112,29 @@ async def list_runs(
 
 
 @router.get("/api/v1/runs/{run_id}")
-async def show_run(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+async def show_run(run_id: str, caller: Reader, doors: DoorsDep, parts: PartsDep, sight: SightDep) -> dict[str, Any]:
     """One run."""
     async with doors.open(caller.organization) as work:
-        return shown(await service.get(work, run_id))
+        run = await service.get(work, run_id)
+    return await _seen(run, parts, sight)
 
 
 @router.get("/api/v1/runs/{run_id}/journal")
 async def show_journal(
-    run_id: str, caller: Reader, doors: DoorsDep, limit: Limit = 100, cursor: Cursor = ""
+    run_id: str,
+    caller: Reader,
+    doors: DoorsDep,
+    parts: PartsDep,
+    sight: SightDep,
+    limit: Limit = 100,
+    cursor: Cursor = "",
 ) -> dict[str, Any]:
     """The journal of a run: every step with its intent and its result."""
     after = position_of(cursor)
     async with doors.open(caller.organization) as work:
         await service.get(work, run_id)
         rows = await service.steps(work, run_id, after=int(after) if _NUMBER.fullmatch(after) else 0, most=limit + 1)
-    return page(rows, limit, by="seq")
+    return page([await _seen_step(row, parts, sight) for row in rows], limit, by="seq")
 
 
 @router.get("/api/v1/runs/{run_id}/why")
@@ -146,6 +155,8 @@ async def follow(
     run: Annotated[Run, Depends(known_run)],
     caller: Reader,
     doors: DoorsDep,
+    parts: PartsDep,
+    privacy: PrivacyDep,
     after: Annotated[int, Query(ge=0, le=999_999_999)] = 0,
     last_event_id: Annotated[str, Header(max_length=20)] = "",
 ) -> AsyncIterator[ServerSentEvent]:
@@ -154,7 +165,8 @@ async def follow(
     A step's event id is its position: a client that comes back with Last-Event-ID goes on after it.
     """
     start = int(last_event_id) if _NUMBER.fullmatch(last_event_id) else after
-    async for event in _events(doors, caller, run.id, start):
+    sight = await look(caller, doors, privacy)
+    async for event in _events(doors, caller, run.id, start, parts, sight):
         yield event
 
 
@@ -186,22 +198,36 @@ async def settle(run_id: str, step: str, body: Settled, caller: Settler, doors: 
 
 
 @router.get("/api/v1/requests/{request_id}")
-async def trace(request_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+async def trace(request_id: str, caller: Reader, doors: DoorsDep, parts: PartsDep, sight: SightDep) -> dict[str, Any]:
     """What came of a request: the runs that it led to, each with its journal."""
     async with doors.open(caller.organization) as work:
         found = await service.traced(work, request_id)
-    return {"request_id": request_id, "runs": [shown(run) | {"journal": journal} for run, journal in found]}
+    runs = []
+    for run, journal in found:
+        steps = [await _seen_step(row, parts, sight) for row in journal]
+        runs.append(await _seen(run, parts, sight) | {"journal": steps})
+    return {"request_id": request_id, "runs": runs}
 
 
 @router.get("/api/v1/drafts", tags=["drafts"])
 async def list_drafts(
-    caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", status: str = "open"
+    caller: Reader,
+    doors: DoorsDep,
+    parts: PartsDep,
+    sight: SightDep,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    status: str = "open",
 ) -> dict[str, Any]:
     """Drafts, oldest first; the open ones unless ``status`` says otherwise (``all`` for every one)."""
     async with doors.open(caller.organization) as work:
         rows = await service.drafts(
             work, status="" if status == "all" else status, after=position_of(cursor), most=limit + 1
         )
+    if sight.masks:
+        for row in rows:
+            schema = service.input_schema(parts, row["skill"], row["skill_version"])
+            row["arguments"] = await sight.of(row["arguments"], schema)
     return page(rows, limit)
 
 
@@ -231,7 +257,9 @@ async def _order(run_id: str, wanted: str, caller: Caller, doors: Doors) -> dict
         return shown(await service.order(work, run_id, wanted, by=caller.handle))
 
 
-async def _events(doors: Doors, caller: Caller, run_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+async def _events(
+    doors: Doors, caller: Caller, run_id: str, after: int, parts: Parts, sight: Sight
+) -> AsyncIterator[ServerSentEvent]:
     said, wait = "", FIRST_LOOK_SECONDS
     while True:
         async with doors.open(caller.organization) as work:
@@ -239,15 +267,47 @@ async def _events(doors: Doors, caller: Caller, run_id: str, after: int) -> Asyn
             rows = await service.steps(work, run_id, after=after, most=200)
         for row in rows:
             after = row["seq"]
-            yield ServerSentEvent(event="step", id=str(after), raw_data=json.dumps(row, default=str))
+            yield ServerSentEvent(
+                event="step", id=str(after), raw_data=json.dumps(await _seen_step(row, parts, sight), default=str)
+            )
         state = json.dumps({"status": run.status.value, "waiting": run.waiting})
         if state != said and not (run.status.terminal and rows):
             said = state
-            yield ServerSentEvent(event="status", raw_data=json.dumps(shown(run), default=str))
+            yield ServerSentEvent(event="status", raw_data=json.dumps(await _seen(run, parts, sight), default=str))
         if run.status.terminal and not rows:
             return
         wait = FIRST_LOOK_SECONDS if rows else min(wait * 1.5, LONGEST_LOOK_SECONDS)
         await asyncio.sleep(wait)
+
+
+async def _seen(run: Run, parts: Parts, sight: Sight) -> dict[str, Any]:
+    """A run as this caller may see it; what its version's schemas annotate is masked with the rest."""
+    document = shown(run)
+    if sight.masks:
+        definition = (await service.version_of(parts, run)).definition
+        document["input"] = await sight.of(document["input"], definition.input_schema)
+        document["output"] = await sight.of(document["output"], definition.output_schema)
+        document |= {name: await sight.of(document[name]) for name in ("problem", "waiting")}
+        document["redacted"] = told(sight.counts)
+    return document
+
+
+async def _seen_step(row: dict[str, Any], parts: Parts, sight: Sight) -> dict[str, Any]:
+    """A step as this caller may see it."""
+    if not sight.masks:
+        return row
+    content = row["content"]
+    if row["kind"] == "model" and isinstance(content, dict):
+        calls = [
+            {**one, "arguments": await sight.of(one["arguments"], service.input_schema(parts, one["skill"], ""))}
+            for one in content.get("calls") or []
+        ]
+        content = await sight.of(content | {"calls": calls})
+    else:
+        version = row["meta"].get("version", "")
+        read = service.input_schema if row["phase"] == "intent" else service.output_schema
+        content = await sight.of(content, read(parts, row["name"], version))
+    return row | {"content": content, "meta": await sight.of(row["meta"])}
 
 
 def shown(run: Run) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed, RunStatus, RunTimedOut, Waiting
 from agentos.runtime.runs.ports import Parts
+from agentos.runtime.runs.prompts import Prompts
 from agentos.runtime.skills import Skill, SkillContext
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Segment:
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
     # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
     counted_input: tuple[str, str, int, int] | None = None
+    prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
 
     @property
     def labels(self) -> dict[str, str]:

@@ -38,6 +38,7 @@ from agentos.runtime.runs.model import (
     TriggerNotTaken,
 )
 from agentos.runtime.runs.ports import Parts
+from agentos.runtime.skills import Skill
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,22 @@ async def version_of(parts: Parts, run: Run) -> Version:
         return known
     async with parts.doors.open(run.organization) as work:
         return await _version(work, parts, run.agent_id, run.version)
+
+
+def input_schema(parts: Parts, skill: str, version: str) -> dict[str, Any] | None:
+    """The schema of a skill's arguments where this process has loaded the skill; any version's where none is named."""
+    found = _skill(parts, skill, version)
+    return None if found is None else found.input_schema
+
+
+def output_schema(parts: Parts, skill: str, version: str) -> dict[str, Any] | None:
+    """The schema of what a skill returns where this process has loaded the skill."""
+    found = _skill(parts, skill, version)
+    return None if found is None else found.output_schema
+
+
+def _skill(parts: Parts, name: str, version: str) -> Skill | None:
+    return next((one for one in parts.registry.every() if one.name == name and version in ("", one.version)), None)
 
 
 async def order(work: UnitOfWork, run_id: str, wanted: str, *, by: str) -> Run:

@@ -1,0 +1,1 @@
+"""What control costs and finds: figures of the stage that says whether something may happen."""
