@@ -26,7 +26,7 @@ BODIES: dict[str, Any] = {
 }
 
 
-TOLD = ("subscriptions", "deliveries")
+TOLD = ("subscriptions", "deliveries", "budgets", "model_prices")
 
 
 async def victim(platform: Platform) -> dict[str, str]:
