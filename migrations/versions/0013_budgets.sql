@@ -177,6 +177,7 @@ DECLARE
   said budget_runs;
   seen budget_runs;
   held budget_runs;
+  has_more boolean;
   is_lost boolean;
   spent_on date;
   overshot boolean;
@@ -206,7 +207,8 @@ BEGIN
   said.seconds := greatest(said.seconds - held.seconds, 0);
   said.calls := greatest(said.calls - held.calls, 0);
   said.unknown_calls := greatest(said.unknown_calls - held.unknown_calls, 0);
-  IF held.step IS NULL AND NOT is_final AND said.money + said.tokens + said.steps + said.seconds + said.calls = 0 THEN
+  has_more := said.money + said.tokens + said.steps + said.seconds + said.calls > 0;
+  IF held.step IS NULL AND NOT has_more AND NOT is_final THEN
     RETURN false;
   END IF;
   is_lost := held.step IS NOT DISTINCT FROM (p_bill ->> 'unanswered') AND held.step IS NOT NULL
@@ -214,13 +216,15 @@ BEGIN
   overshot := held.step IS NOT NULL AND held.step IS DISTINCT FROM (p_bill ->> 'unanswered')
               AND (said.money > held.reserved_money OR said.tokens > held.reserved_tokens);
   spent_on := coalesce(held.reserved_on, (coalesce(p_at, clock_timestamp()) AT TIME ZONE 'UTC')::date);
-  PERFORM budget_lock(p_org, agent, spent_on);
-  PERFORM budget_add(p_org, agent, spent_on,
-    said.money + CASE WHEN is_lost THEN held.reserved_money ELSE 0 END,
-    said.tokens + CASE WHEN is_lost THEN held.reserved_tokens ELSE 0 END,
-    said.steps, said.seconds,
-    said.calls + is_lost::int, said.unknown_calls + is_lost::int,
-    -held.reserved_money, -held.reserved_tokens);
+  IF held.step IS NOT NULL OR has_more THEN
+    PERFORM budget_lock(p_org, agent, spent_on);
+    PERFORM budget_add(p_org, agent, spent_on,
+      said.money + CASE WHEN is_lost THEN held.reserved_money ELSE 0 END,
+      said.tokens + CASE WHEN is_lost THEN held.reserved_tokens ELSE 0 END,
+      said.steps, said.seconds,
+      said.calls + is_lost::int, said.unknown_calls + is_lost::int,
+      -held.reserved_money, -held.reserved_tokens);
+  END IF;
   IF seen.run_id IS NOT NULL THEN
     PERFORM FROM budget_runs r WHERE r.org = p_org AND r.run_id = p_run AND r IS NOT DISTINCT FROM seen FOR UPDATE;
     IF NOT FOUND THEN  -- another attempt moved in between; its caller is told to try again

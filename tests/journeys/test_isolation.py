@@ -29,7 +29,16 @@ BODIES: dict[str, Any] = {
 }
 
 
-TOLD = ("subscriptions", "deliveries", "inbox_threads", "inbox_messages", "people_addresses", "notifications")
+TOLD = (
+    "subscriptions",
+    "deliveries",
+    "inbox_threads",
+    "inbox_messages",
+    "people_addresses",
+    "notifications",
+    "budgets",
+    "model_prices",
+)
 
 
 async def victim(platform: Platform) -> dict[str, str]:

@@ -407,12 +407,35 @@ def test_what_a_client_sends_reads_as_what_it_read() -> None:
     text = (
         with_lines(owner="  owner: team\n  description: Says what.")
         + "  skills: [b@1, {name: a, version: 2}]\n"
-        + "  budgets: {turns: 3, steps: 4, duration: 1h30m, tokens: 5}\n"
+        + "  budgets: {turns: 3, steps: 4, duration: 1h30m, tokens: 5, money: 1.50}\n"
         + "  output: {schema: {type: string}}\n  onDenied: stop\n  triggers: [{type: manual}, {type: schedule}]\n"
     )
     (one,) = manifest.read_text(text, "a.yaml")
     assert manifest.read_documents(json.loads(json.dumps([one.document()]))) == [one]
-    assert one.budgets == Budgets(3, 4, 5400, 5)
+    assert one.budgets == Budgets(3, 4, 5400, 5, 1_500_000)
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("-1", "malformed_money"),
+        ("1.1234567", "malformed_money"),
+        ("1e3", "malformed_money"),
+        ("2000000000", "malformed_money"),
+        ("5 EUR", "currency_unknown"),
+    ],
+)
+def test_money_that_cannot_be_is_refused_with_its_place(written: str, code: str) -> None:
+    with pytest.raises(ManifestInvalid) as refused:
+        manifest.read_text(GOOD + f"  budgets: {{money: {written}}}\n", "a.yaml")
+    (problem,) = refused.value.extra["problems"]
+    assert problem["code"] == code
+    assert problem["where"].startswith("a.yaml:")
+
+
+def test_a_version_without_money_keeps_the_name_that_it_had() -> None:
+    assert "money" not in Budgets().canonical()
+    assert Budgets(**Budgets(money=5).canonical()) == Budgets(money=5)
 
 
 def test_a_servers_path_becomes_the_line_it_was_written_on() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from agentos.adapters.llm import stub
 from agentos.adapters.llm.claude import Claude
@@ -11,6 +11,8 @@ from agentos.adapters.llm.stub import Stub
 from agentos.kernel.errors import Invalid
 from agentos.runtime.inference import Model
 from agentos.runtime.inference.model import ModelNotConfigured
+
+MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
 
 
 class ModelPolicyInvalid(Invalid):
@@ -40,7 +42,13 @@ class Providers:
 
     def check(self, policy: dict[str, Any]) -> None:
         """Refuse a model policy that no process could serve. Raises Invalid."""
-        provider = policy.get("provider")
+        provider, most = policy.get("provider"), policy.get("max_tokens", 1)
+        if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_TOKENS:
+            raise ModelPolicyInvalid(
+                "max_tokens is the most that an answer may be, which is also what its budget is asked for",
+                where="max_tokens",
+                then=f"Write a whole number from 1 to {MOST_TOKENS}.",
+            )
         if provider == "stub":
             stub.check_policy(policy)
         elif provider == "claude":
