@@ -17,6 +17,7 @@ from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
+from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -37,6 +38,7 @@ ROUTERS = (
     triggers.router,
     deployments.router,
     policies.router,
+    replay.router,
     agents.router,
     approvals.router,
     runs.router,

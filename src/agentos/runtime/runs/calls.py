@@ -87,7 +87,7 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
 async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
     decision = _decided(segment, effect)
     if decision.verdict is Verdict.DENY:
-        return await _denied(segment, effect.key, call, decision, effect.meta())
+        return await _denied(segment, effect.key, call, decision, effect.meta(), effect.skill)
     if decision.verdict is not Verdict.ALLOW:
         return await _write(segment, call, effect)  # a read that takes an approval waits for it as an effect does
     one, tried = effect.skill, 0
@@ -145,7 +145,7 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
             raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{segment.claimed.run.deployment_id}"))
         decision = _decided(segment, effect)
         if decision.verdict is Verdict.DENY:
-            return await _denied(segment, effect.key, call, decision, effect.meta())
+            return await _denied(segment, effect.key, call, decision, effect.meta(), effect.skill)
         if decision.verdict is Verdict.DRAFT:
             return await _drafted(segment, call, effect, decision)
         try:
@@ -189,7 +189,7 @@ async def _approved(segment: Segment, call: Call, effect: Effect, decision: Deci
                 expires_after=timedelta(seconds=segment.parts.settings.approval_seconds),
             )
             meta = effect.meta(approval=asked.id, **_record(segment, decision))
-            row = Entry(f"{key}!ask", "result", "ask", effect.skill.name, "asked", meta)
+            row = Entry(f"{key}!ask", "result", "ask", effect.skill.name, "asked", meta, effect=effect.skill.effect)
             await segment.journal.append_within(connection, row)
         else:
             asked = await approvals.of_step(work, run.id, key, at=at)
@@ -352,9 +352,12 @@ def _entry(key: str, one: Skill, status: str, meta: dict[str, Any], content: Any
     return Entry(key, "result", "skill", one.name, status, meta, content, one.effect)
 
 
-async def _denied(segment: Segment, key: str, call: Call, decision: Decision, meta: dict[str, Any]) -> Result:
+async def _denied(
+    segment: Segment, key: str, call: Call, decision: Decision, meta: dict[str, Any], one: Skill | None = None
+) -> Result:
     said = {"code": decision.code, "message": f"policy says no: {decision.rule}"}
-    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | _record(segment, decision), said)
+    effect = one.effect if one is not None else None
+    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | _record(segment, decision), said, effect)
     return await _refused(segment, call, entry, decision.code)
 
 
