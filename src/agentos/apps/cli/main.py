@@ -16,6 +16,7 @@ from agentos.apps.cli import (
     health,
     identity,
     output,
+    policy,
     runs,
     stack,
     subscriptions,
@@ -41,7 +42,20 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, subscriptions, trace, health, demo):
+for verbs in (
+    stack,
+    agents,
+    deployments,
+    policy,
+    runs,
+    approvals,
+    triggers,
+    identity,
+    subscriptions,
+    trace,
+    health,
+    demo,
+):
     verbs.register(app)
 
 
