@@ -53,9 +53,9 @@ class Client:
         """PATCH with a JSON body."""
         return self._call("PATCH", path, body, headers)
 
-    def put(self, path: str, body: Any) -> Any:
+    def put(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
         """PUT a JSON body."""
-        return self._call("PUT", path, body)
+        return self._call("PUT", path, body, headers)
 
     def delete(self, path: str) -> Any:
         """DELETE what the path names."""

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -17,11 +20,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import agentos
+from agentos.control.policy import cedar
+from agentos.control.policy.model import MATRIX, RESTRICTIVE_FIRST, EffectClass, Tier
+from agentos.control.policy.routes import DeploymentRules, OrganizationRules
+from agentos.control.policy.rules import DEFAULT_DENY, RULES
+from agentos.control.policy.service import MOST_ENTRIES
 from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
 from agentos.kernel.settings import Section
 from agentos.kernel.telemetry.catalogue import CATALOGUE
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 HEADER = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
 
@@ -29,7 +38,13 @@ HEADER = "<!-- Written by `make docs` from the code. Do not edit. -->\n"
 def pages() -> dict[str, str]:
     """All generated pages, by file name. Loads every module of the platform; the same code gives the same pages."""
     load()
-    return {"settings.md": settings(), "errors.md": errors(), "cli.md": commands(), "metrics.md": metrics()}
+    return {
+        "settings.md": settings(),
+        "errors.md": errors(),
+        "cli.md": commands(),
+        "metrics.md": metrics(),
+        "policy.md": policy(),
+    }
 
 
 def load() -> None:
@@ -153,6 +168,63 @@ def metrics() -> str:
             ),
         ]
     )
+
+
+def policy() -> str:
+    """The page of policy: the matrix, the precedence of rules, and what rules in Cedar can speak of."""
+    body = [
+        "# Policy\n",
+        "Every call of a skill comes before these tables at the moment when its effect is committed. Nothing acts\n"
+        "without a yes.\n",
+        "## The matrix\n",
+        "A row for each autonomy tier, a column for each effect class.\n",
+    ]
+    body += _table(
+        ("", *(f"{one.name}: {words}" for one, words in _told(EffectClass).items())),
+        (
+            (f"**{tier.name}** {words}", *(_cell(tier, effect) for effect in EffectClass))
+            for tier, words in _told(Tier).items()
+        ),
+    )
+    body += [
+        "`ask_two` takes two different people. A draft that a person submits asks, too.\n",
+        "## Precedence\n",
+        f"Each rule answers or passes. The most restrictive answer wins ({' > '.join(RESTRICTIVE_FIRST)}); of the\n"
+        "rules that gave it, the first in this table is cited in the journal, with its reasons.\n",
+    ]
+    rules = (*RULES, DEFAULT_DENY)
+    body += _table(
+        ("", "code", "the rule"),
+        ((str(number), f"`{rule.code}`", rule.words) for number, rule in enumerate(rules, start=1)),
+    )
+    body += [
+        "A backtest also cites `budget`, where a run would have used up a proposed budget before the call.\n",
+        "## What people write\n",
+        f"Lists of {MOST_ENTRIES} entries at most. Globs know `*`, `?` and `[abc]`.\n",
+    ]
+    for scope, written in (("an organization", OrganizationRules), ("a deployment", DeploymentRules)):
+        fields = ((f"`{name}`", field.description or "") for name, field in written.model_fields.items())
+        body += [f"The policy of {scope}:\n", *_table(("field", "meaning"), fields)]
+    body += [
+        "## Rules in Cedar\n",
+        *_table(("form", "meaning"), ((f"`{form}`", words) for form, words in cedar.FORMS.items())),
+        "A policy that cannot be evaluated denies: it never just drops out.\n",
+        f"At most {cedar.MOST_POLICIES} policies in {cedar.MOST_TEXT} characters, each of {cedar.MOST_TOKENS} words\n"
+        f"and signs, nested {cedar.MOST_NESTED} deep. They are checked against this schema when they are saved:\n",
+        f"```\n{cedar.SCHEMA.strip()}\n```\n",
+    ]
+    return _page(body)
+
+
+def _told(kind: type[E]) -> dict[E, str]:
+    """The members of an enum, each with the comment that stands beside it."""
+    told = re.findall(r"^    (\w+) = \S+  # (.*)$", inspect.getsource(kind), re.MULTILINE)
+    return {kind[name]: words for name, words in told}
+
+
+def _cell(tier: Tier, effect: EffectClass) -> str:
+    named = (tier, effect) == (Tier.L4, EffectClass.S3)
+    return f"`{MATRIX[tier][effect]}`" + (", or `allow` where a policy names the skill" if named else "")
 
 
 def _page(body: Iterable[str]) -> str:

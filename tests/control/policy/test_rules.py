@@ -16,7 +16,7 @@ from agentos.control.policy.model import (
     Tier,
     Verdict,
 )
-from agentos.control.policy.rules import RULES, Proposed, Rulebook, decide
+from agentos.control.policy.rules import RULES, Proposed, Rulebook, answers, decide
 from agentos.control.stops.model import InForce, Stop, StopKind, StopScope, Subject
 
 DESIGN = """
@@ -173,14 +173,10 @@ def test_a_skill_that_takes_an_approval_asks_even_where_the_tier_would_let_it(bo
 def test_the_most_restrictive_answer_wins_and_the_first_rule_that_gave_it_is_cited(
     call: Proposed, book: Rulebook
 ) -> None:
-    from agentos.control.policy import rules
-
-    tier = min(call.tier, Tier.L1) if book.stops.degraded else call.tier
-    case = rules.Case(call, book, tier, rules._said(call, book, tier))
-    answers = [(rule, answer) for rule in RULES if (answer := rule.answer(case)) is not None]
+    given = [(rule, answer) for rule, answer in answers(call, book) if answer is not None]
     order = ["deny", "draft", "ask_two", "ask", "allow"]
-    strictest = min(order.index(answer.verdict) for _, answer in answers)
-    first = next((rule, answer) for rule, answer in answers if order.index(answer.verdict) == strictest)
+    strictest = min(order.index(answer.verdict) for _, answer in given)
+    first = next((rule, answer) for rule, answer in given if order.index(answer.verdict) == strictest)
     decision = decide(call, book)
     assert decision.verdict.value == order[strictest]
     assert (decision.code, decision.reasons) == (first[0].code, first[1].reasons)

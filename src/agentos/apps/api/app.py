@@ -20,6 +20,7 @@ from agentos.control.budgets import routes as budgets
 from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
+from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -44,6 +45,7 @@ ROUTERS = (
     triggers.router,
     deployments.router,
     policies.router,
+    replay.router,
     agents.router,
     approvals.router,
     budgets.router,

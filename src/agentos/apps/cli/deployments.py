@@ -102,7 +102,7 @@ def tier(
 ) -> None:
     """Put an autonomy tier in force."""
     client = connect()
-    _show(client.patch(f"{_BASE}/{resolve(client, deployment)}", {"tier": tier}, headers=_headers(if_match)))
+    _show(client.patch(f"{_BASE}/{resolve(client, deployment)}", {"tier": tier}, headers=match_headers(if_match)))
 
 
 def resolve(client: Client, named: str) -> str:
@@ -126,10 +126,11 @@ def resolve(client: Client, named: str) -> str:
 
 def _order(deployment: str, verb: str, body: dict[str, Any] | None, if_match: str) -> None:
     client = connect()
-    _show(client.post(f"{_BASE}/{resolve(client, deployment)}/{verb}", body, headers=_headers(if_match)))
+    _show(client.post(f"{_BASE}/{resolve(client, deployment)}/{verb}", body, headers=match_headers(if_match)))
 
 
-def _headers(if_match: str) -> dict[str, str]:
+def match_headers(if_match: str) -> dict[str, str]:
+    """The header of a change that is made only to this state; none where any state will do."""
     tag = if_match.strip('"')
     return {"If-Match": tag if tag == "*" else f'"{tag}"'} if tag else {}
 

@@ -1,11 +1,6 @@
 """Rules that an organization writes in Cedar: read once, checked against the schema below, asked for each call.
 
-    forbid (…) when {…};                the call is denied
-    @verdict("ask") forbid (…) …;       it takes an approval; also "ask_two", "draft" and "deny"
-    permit (…, resource == Skill::"pay") …;
-                                        an agent at L4 may call this skill of S3 without asking; it loosens nothing else
-
-``@id("…")`` names a policy where decisions cite it. A policy that cannot be evaluated denies: it never just drops out.
+A policy that cannot be evaluated denies: it never just drops out.
 """
 
 from __future__ import annotations
@@ -18,7 +13,7 @@ from typing import Any, Final
 
 import cedarpy
 
-from agentos.control.policy.model import PolicyRefused, Verdict
+from agentos.control.policy.model import PolicyRefused, Verdict, refused
 from agentos.control.stops.model import Subject
 
 SCHEMA: Final = """
@@ -41,6 +36,14 @@ action "call" appliesTo {
   },
 };
 """
+FORMS: Final = {
+    "forbid (…) when {…};": "the call is denied",
+    '@verdict("ask") forbid (…) when {…};': "it takes an approval; likewise `ask_two`, `draft` and `deny`",
+    'permit (…, resource == Skill::"NAME") when {…};': (
+        "an agent at L4 calls this skill of S3 without asking; nothing else is loosened"
+    ),
+    '@id("NAME")': "before a policy: how decisions name it",
+}
 _SCHEMA: Final = cedarpy.Schema.from_str(SCHEMA)
 _ACTION: Final = {"type": "Action", "id": "call"}
 
@@ -49,7 +52,6 @@ MOST_TEXT: Final = 64 * 1024
 MOST_POLICIES: Final = 500
 MOST_TOKENS: Final = 1000  # of one policy
 MOST_NESTED: Final = 32
-MOST_PROBLEMS: Final = 20
 
 _TOKEN: Final = re.compile(r'\s+|//[^\n\r]*|"(?:\\.|[^"\\])*"|[A-Za-z_]\w*|\d+|::|&&|\|\||[=!<>]=|.', re.DOTALL)
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
@@ -232,15 +234,4 @@ def _place(text: str, at: int) -> tuple[int, int]:
 
 
 def _refused(text: str, faults: Sequence[tuple[int, str]]) -> PolicyRefused:
-    problems = []
-    for at, what in sorted(faults)[:MOST_PROBLEMS]:
-        line, column = _place(text, at)
-        problems.append({"where": f"cedar:{line}:{column}", "what": what[:300]})
-    first = problems[0]
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return PolicyRefused(
-        first["what"] + more,
-        where=first["where"],
-        then="Mend it and save again; the policy before it is still in force.",
-        problems=problems,
-    )
+    return refused([("cedar:{}:{}".format(*_place(text, at)), what) for at, what in sorted(faults)])

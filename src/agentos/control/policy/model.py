@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -17,6 +17,22 @@ class PolicyRefused(Invalid):
     """A policy that cannot be in force; every fault is listed with its place. The policy before it stays."""
 
     code = "policy_refused"
+
+
+MOST_PROBLEMS: Final = 20  # more than anyone mends in one go
+
+
+def refused(faults: Sequence[tuple[str, str]]) -> PolicyRefused:
+    """The error that tells all of these faults, each with its place."""
+    problems = [{"where": where, "what": what[:300]} for where, what in faults[:MOST_PROBLEMS]]
+    what, where = problems[0]["what"], problems[0]["where"]
+    if len(faults) > 1:
+        lines = [f"  {one['where']}: {one['what']}" for one in problems]
+        if len(faults) > len(problems):
+            lines.append(f"  … and {len(faults) - len(problems)} more")
+        what = f"{len(faults)} problems:\n" + "\n".join(lines)
+    then = "Mend it and try again; the policy before it is still in force."
+    return PolicyRefused(what, where=where, then=then, problems=problems)
 
 
 class PolicyDeniesEverything(Conflict):

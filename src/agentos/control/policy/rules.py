@@ -210,15 +210,19 @@ RULES_HASH: Final = digest(
 
 def decide(call: Proposed, rulebook: Rulebook) -> Decision:
     """What may be done with this call. The first rule that gave the most restrictive answer is cited."""
-    tier = min(call.tier, Tier.L1) if rulebook.stops.degraded is not None else call.tier
-    case = Case(call, rulebook, tier, _said(call, rulebook, tier))
     cited, found = DEFAULT_DENY, None
-    for rule in RULES:
-        answer = rule.answer(case)
+    for rule, answer in answers(call, rulebook):
         if answer is not None and (found is None or answer.verdict.rank < found.verdict.rank):
             cited, found = rule, answer
     found = found or Answer(Verdict.DENY)
     return Decision(found.verdict, cited.code, cited.words, rulebook.hash, found.reasons)
+
+
+def answers(call: Proposed, rulebook: Rulebook) -> list[tuple[Rule, Answer | None]]:
+    """What each rule of the table says of a call, in their order; None where it passes."""
+    tier = min(call.tier, Tier.L1) if rulebook.stops.degraded is not None else call.tier
+    case = Case(call, rulebook, tier, _said(call, rulebook, tier))
+    return [(rule, rule.answer(case)) for rule in RULES]
 
 
 def _said(call: Proposed, book: Rulebook, tier: Tier) -> cedar.Said:

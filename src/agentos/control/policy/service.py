@@ -20,10 +20,10 @@ from agentos.control.policy.model import (
     PolicyChanged,
     PolicyChangedMeanwhile,
     PolicyDeniesEverything,
-    PolicyRefused,
     Saved,
     Tier,
     Verdict,
+    refused,
 )
 from agentos.control.policy.rules import Proposed, Rulebook, decide
 from agentos.control.stops import service as stops
@@ -143,14 +143,7 @@ def check(policy: Policy) -> None:
     """Raises PolicyRefused (Invalid) with every fault of a policy and its place."""
     faults = list(_faults(policy))
     if faults:
-        where, what = faults[0]
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        raise PolicyRefused(
-            what + more,
-            where=where,
-            then="Mend it and save again; the policy before it is still in force.",
-            problems=[{"where": place, "what": said} for place, said in faults[: cedar.MOST_PROBLEMS]],
-        )
+        raise refused(faults)
     if isinstance(policy, OrganizationPolicy):
         cedar.read(policy.cedar)
 

@@ -88,7 +88,7 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
 async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
     decision = _decided(segment, effect)
     if decision.verdict is Verdict.DENY:
-        return await _denied(segment, effect.key, call, decision, effect.meta())
+        return await _denied(segment, effect.key, call, decision, effect.meta(), effect.skill)
     if decision.verdict is not Verdict.ALLOW:
         return await _write(segment, call, effect)  # a read that takes an approval waits for it as an effect does
     one, tried = effect.skill, 0
@@ -146,7 +146,7 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
             raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{segment.claimed.run.deployment_id}"))
         decision = _decided(segment, effect)
         if decision.verdict is Verdict.DENY:
-            denied = await _denied(segment, effect.key, call, decision, effect.meta())
+            denied = await _denied(segment, effect.key, call, decision, effect.meta(), effect.skill)
             if asking.is_asked(segment, effect.key):
                 async with segment.parts.doors.open(segment.claimed.run.organization) as work:
                     await asking.withdraw(work, segment, effect.key)
@@ -183,7 +183,8 @@ async def _approved(segment: Segment, call: Call, effect: Effect, decision: Deci
         asked, is_new = await approvals.wanted(work, question, at=at, longest=longest)
         if is_new:
             meta = effect.meta(approval=asked.id, **_record(segment, decision))
-            row = Entry(asking.ask_key(key, asked.round), "result", "ask", effect.skill.name, "asked", meta)
+            name, ask = effect.skill.name, asking.ask_key(key, asked.round)
+            row = Entry(ask, "result", "ask", name, "asked", meta, effect=effect.skill.effect)
             await segment.journal.append_within(connection, row)
         if asked.status is ApprovalStatus.PENDING:
             left = max(0.0, (asked.expires_at - at).total_seconds())
@@ -349,9 +350,12 @@ def _entry(key: str, one: Skill, status: str, meta: dict[str, Any], content: Any
     return Entry(key, "result", "skill", one.name, status, meta, content, one.effect)
 
 
-async def _denied(segment: Segment, key: str, call: Call, decision: Decision, meta: dict[str, Any]) -> Result:
+async def _denied(
+    segment: Segment, key: str, call: Call, decision: Decision, meta: dict[str, Any], one: Skill | None = None
+) -> Result:
     said = {"code": decision.code, "message": f"policy says no: {decision.rule}"}
-    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | _record(segment, decision), said)
+    effect = one.effect if one is not None else None
+    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | _record(segment, decision), said, effect)
     return await _refused(segment, call, entry, decision.code, decision.rule)
 
 

@@ -1,0 +1,188 @@
+"""The HTTP door to what policy would say. Nothing that is asked here changes anything."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from agentos.control.policy.model import Decision, Tier, Verdict
+from agentos.control.policy.routes import DeploymentRules, OrganizationRules
+from agentos.evidence.replay import service
+from agentos.evidence.replay.model import Denylist, Limits, Proposal, Report
+from agentos.evidence.replay.service import Change, Cost
+from agentos.intake.identity.routes import Reader
+from agentos.kernel.clock import now
+from agentos.kernel.http import DoorsDep, FreeJson
+from agentos.runtime.runs.routes import PartsDep
+
+router = APIRouter(prefix="/api/v1/agents/policies", tags=["policies"])
+
+Targets = Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=200)]
+Count = Annotated[int, Field(ge=0, le=10**12)]
+UNKNOWN = "unknown"
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ProposedDenylist(_Body):
+    """Entries for the emergency denylist."""
+
+    skills: Targets = Field(default_factory=list, description="Ids or globs.")
+    domains: Targets = Field(default_factory=list, description="Each with everything below it.")
+    agents: Targets = Field(default_factory=list)
+
+
+class ProposedBudgets(_Body):
+    """What one run may use up."""
+
+    turns: Count | None = None
+    steps: Count | None = None
+    tokens: Count | None = None
+    seconds: Count | None = None
+
+
+class Proposed(_Body):
+    """A policy, tier, denylist or budget to try. What is left out stays as it is in force."""
+
+    organization: OrganizationRules | None = None
+    deployment: DeploymentRules | None = Field(None, description="Of every deployment that is looked at.")
+    tier: Literal["L0", "L1", "L2", "L3", "L4"] | None = None
+    denylist: ProposedDenylist = Field(default_factory=ProposedDenylist)
+    budgets: ProposedBudgets = Field(default_factory=ProposedBudgets)
+
+    def read(self) -> Proposal:
+        """The proposal that this stands for."""
+        lists = self.denylist
+        return Proposal(
+            organization=self.organization.read() if self.organization else None,
+            deployment=self.deployment.read() if self.deployment else None,
+            tier=Tier[self.tier] if self.tier else None,
+            denylist=Denylist(tuple(lists.skills), tuple(lists.domains), tuple(lists.agents)),
+            budgets=Limits(**self.budgets.model_dump()),
+        )
+
+
+class SomeCall(_Body):
+    """A call to look at."""
+
+    deployment_id: str = Field(max_length=64)
+    skill: str = Field(min_length=1, max_length=200)
+    arguments: dict[str, FreeJson] = Field(default_factory=dict, max_length=1000)
+    submitted: bool = Field(False, description="As if a person had submitted it out of a draft.")
+
+
+class Simulation(_Body):
+    """A proposal to look at for one deployment."""
+
+    deployment_id: str = Field(max_length=64)
+    proposed: Proposed
+
+
+class Backtest(_Body):
+    """A proposal to put recorded actions before."""
+
+    proposed: Proposed
+    since: str = Field("24h", max_length=40, description="A duration before now, or a moment with its zone.")
+    until: str = Field("", max_length=40, description="Likewise; else now.")
+    deployment_id: str = Field("", max_length=64, description="Only of this deployment.")
+
+
+@router.post("/decide")
+async def decide(body: SomeCall, caller: Reader, doors: DoorsDep, parts: PartsDep) -> dict[str, Any]:
+    """What policy would say of one call now, and what each of its rules says. Nothing is done."""
+    async with doors.open(caller.organization) as work:
+        found = await service.ruling(
+            work, parts.registry, body.deployment_id, body.skill, body.arguments, submitted=body.submitted
+        )
+    call = found.proposed
+    return said(found.decision) | {
+        "skill": call.skill,
+        "effect": found.effect.name if found.effect is not None else UNKNOWN,
+        "tier": call.tier.name,
+        "hosts": list(call.hosts),
+        "rules": [
+            {
+                "code": rule.code,
+                "rule": rule.words,
+                "verdict": answer.verdict.value if answer else "pass",
+                "reasons": list(answer.reasons) if answer else [],
+            }
+            for rule, answer in found.table
+        ],
+    }
+
+
+@router.post("/simulate")
+async def simulate(body: Simulation, caller: Reader, doors: DoorsDep, parts: PartsDep) -> dict[str, Any]:
+    """What a proposal would change for each skill of the version that serves. Nothing is done."""
+    async with doors.open(caller.organization) as work:
+        found = await service.simulate(work, parts.registry, body.deployment_id, body.proposed.read(), at=now())
+    return {
+        "deployment_id": body.deployment_id,
+        "skills": [_change(one) for one in found],
+        "changed": sum(1 for one in found if one.now and one.proposed and one.now.verdict is not one.proposed.verdict),
+    }
+
+
+@router.post("/backtest")
+async def backtest(body: Backtest, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+    """What a proposal would have made of what runs did in a window. Nothing is done."""
+    since, until = service.window(body.since, body.until, at=now())
+    async with doors.open(caller.organization) as work:
+        report, cost = await service.backtest(
+            work, body.proposed.read(), since, until, deployment_id=body.deployment_id
+        )
+    return _report(report, cost)
+
+
+def said(one: Decision) -> dict[str, Any]:
+    """A decision as the API shows it."""
+    return {
+        "verdict": one.verdict.value,
+        "code": one.code,
+        "rule": one.rule,
+        "reasons": list(one.reasons),
+        "approvers": one.approvers,
+        "policy_hash": one.policy_hash,
+    }
+
+
+def _change(one: Change) -> dict[str, Any]:
+    return {
+        "skill": one.skill.name,
+        "version": one.skill.version,
+        "effect": one.effect.name if one.effect is not None else UNKNOWN,
+        "now": said(one.now) if one.now else UNKNOWN,
+        "proposed": said(one.proposed) if one.proposed else UNKNOWN,
+    }
+
+
+def _report(one: Report, cost: Cost) -> dict[str, Any]:
+    return {
+        "since": one.since,
+        "until": one.until,
+        "complete": one.complete,
+        "runs": len(one.runs),
+        "actions": one.actions,
+        "unknown": one.unknown,
+        "recorded": dict(one.recorded),
+        "proposed": dict(one.proposed),
+        "blocked": one.became(Verdict.DENY),
+        "drafted": one.became(Verdict.DRAFT),
+        "asked": one.became(Verdict.ASK) + one.became(Verdict.ASK_TWO),
+        "freed": one.freed,
+        "approvals_more": one.approvers,
+        "human_minutes": UNKNOWN if cost.minutes is None else round(cost.minutes, 1),
+        "approval_minutes": UNKNOWN if cost.median_minutes is None else round(cost.median_minutes, 2),
+        "approvals_measured": cost.measured,
+        "by_rule": [
+            {"verdict": verdict, "code": code, "actions": count}
+            for (verdict, code), count in sorted(one.rules.items(), key=lambda pair: (-pair[1], pair[0]))
+        ],
+        "stopped": one.stopped,
+        "stopped_more": one.stopped_more,
+    }

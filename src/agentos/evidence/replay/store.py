@@ -1,0 +1,66 @@
+"""What journals and approvals tell, read and never written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import text
+
+from agentos.kernel.unit_of_work import UnitOfWork
+
+PAGE: Final = 500  # rows of journals in memory at once, besides the run that is being put together
+
+_READ_ONLY: Final = text("SET TRANSACTION READ ONLY")
+# A run that was under way in the window is read from its beginning: budgets count from there.
+_STEPS: Final = text(
+    "SELECT r.id AS run_id, r.deployment_id, r.agent_id, r.category, r.version AS run_version, r.accepted_at, "
+    "j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.at, j.meta, "
+    "CASE WHEN :content AND (j.kind = 'model' OR j.phase = 'intent') THEN j.content END AS content "
+    "FROM runs r JOIN journal j ON j.org = r.org AND j.run_id = r.id "
+    "WHERE (r.ended_at IS NULL OR r.ended_at >= :since) AND r.accepted_at < :until "
+    "AND (:deployment = '' OR r.deployment_id = :deployment) AND (r.id, j.seq) > (:run, :seq) "
+    "ORDER BY r.id, j.seq LIMIT :most"
+)
+_ANSWERED: Final = text(
+    "SELECT count(*) AS measured, "
+    "percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM decided_at - asked_at)) AS seconds "
+    "FROM approvals WHERE status IN ('approved', 'denied') AND decided_at IS NOT NULL"
+)
+
+
+async def read_only(work: UnitOfWork) -> None:
+    """Let this unit of work write nothing, whatever it tries."""
+    await work.run(_READ_ONLY)
+
+
+async def journals(
+    work: UnitOfWork, since: datetime, until: datetime, deployment: str, *, content: bool
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The journal of each run that was under way in the window, run by run. Payloads only with ``content``."""
+    at, run = ("", 0), ""
+    rows: list[dict[str, Any]] = []
+    while True:
+        values = {"since": since, "until": until, "deployment": deployment, "content": content, "most": PAGE}
+        page = await work.all(_STEPS, {**values, "run": at[0], "seq": at[1]})
+        for row in page:
+            if row.run_id != run and rows:
+                yield rows
+                rows = []
+            run = row.run_id
+            content_of = json.loads(row.content) if row.content is not None else None
+            rows.append({**row._mapping, "content": content_of})
+        if len(page) < PAGE:
+            break
+        at = (page[-1].run_id, page[-1].seq)
+    if rows:
+        yield rows
+
+
+async def answered(work: UnitOfWork) -> tuple[int, float | None]:
+    """How many approvals people have answered, and the median of the seconds that they waited for it."""
+    row = await work.first(_ANSWERED)
+    assert row is not None
+    return int(row.measured), None if row.seconds is None else float(row.seconds)
