@@ -53,6 +53,11 @@ ALSO: dict[str, set[str]] = {
     },
     "control/approvals": {
         "answers",  # what people answered in channels is taken as if they had answered here
+        "routing",  # whom an organization asks, in which order and by when
+        "ticker",  # the clock: reminders, escalation, the end
+        "links",  # signed links that answer one approval once
+        "receipts",  # a decision as a signed document
+        "card",  # what a person sees before they decide
     },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
@@ -64,6 +69,7 @@ ALSO: dict[str, set[str]] = {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
+        "asking",  # a call as a question to people
         "journal",  # every step of a run, written by segments and read by many
         "outcomes",  # how a segment's end becomes the run's state
         "firings",  # from a trigger's firing to a run

@@ -29,6 +29,7 @@ from agentos.apps.settings import (
     NotificationSettings,
     RequestSettings,
     RunSettings,
+    SigningSettings,
     SlackSettings,
     SmtpSettings,
     TemporalSettings,
@@ -43,6 +44,7 @@ from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
+from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
 from agentos.kernel.unit_of_work import Doors, Hint
@@ -77,13 +79,14 @@ class Process:
     dispatch: Dispatch
     answers: Answers
     notifications: Notifications
+    signer: Signer | None
 
 
 @asynccontextmanager
 async def process(*, eager: bool, database: DatabaseSettings | None = None) -> AsyncIterator[Process]:
     """Read the settings, put the parts together, and give everything back at the end.
 
-    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting or SkillMisdeclared (Invalid).
+    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared or SigningKeyMissing.
     """
     app, runs = AppSettings.read(), RunSettings.read()
     database = database or DatabaseSettings.read()
@@ -100,6 +103,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     load_behaviours([SAMPLES, *skill_modules(app)])
     models = Providers(ClaudeSettings.read())
     webhooks = WebhookSettings.read()
+    key = SigningSettings.read().key
+    signer = Signer.load(key) if key else None
     meter = Meter()
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
@@ -110,12 +115,12 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         doors, registry, models, runs, meter, environment_secret, roots(runs), webhooks.hosts, logs.skill_params, {}
     )
     firings = Firings(parts)
-    answers = Answers(doors)
+    answers = Answers(doors, meter)
     doors.hint = _each(run_engine.hint, firings.hint, answers.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
-    notifications = Notifications(doors, channels, meter, address=NotificationSettings.read().address)
+    notifications = Notifications(doors, channels, meter, signer, address=NotificationSettings.read().address)
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -137,6 +142,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             dispatch,
             answers,
             notifications,
+            signer,
         )
     finally:
         await models.close()

@@ -13,7 +13,7 @@ from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import WebhookSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
-from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
+from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
 from agentos.operations.notifications.settings import NotificationSettings
 from agentos.runtime.runs.settings import RunSettings
 
@@ -50,6 +50,7 @@ __all__ = [
     "OidcSettings",
     "RequestSettings",
     "RunSettings",
+    "SigningSettings",
     "SlackSettings",
     "SmtpSettings",
     "TemporalSettings",

@@ -31,7 +31,22 @@ MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
 
 Prefix = Literal[
-    "person", "key", "dep", "run", "apr", "draft", "req", "trg", "firing", "sub", "dlv", "ses", "thr", "msg", "ntf"
+    "person",
+    "key",
+    "dep",
+    "run",
+    "apr",
+    "draft",
+    "req",
+    "trg",
+    "firing",
+    "sub",
+    "dlv",
+    "ses",
+    "lnk",
+    "thr",
+    "msg",
+    "ntf",
 ]
 
 _FORM: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")  # TypeID: UUIDv7 in Crockford's base 32

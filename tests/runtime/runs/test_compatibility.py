@@ -47,6 +47,18 @@ INSERT = text(
     f"VALUES ({', '.join('CAST(:meta AS jsonb)' if one == 'meta' else f':{one}' for one in COLUMNS)})"
 )
 
+PLAN = '{"stages": [{"approvers": [], "needed": 1}], "ladder": [], "after": null, "on_timeout": "deny"}'
+# What the first release had asked, as migration 0011 leaves it.
+ASKED = text(
+    "INSERT INTO approvals (org, id, run_id, step, deployment_id, requested_by, skill, skill_version, effect, "
+    "arguments, arguments_digest, needed, status, asked_at, expires_at, agent_id, version, starters, skill_digest, "
+    "reversibility, rule, policy_hash, plan, next_at) "
+    "SELECT :org, 'apr_old', id, 't1.c0', deployment_id, 'author', 'pay', '1', 3, :arguments, "
+    "'sha256:' || encode(sha256(:arguments), 'hex'), 1, 'pending', :at, CAST(:at AS timestamptz) + interval '1 day', "
+    "agent_id, version, '{author}', '', 'unknown', 'tier_matrix', '', "
+    "CAST(:plan AS jsonb), CAST(:at AS timestamptz) + interval '1 day' FROM runs WHERE id = :run"
+)
+
 recording = pytest.mark.skipif("AGENTOS_RECORD" not in os.environ, reason="writes the files of a release")
 
 
@@ -66,25 +78,15 @@ async def test_a_recorded_workflow_history_replays(file: Path) -> None:
 @pytest.mark.parametrize("file", JOURNALS, ids=lambda file: file.stem)
 async def test_a_recorded_journal_is_resumed(file: Path, database: Database, organization: OrgId) -> None:
     held = harness(database, organization)
-    deployment = await held.agent(SCRIPT, SKILLS, tier="L3")
+    await held.agent(SCRIPT, SKILLS, tier="L3")
     run_id = await held.start()
     async with held.doors.open(organization) as work:
         for step in json.loads(file.read_text()):
             values = {**step, "org": organization, "run_id": run_id, "content": json.dumps(step["content"]).encode()}
             await work.run(INSERT, {name: values.get(name) for name in COLUMNS} | {"meta": json.dumps(step["meta"])})
         await work.run(text("UPDATE runs SET segment = 1, attempt = 1 WHERE id = :id"), {"id": run_id})
-        await approvals.ask(
-            work,
-            run_id=run_id,
-            step="t1.c0",
-            deployment_id=deployment,
-            requested_by="author",
-            skill="pay",
-            skill_version="1",
-            effect=3,
-            arguments=canonical({"n": 3}),
-            needed=1,
-            at=now(),
+        await work.run(
+            ASKED, {"org": organization, "run": run_id, "arguments": canonical({"n": 3}), "at": now(), "plan": PLAN}
         )
     await _approve(held, run_id)
     run = await held.finish(run_id, 2)

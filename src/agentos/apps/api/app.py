@@ -10,11 +10,12 @@ import structlog
 from fastapi import FastAPI
 
 from agentos import __version__
-from agentos.apps.api import health
+from agentos.apps.api import health, signing
 from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
+from agentos.control.approvals.service import nothing_masked
 from agentos.control.deployments import routes as deployments
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
@@ -34,6 +35,7 @@ log = structlog.get_logger(__name__)
 # In this order: /agents/triggers and /agents/deployments stand before /agents/{agent_id}.
 ROUTERS = (
     health.router,
+    signing.router,
     identity.router,
     inbox.router,
     triggers.router,
@@ -62,7 +64,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
-            app.state.receivers = held.receivers
+            app.state.receivers, app.state.signer, app.state.masked = held.receivers, held.signer, nothing_masked
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [

@@ -16,7 +16,8 @@ from agentos.apps.cli import output
 from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import BusSettings
 from agentos.apps.worker.events import taker
-from agentos.intake.triggers.ticker import tick_for_ever
+from agentos.control.approvals import ticker as approvals
+from agentos.intake.triggers import ticker as schedules
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
@@ -36,7 +37,8 @@ async def main() -> None:
             asyncio.create_task(_serve(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
-            asyncio.create_task(tick_for_ever(held.parts.doors, held.parts.meter, stop)),
+            asyncio.create_task(schedules.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
+            asyncio.create_task(approvals.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             *_buses(held, stop),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),

@@ -95,6 +95,8 @@ class Permission(StrEnum):
     SETTLE_EFFECTS = "effects.settle"
     SUBMIT_DRAFTS = "drafts.submit"
     ANSWER_APPROVALS = "approvals.answer"
+    REROUTE_APPROVALS = "approvals.reroute"
+    CHANGE_ROUTING = "approvals.routing"
     APPLY_AGENTS = "agents.apply"
     CHANGE_DEPLOYMENTS = "deployments.change"
     CHANGE_TRIGGERS = "triggers.change"
@@ -116,6 +118,8 @@ _MEANS: Final = {
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
     Permission.SUBMIT_DRAFTS: "submit and discard drafts",
     Permission.ANSWER_APPROVALS: "answer approvals",
+    Permission.REROUTE_APPROVALS: "hand waiting approvals to other people",
+    Permission.CHANGE_ROUTING: "say who is asked to approve, and by when",
     Permission.APPLY_AGENTS: "apply manifests, which makes versions",
     Permission.CHANGE_DEPLOYMENTS: "create, promote, roll back, pause and retire deployments, and set their tier",
     Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
@@ -126,7 +130,15 @@ _MEANS: Final = {
 }
 
 # A person answers for these; no machine's key can have them.
-PEOPLE_ONLY: Final = frozenset({Permission.SETTLE_EFFECTS, Permission.ANSWER_APPROVALS, Permission.CHANGE_IDENTITY})
+PEOPLE_ONLY: Final = frozenset(
+    {
+        Permission.SETTLE_EFFECTS,
+        Permission.ANSWER_APPROVALS,
+        Permission.REROUTE_APPROVALS,
+        Permission.CHANGE_ROUTING,
+        Permission.CHANGE_IDENTITY,
+    }
+)
 
 
 class Role(StrEnum):
@@ -164,7 +176,8 @@ ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
     Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS, Permission.WRITE_INBOX}),
-    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | {Permission.ANSWER_APPROVALS},
+    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS}
+    | {Permission.ANSWER_APPROVALS, Permission.REROUTE_APPROVALS},
     Role.ADMIN: frozenset(Permission),
 }
 

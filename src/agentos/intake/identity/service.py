@@ -120,6 +120,11 @@ async def who_may(work: UnitOfWork, permission: Permission, *, most: int) -> lis
     return await store.of_roles(work, roles, most)
 
 
+async def seen(work: UnitOfWork, handle: str) -> Person | None:
+    """The person of that handle as it is, not locked."""
+    return await store.seen(work, handle)
+
+
 async def add_person(work: UnitOfWork, handle: str, role: Role, *, by: str) -> Person:
     """Add a person. Raises MalformedId (Invalid), PersonKnown (Conflict)."""
     ids.checked_name(handle, what="handle")

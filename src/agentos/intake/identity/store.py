@@ -33,6 +33,7 @@ _BY_ID: Final = text("SELECT * FROM people WHERE id = :id")
 _OF_ROLES: Final = text(
     "SELECT * FROM people WHERE role = ANY(:roles) AND disabled_at IS NULL ORDER BY handle LIMIT :most"
 )
+_SEEN: Final = text("SELECT * FROM people WHERE handle = :handle")
 _ADMINS: Final = text("SELECT id FROM people WHERE role = 'admin' AND disabled_at IS NULL ORDER BY id FOR UPDATE")
 _ADD_PERSON: Final = text("INSERT INTO people (org, id, handle, role) VALUES (:org, :id, :handle, :role)")
 _CHANGE_PERSON: Final = text("UPDATE people SET role = :role, disabled_at = :disabled_at WHERE id = :id")
@@ -129,6 +130,12 @@ async def by_id(work: UnitOfWork, person_id: str) -> Person | None:
 async def of_roles(work: UnitOfWork, roles: list[str], most: int) -> list[Person]:
     """People of these roles who may act, by handle."""
     return [_person(row) for row in await work.all(_OF_ROLES, {"roles": roles, "most": most})]
+
+
+async def seen(work: UnitOfWork, handle: str) -> Person | None:
+    """The person of that handle, not locked."""
+    row = await work.first(_SEEN, {"handle": handle})
+    return _person(row) if row else None
 
 
 async def admins(work: UnitOfWork) -> list[str]:

@@ -298,6 +298,13 @@ async def ended(work: UnitOfWork, firing_id: str) -> str | None:
     return waiting[0].id if waiting else None
 
 
+async def maker(work: UnitOfWork, firing_id: str) -> str | None:
+    """Who made the trigger of a firing; None when it is gone."""
+    fired = await store.firing(work, firing_id)
+    found = None if fired is None else await store.get(work, fired.trigger_id)
+    return None if found is None else found.created_by
+
+
 async def open_runs(work: UnitOfWork, trigger_id: str) -> list[str]:
     """The runs that a trigger started and that have not ended."""
     return [one.run_id for one in await store.those(work, trigger_id, State.ADMITTED, 10_000) if one.run_id]

@@ -55,6 +55,20 @@ APPROVALS_PENDING = Metric(
     "Approvals that wait for a person; stored state.",
     ("drovi_agent_approval_backlog",),
 )
+APPROVAL_CLOCK = Metric(
+    "agentos_approval_clock_total",
+    "counter",
+    "approvals",
+    ("org", "did"),
+    "What the clock did with approvals that nobody answered: reminded, sla_missed, escalated, expired.",
+)
+APPROVAL_SECONDS = Metric(
+    "agentos_approval_answer_seconds",
+    "histogram",
+    "seconds",
+    ("org", "status"),
+    "From the question to its decision by people, by status.",
+)
 ERRORS = Metric(
     "agentos_errors_total",
     "counter",
@@ -216,6 +230,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     RUN_SECONDS,
     RUNS_OPEN,
     APPROVALS_PENDING,
+    APPROVAL_CLOCK,
+    APPROVAL_SECONDS,
     ERRORS,
     STEPS,
     DECISIONS,

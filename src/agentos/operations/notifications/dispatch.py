@@ -11,23 +11,36 @@ import random
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from agentos.control.approvals.model import ApprovalDecided, ApprovalExpired, ApprovalRequested
+from agentos.control.approvals.model import (
+    ApprovalDecided,
+    ApprovalEscalated,
+    ApprovalExpired,
+    ApprovalPassed,
+    ApprovalReminded,
+    ApprovalRequested,
+    ApprovalRerouted,
+    ApprovalSlaMissed,
+    Masked,
+)
+from agentos.control.approvals.routing import OnTimeout
+from agentos.control.approvals.service import TIMEOUT, nothing_masked
 from agentos.intake.inbox.model import AnswerSettled, Channel
 from agentos.intake.inbox.service import COUNTED
 from agentos.kernel import clock, outbox
+from agentos.kernel.facts import Fact
 from agentos.kernel.outbox import Consumer
 from agentos.kernel.sender import Sender
+from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import NOTIFICATION_SECONDS, NOTIFICATIONS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.operations.notifications import service, store
 from agentos.operations.notifications.model import Answer, Claimed, Medium, NotificationKind, Outcome
 from agentos.operations.notifications.ports import Way
-from agentos.operations.notifications.service import Masked
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +53,14 @@ KEPT: Final = timedelta(days=30)  # how long a message can be looked up, or sent
 FORGET_BATCH: Final = 5000
 
 
-def _nothing_masked(_arguments: Any) -> bool:
-    return False
+# What asks people for an answer, and how it is put.
+ASKING: Final[Mapping[type[Fact], NotificationKind]] = {
+    ApprovalRequested: NotificationKind.ASKED,
+    ApprovalPassed: NotificationKind.ASKED,
+    ApprovalRerouted: NotificationKind.ASKED,
+    ApprovalReminded: NotificationKind.REMINDED,
+    ApprovalEscalated: NotificationKind.ESCALATED,
+}
 
 
 class Notifications:
@@ -52,21 +71,22 @@ class Notifications:
         doors: Doors,
         ways: Mapping[Medium, Way],
         meter: Meter,
+        signer: Signer | None,
         *,
         address: str,
-        masked: Masked = _nothing_masked,
+        masked: Masked = nothing_masked,
     ) -> None:
         self._doors = doors
         self._ways = ways
         self._meter = meter
+        self._signer = signer
         self._address = address
         self._masked = masked
         self.sender = Sender("notifications", MOST, self._claim, self._send, lambda: self.forget(clock.now() - KEPT))
 
     def consumer(self) -> Consumer:
         """Owes a message to each person that a fact concerns, once."""
-        facts = (ApprovalRequested, ApprovalDecided, ApprovalExpired, AnswerSettled)
-        return Consumer(NAME, facts, self._tell)
+        return Consumer(NAME, (*ASKING, ApprovalSlaMissed, ApprovalDecided, ApprovalExpired, AnswerSettled), self._tell)
 
     async def send_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
@@ -91,16 +111,21 @@ class Notifications:
 
     async def _owe(self, work: UnitOfWork, fact: object, cause: str) -> None:
         match fact:
-            case ApprovalRequested():
-                await service.ask(
-                    work, fact.approval_id, kind=NotificationKind.ASKED, whom=(), cause=cause, media=self._ways
-                )
+            case ApprovalRequested() | ApprovalPassed() | ApprovalReminded() | ApprovalEscalated() | ApprovalRerouted():
+                kind, whom = ASKING[type(fact)], fact.approvers
+                await service.ask(work, fact.approval_id, kind=kind, whom=whom, cause=cause, media=self._ways)
+            case ApprovalSlaMissed():
+                said = f"{fact.skill} ({fact.effect}) was not answered in time by those who were asked first."
+                await service.alert(work, fact.approval_id, said, cause=cause)
             case ApprovalDecided():
                 said = f"{fact.status.capitalize()} by {fact.decided_by}."
                 await service.decided(work, fact.approval_id, said, cause=cause)
             case ApprovalExpired():
-                await service.alert(work, fact.approval_id, "Nobody answered in time.", cause=cause)
-                await service.decided(work, fact.approval_id, "Expired: it is denied.", cause=cause)
+                if fact.reason == TIMEOUT:
+                    await service.alert(work, fact.approval_id, "Nobody answered in time.", cause=cause)
+                ends = "it is a draft now" if fact.ends_in == OnTimeout.DRAFT else "it is denied"
+                said = f"Expired ({fact.reason}): {ends}."
+                await service.decided(work, fact.approval_id, said, cause=cause)
             case AnswerSettled() if fact.channel == Channel.SLACK and fact.outcome != COUNTED:
                 await service.answered(work, fact.about, fact.thread_id, fact.message_id, fact.person_id, cause=cause)
             case _:
@@ -142,7 +167,7 @@ class Notifications:
     async def _tried(self, one: Claimed) -> Answer | None:
         """Put the message together, give the transaction back, and send it."""
         async with self._doors.open(one.organization) as work:
-            letter = await service.letter(work, one, address=self._address, masked=self._masked)
+            letter = await service.letter(work, one, self._signer, address=self._address, masked=self._masked)
         if letter is None:
             return None
         way = self._ways.get(one.channel)

@@ -21,6 +21,7 @@ import structlog
 
 from agentos.control.approvals import service as approvals
 from agentos.control.approvals.model import ApprovalStatus
+from agentos.control.approvals.routing import OnTimeout
 from agentos.control.policy.model import Decision, EffectClass, Verdict
 from agentos.control.policy.service import Proposed, decide
 from agentos.kernel import ids
@@ -29,7 +30,7 @@ from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, Unavailable, retryable
 from agentos.kernel.telemetry.catalogue import DECISIONS, EFFECTS_UNCERTAIN, ERRORS, SKILL_SECONDS
 from agentos.runtime.inference import Call, Result
-from agentos.runtime.runs import outcomes, store
+from agentos.runtime.runs import asking, outcomes, store
 from agentos.runtime.runs.journal import Entry, EpochsMoved
 from agentos.runtime.runs.model import DeniedAndStopped, DraftMade, EffectUncertain, Reason, RunStatus, Waiting
 from agentos.runtime.runs.segment import Park, Parked, Segment
@@ -140,7 +141,11 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
             raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{segment.claimed.run.deployment_id}"))
         decision = _decided(segment, effect)
         if decision.verdict is Verdict.DENY:
-            return await _denied(segment, effect.key, call, decision, effect.meta())
+            denied = await _denied(segment, effect.key, call, decision, effect.meta())
+            if asking.is_asked(segment, effect.key):
+                async with segment.parts.doors.open(segment.claimed.run.organization) as work:
+                    await asking.withdraw(work, segment, effect.key)
+            return denied
         if decision.verdict is Verdict.DRAFT:
             return await _drafted(segment, call, effect, decision)
         try:
@@ -168,39 +173,31 @@ async def _approved(segment: Segment, call: Call, effect: Effect, decision: Deci
     async with segment.parts.doors.open(run.organization) as work:
         await outcomes.hold(work, segment.claimed)
         connection = await work.driver()
-        if segment.journal.result(f"{key}!ask") is None:
-            asked = await approvals.ask(
-                work,
-                run_id=run.id,
-                step=key,
-                deployment_id=run.deployment_id,
-                requested_by=run.requested_by,
-                skill=effect.skill.name,
-                skill_version=effect.skill.version,
-                effect=effect.skill.effect,
-                arguments=effect.data,
-                needed=decision.verdict.approvers,
-                at=at,
-                expires_after=timedelta(seconds=segment.parts.settings.approval_seconds),
-            )
-            row = Entry(f"{key}!ask", "result", "ask", effect.skill.name, "asked", effect.meta(approval=asked.id))
+        question = await asking.question(work, run, key, effect.skill, effect.data, decision)
+        longest = timedelta(seconds=segment.parts.settings.approval_seconds)
+        asked, is_new = await approvals.wanted(work, question, at=at, longest=longest)
+        if is_new:
+            meta = effect.meta(approval=asked.id, decision=decision.code, policy=decision.policy_hash)
+            row = Entry(asking.ask_key(key, asked.round), "result", "ask", effect.skill.name, "asked", meta)
             await segment.journal.append_within(connection, row)
-        else:
-            asked = await approvals.of_step(work, run.id, key, at=at)
         if asked.status is ApprovalStatus.PENDING:
             left = max(0.0, (asked.expires_at - at).total_seconds())
             waiting = Waiting(Reason.APPROVAL, f"approval:{asked.id}", left, asked.id, key)
             await outcomes.park(work, segment.claimed, waiting, RunStatus.WAITING_APPROVAL)
         elif asked.status is ApprovalStatus.APPROVED:
-            await approvals.consume(work, asked, effect.data, at=at)
-            await segment.journal.append_within(connection, _intent(segment, effect, decision, approval=asked.id))
+            await approvals.consume(work, asked, question, at=at)
+            intent = _intent(segment, effect, decision, **asking.given(asked))
+            await segment.journal.append_within(connection, intent)
     if asked.status is ApprovalStatus.PENDING:
         raise Parked(waiting)
     if asked.status is ApprovalStatus.APPROVED:
         return None
-    code = f"approval_{asked.status.value}"
-    said = {"code": code, "message": f"the approval of this call was {asked.status.value}"}
-    return await _refused(segment, call, _result(effect, "denied", said, approval=asked.id), code)
+    if asked.status is ApprovalStatus.EXPIRED and asked.ends_in is OnTimeout.DRAFT:
+        late = Decision(Verdict.DRAFT, "approval_expired", "nobody answered in time", decision.policy_hash)
+        return await _drafted(segment, call, effect, late)
+    said = asking.refusal(asked)
+    entry = _result(effect, "denied", said, approval=asked.id)
+    return await _refused(segment, call, entry, said["code"], said["message"])
 
 
 async def _drafted(segment: Segment, call: Call, effect: Effect, decision: Decision) -> Result:
@@ -227,6 +224,7 @@ async def _drafted(segment: Segment, call: Call, effect: Effect, decision: Decis
             },
         )
         await segment.journal.append_within(await work.driver(), entry)
+        await asking.withdraw(work, segment, effect.key)
         await work.publish(DraftMade(run.id, draft_id, effect.skill.name, digest_bytes(effect.data)))
     return _told(call, entry)
 
@@ -338,14 +336,14 @@ async def _denied(segment: Segment, key: str, call: Call, decision: Decision, me
     said = {"code": decision.code, "message": f"policy says no: {decision.rule}"}
     more = {"decision": decision.code, "policy": decision.policy_hash, "tier": segment.tier.name}
     entry = Entry(key, "result", "skill", call.skill[:200], "denied", {**meta, **more}, said)
-    return await _refused(segment, call, entry, decision.code)
+    return await _refused(segment, call, entry, decision.code, decision.rule)
 
 
-async def _refused(segment: Segment, call: Call, entry: Entry, code: str) -> Result:
+async def _refused(segment: Segment, call: Call, entry: Entry, code: str, why: str) -> Result:
     await segment.record(entry)
     if segment.definition.on_denied == "stop":
         raise DeniedAndStopped(
-            f"'{call.skill[:200]}' was denied ({code}) and the version says to stop then",
+            f"'{call.skill[:200]}' was denied ({code}: {why}) and the version says to stop then",
             where=entry.key,
             then="See 'agentos runs show' for the decision.",
         )

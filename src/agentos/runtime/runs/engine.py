@@ -16,7 +16,7 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from agentos.control.approvals.model import ApprovalDecided
+from agentos.control.approvals.model import ApprovalDecided, ApprovalExpired
 from agentos.control.deployments.model import DeploymentResumed
 from agentos.kernel.database import Database
 from agentos.kernel.durable import RPC_TIMEOUT, WORKFLOW_TASK_TIMEOUT, EngineUnavailable, Link, engine_away
@@ -123,7 +123,7 @@ class RunEngine:
 
     def consumer(self) -> Consumer:
         """The reliable path: every fact that starts or wakes a run, in order, until it worked."""
-        facts = (RunAccepted, RunOrdered, ApprovalDecided, EffectSettled, DeploymentResumed)
+        facts = (RunAccepted, RunOrdered, ApprovalDecided, ApprovalExpired, EffectSettled, DeploymentResumed)
         return Consumer("run_engine", facts, self._deliver)
 
     async def hint(self, organization: OrgId, facts: Sequence[Fact]) -> None:
@@ -148,7 +148,7 @@ class RunEngine:
                     await self._engine.wake(fact.run_id, fact.wake)
                 if fact.order != "resume":
                     await self._engine.interrupt(fact.run_id)
-            case ApprovalDecided():
+            case ApprovalDecided() | ApprovalExpired():
                 await self._engine.wake(fact.run_id, f"approval:{fact.approval_id}")
             case EffectSettled():
                 await self._engine.wake(fact.run_id, fact.wake)

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Definition, Version
 from agentos.control.deployments import service as deployments
+from agentos.intake.triggers import service as triggers
 from agentos.kernel import epochs, ids
 from agentos.kernel.canonical import canonical
 from agentos.kernel.ids import RunId
@@ -187,6 +188,19 @@ async def discard_draft(work: UnitOfWork, draft_id: str) -> None:
     if draft.status != "open":
         raise DraftSettled(f"the draft is {draft.status} already", where=draft_id)
     await store.mark_draft(work, draft_id, "discarded", None)
+
+
+async def starters(work: UnitOfWork, run: Run) -> tuple[str, ...]:
+    """Everybody who started a run in some way: asked for it, made its trigger, submitted its draft or led to that."""
+    found: dict[str, None] = {}
+    while True:
+        found[run.requested_by] = None
+        if run.firing_id is not None and (maker := await triggers.maker(work, run.firing_id)):
+            found[maker] = None
+        draft = None if run.draft_id is None else await store.draft(work, run.draft_id)
+        if draft is None:
+            return tuple(found)
+        run = await get(work, draft.run_id)
 
 
 async def get(work: UnitOfWork, run_id: str) -> Run:
