@@ -18,8 +18,9 @@ from tests.journeys.conftest import Platform, running
 from tests.runtime.runs.harness import DONE, calls
 
 # Routes that need no permission: probes answer everybody, and these three are about the caller alone.
-OF_A_SIGNATURE = {"/api/v1/hooks/{address}", "/api/v1/inbox/slack"}  # whoever signed the call
 OF_EVERYBODY = {"/health", "/health/ready", "/metrics", "/api/v1/signing-key"}
+OF_A_SIGNATURE = {"/api/v1/hooks/{address}", "/api/v1/inbox/slack"}  # whoever signed the call
+OF_A_LINK = {"/api/v1/approvals/links/{token}"}  # whom the platform sent it to
 OF_A_SIGN_IN = {"/api/v1/sessions", "/api/v1/sessions/oidc", "/api/v1/sessions/oidc/callback"}
 OF_ONESELF = {"/api/v1/me", "/api/v1/sessions/current", "/api/v1/keys/{key_id}/rotate", "/api/v1/keys/{key_id}/revoke"}
 
@@ -58,7 +59,7 @@ def permission_of(route: APIRoute) -> Permission | None:
 def test_every_route_names_the_permission_it_takes() -> None:
     routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
     bare = {route.path for route in routes if permission_of(route) is None}
-    assert bare == OF_EVERYBODY | OF_ONESELF | OF_A_SIGNATURE | OF_A_SIGN_IN
+    assert bare == OF_EVERYBODY | OF_ONESELF | OF_A_SIGNATURE | OF_A_LINK | OF_A_SIGN_IN
     changes = {
         route.path for route in routes if not route.methods <= {"GET"} and permission_of(route) is Permission.READ
     }

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from agentos.apps.api.app import ROUTERS
 from agentos.kernel.ids import OrgId
 from tests.journeys.conftest import Platform, document
-from tests.journeys.test_identity import OF_A_SIGN_IN, OF_EVERYBODY
+from tests.journeys.test_identity import OF_A_LINK, OF_A_SIGN_IN, OF_EVERYBODY
 from tests.runtime.runs.harness import DONE, calls
 
 # A body that would be accepted if the ids in the path were the caller's own.
@@ -55,6 +55,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "request_id": run["request_id"],
         "step": "t0.c0~1",
         "approval_id": question["id"],
+        "token": "guessed",
         "draft_id": draft["id"],
         "handle": "victim",
         "key_id": key["id"],
@@ -107,7 +108,7 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
     async with platform.acting(await platform.stranger()) as stranger:
         for route in routes:
             (method,) = route.methods
-            if route.path in OF_EVERYBODY or "{" not in route.path:
+            if route.path in OF_EVERYBODY | OF_A_LINK or "{" not in route.path:
                 continue
             body = BODIES.get(f"{method} {route.path}", {})
             answer = await stranger.request(method, route.path.format(**ids), json=None if method == "GET" else body)
@@ -123,6 +124,10 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         wanted = {"agent_id": "tester", "environment": "production"}
         assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
         assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404
+        named = {"approval": ids["approval_id"], "to": ["role:admin"]}
+        assert (await stranger.post("/api/v1/approvals/reroute", json=named)).status_code == 404
+        everything_of = {"deployment": ids["deployment_id"], "to": ["role:admin"]}
+        assert (await stranger.post("/api/v1/approvals/reroute", json=everything_of)).json()["rerouted"] == 0
     assert asked > 20
     assert await everything(platform, organization) == before
 
