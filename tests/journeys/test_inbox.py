@@ -176,6 +176,25 @@ async def test_deny_because_in_the_inbox_denies_and_the_reason_is_kept(channels:
     assert await facts(channels.platform, "AccessRefused") != []
 
 
+async def test_the_link_in_a_mail_shows_when_it_is_opened_and_decides_once_when_posted(
+    channels: Channels,
+) -> None:
+    run, question, thread = await channels.ask()
+    await until(lambda: sent(channels, question["id"], 4))
+    (mail,) = channels.mail.to("mailer@example.com")
+    (address,) = [line for line in mail.get_content().splitlines() if line.startswith("http")]
+    path, nobody = httpx.URL(address).path, channels.platform.nobody
+    for _ in range(2):
+        shown = await nobody.get(path)
+        assert (shown.status_code, shown.json()["answering_as"], shown.json()["status"]) == (200, "mailer", "pending")
+    assert (await nobody.post(path, json={"approved": True, "note": "by mail"})).status_code == 200
+    await channels.platform.until(run["id"], "completed")
+    assert channels.platform.world.count("pay") == 1
+    again = await nobody.post(path, json={"approved": False})
+    assert (again.status_code, again.json()["code"]) == (409, "approval_link_used")
+    await until(lambda: contains(channels, thread, "Approved by mailer."))
+
+
 async def test_talk_stays_talk_and_answers_only_what_asks(channels: Channels) -> None:
     author = channels.platform.author
     made = (await author.post(THREADS, json={"title": "Lunch", "text": "approve of pizza?"})).json()

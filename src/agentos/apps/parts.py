@@ -130,13 +130,15 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         privacy=privacy,
     )
     firings = Firings(parts)
-    answers = Answers(doors)
+    answers = Answers(doors, meter, privacy)
     doors.hint = _each(run_engine.hint, firings.hint, answers.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
     address = NotificationSettings.read().address
-    notifications = Notifications(doors, channels, meter, address=address, hiding=partial(hiding, privacy=privacy))
+    notifications = Notifications(
+        doors, channels, meter, signer, address=address, hiding=partial(hiding, privacy=privacy)
+    )
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()

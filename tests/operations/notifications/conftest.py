@@ -28,6 +28,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Delivery, Position
+from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.operations.notifications import service
@@ -35,6 +36,7 @@ from agentos.operations.notifications.dispatch import Notifications
 from agentos.operations.notifications.model import Notification
 from tests.fakes.mail import MailServer, mail_server
 from tests.fakes.slack import SIGNING, TOKEN, Slack, slack
+from tests.journeys.conftest import signing_key
 from tests.runtime.runs.harness import DONE, calls, harness
 
 _ABOUT = text("UPDATE approvals SET arguments = :arguments, arguments_digest = :digest WHERE id = :id")
@@ -49,6 +51,7 @@ class Asked:
         self.doors, self.meter = Doors(database), Meter()
         self.runs = harness(database, organization)
         self.secrets = {"slack-token": TOKEN, "slack-signing": SIGNING}
+        self.signer = Signer.load(signing_key())
         self.masked: Callable[[Any], bool] = lambda _: False
         self.notifications = self.worker()
 
@@ -57,7 +60,7 @@ class Asked:
         mail = SmtpSettings(host="127.0.0.1", port=self.mail.port, tls="none", sender="agentos@example.org", **given)
         found = ways(mail, SlackSettings(api=self.slack.url), self._secret)
         address = "https://agents.example.org/"
-        return Notifications(self.doors, found, self.meter, address=address, hiding=self._hiding)
+        return Notifications(self.doors, found, self.meter, self.signer, address=address, hiding=self._hiding)
 
     async def _hiding(self, _work: UnitOfWork) -> Callable[[Any], bool]:
         return self.masked

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from agentos.control.approvals.model import ApprovalExpired, ApprovalRequested
+from agentos.control.approvals import links
+from agentos.control.approvals.model import (
+    ApprovalEscalated,
+    ApprovalExpired,
+    ApprovalReminded,
+    ApprovalRequested,
+    ApprovalSlaMissed,
+)
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import Role
 from agentos.intake.inbox.model import MessageKind
@@ -73,6 +80,49 @@ async def test_a_time_that_ran_out_is_an_alert_and_closes_the_thread(asked: Aske
     assert kinds == [MessageKind.NOTICE, MessageKind.ALERT, MessageKind.OUTCOME]
     await asked.turn()
     assert len(asked.mail.taken) == 2
+
+
+async def test_a_missed_time_is_an_alert_in_the_thread_that_stays_open(asked: Asked) -> None:
+    await asked.person("bob", email="bob@example.com")
+    one = await asked.ask()
+    missed = ApprovalSlaMissed(one.run_id, one.id, one.deployment_id, one.skill, "S3")
+    await asked.tell(missed, again=2)
+    thread, said = await asked.thread(one)
+    assert thread.closed_at is None and thread.alerted_at is not None
+    assert [message.kind for message in said] == [MessageKind.NOTICE, MessageKind.ALERT]
+    assert len(await asked.facts("InboxAlerted")) == 1
+
+
+async def test_a_reminder_and_a_rung_of_the_ladder_reach_those_that_they_name(asked: Asked) -> None:
+    await asked.person("bob", email="bob@example.com")
+    await asked.person("carol", email="carol@example.com")
+    await asked.person("dana", Role.ADMIN, email="dana@example.com")
+    one = await asked.ask(tell=False)
+    first = ApprovalRequested(one.run_id, one.id, one.skill, one.arguments_digest, approvers=["bob"])
+    await asked.tell(first, ApprovalReminded(one.run_id, one.id, 0, ["bob"]))
+    await asked.tell(ApprovalEscalated(one.run_id, one.id, 1, ["role:admin"]))
+    await asked.turn()
+    told = sorted((message.person, message.kind.value) for message in await asked.messages("sent"))
+    assert told == [("bob", "asked"), ("bob", "reminded"), ("dana", "escalated")]
+    assert "still waits for your answer" in asked.mail.to("bob@example.com")[-1]["Subject"]
+
+
+async def test_a_question_that_fell_away_raises_no_alert(asked: Asked) -> None:
+    await asked.person("bob", email="bob@example.com")
+    one = await asked.ask()
+    await asked.tell(ApprovalExpired(one.run_id, one.id, "run_ended"))
+    thread, said = await asked.thread(one)
+    assert thread.closed_at is not None and thread.alerted_at is None
+    assert said[-1].text == "Expired (run_ended): it is denied."
+
+
+async def test_a_log_has_no_link_that_answers(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+    await asked.person("bob")
+    one = await asked.ask()
+    await asked.turn()
+    assert (await asked.the_message()).state is NotificationState.SENT
+    written = "".join(capsys.readouterr())
+    assert one.id in written and links.PATH not in written
 
 
 @pytest.mark.parametrize("answer", ["451 try later", "421 too busy"])
@@ -201,7 +251,11 @@ async def test_mail_shows_no_arguments_and_leads_to_them(asked: Asked) -> None:
     (mail,) = asked.mail.taken
     text = mail.get_content()
     assert "DE02120300000000202051" not in mail.as_string()
-    assert f"https://agents.example.org/api/v1/approvals/{one.id}" in text
+    (address,) = [line for line in text.splitlines() if line.startswith("https://")]
+    path, _, token = address.rpartition("/")
+    assert path == "https://agents.example.org/api/v1/approvals/links"
+    link = links.read(asked.signer, token)
+    assert (link.organization, link.approval_id, link.handle) == (asked.organization, one.id, "bob")
     assert one.arguments_digest in text and "approve 1 because" in text
     assert mail["Auto-Submitted"] == "auto-generated"
 
@@ -230,7 +284,8 @@ async def test_where_not_all_may_be_shown_there_is_a_link_in_place_of_buttons(as
     await asked.turn()
     (post,) = asked.slack.to("U0BOB")
     assert set(buttons(post)) == {"open"}
-    assert buttons(post)["open"]["url"].endswith(one.id)
+    link = links.read(asked.signer, buttons(post)["open"]["url"].rpartition("/")[2])
+    assert (link.approval_id, link.handle) == (one.id, "bob")
     assert "4111111111111111" not in json.dumps(post)
 
 

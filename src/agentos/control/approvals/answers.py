@@ -1,7 +1,4 @@
-"""What people answered in channels is taken as if they had answered here, once for each message, and told back.
-
-The person's right to answer is looked at again: an answer may have waited while it was withdrawn.
-"""
+"""What people answered in channels is taken as if they had answered here, once for each message, and told back."""
 
 from __future__ import annotations
 
@@ -9,26 +6,37 @@ from collections.abc import Sequence
 from typing import Final
 
 from agentos.control.approvals import service
-from agentos.control.approvals.model import ApprovalStatus
-from agentos.intake.identity import service as identity
-from agentos.intake.identity.model import NotAllowed, Permission
+from agentos.control.approvals.model import Approval, ApprovalStatus, Channel
+from agentos.control.privacy.service import Privacy, hiding
+from agentos.intake.inbox import model
 from agentos.intake.inbox import service as inbox
-from agentos.intake.inbox.model import AnswerGiven, Message, read_answer
+from agentos.intake.inbox.model import AnswerGiven, Message
 from agentos.kernel.clock import now
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.telemetry import Meter
+from agentos.kernel.telemetry.catalogue import APPROVAL_SECONDS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 NAME: Final = "approval_answers"
 
 
+def measure(meter: Meter, organization: str, answered: Approval) -> None:
+    """Measure how long people took, once they have decided."""
+    if answered.decided_at is not None and answered.status is not ApprovalStatus.PENDING:
+        seconds = max(0.0, (answered.decided_at - answered.asked_at).total_seconds())
+        meter.observe(APPROVAL_SECONDS, seconds, org=organization, status=answered.status.value)
+
+
 class Answers:
     """Settles answers that were given in channels. All of it is safe to repeat."""
 
-    def __init__(self, doors: Doors) -> None:
+    def __init__(self, doors: Doors, meter: Meter, privacy: Privacy) -> None:
         self._doors = doors
+        self._meter = meter
+        self._privacy = privacy
 
     def consumer(self) -> Consumer:
         """The reliable path: every answer, in order, until it is settled."""
@@ -49,9 +57,10 @@ class Answers:
         try:
             async with self._doors.open(organization) as work:
                 given = await inbox.unsettled(work, message_id)
-                if given is not None:
-                    said = await _answer(work, given)
-                    await inbox.settle(work, given, outcome=inbox.COUNTED, text=said)
+                if given is None:
+                    return
+                answered = await self._answer(work, given)
+                await inbox.settle(work, given, outcome=inbox.COUNTED, text=_outcome(answered))
         except Unavailable:
             raise
         except AgentOSError as error:
@@ -59,22 +68,24 @@ class Answers:
                 given = await inbox.unsettled(work, message_id)
                 if given is not None:
                     await inbox.settle(work, given, outcome=error.code, text=f"This did not count: {error}")
+            return
+        measure(self._meter, organization, answered)
+
+    async def _answer(self, work: UnitOfWork, given: Message) -> Approval:
+        said = model.read_answer(given.text)
+        return await service.answer_as(
+            work,
+            given.about,
+            handle=given.author,
+            approved=bool(given.approved),
+            note=said.note if said else "",
+            at=now(),
+            channel=Channel.SLACK if given.channel is model.Channel.SLACK else Channel.INBOX,
+            hides=await hiding(work, self._privacy),
+        )
 
 
-async def _answer(work: UnitOfWork, given: Message) -> str:
-    person = await identity.acting(work, given.person_id or "")
-    if person is None or Permission.ANSWER_APPROVALS not in person.role.permissions:
-        raise NotAllowed(f"{given.author} may not answer approvals any more")
-    said = read_answer(given.text)
-    found = await service.answer(
-        work,
-        given.about,
-        person_id=person.id,
-        handle=person.handle,
-        approved=bool(given.approved),
-        note=said.note if said else "",
-        at=now(),
-    )
-    if found.status is ApprovalStatus.PENDING:
+def _outcome(answered: Approval) -> str:
+    if answered.status is ApprovalStatus.PENDING:
         return "This counted; more people have to approve."
-    return f"This counted: it is {found.status.value}."
+    return f"This counted: it is {answered.status.value}."

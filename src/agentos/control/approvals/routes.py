@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.approvals import card, links, receipts, service
-from agentos.control.approvals.model import MOST_NOTE, Approval, ApprovalStatus, Channel, LinkForged
+from agentos.control.approvals.answers import measure
+from agentos.control.approvals.model import MOST_NOTE, Approval, Channel, LinkForged
 from agentos.control.approvals.routing import (
     MOST_NAMED,
     MOST_NEEDED,
@@ -29,7 +30,6 @@ from agentos.kernel.errors import NotFound
 from agentos.kernel.http import Cursor, DoorsDep, Limit, SignerDep, page, position_of
 from agentos.kernel.openapi import lets_in
 from agentos.kernel.telemetry import Meter
-from agentos.kernel.telemetry.catalogue import APPROVAL_SECONDS
 
 router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"])
 
@@ -194,7 +194,7 @@ async def answer_link(
     async with doors.open(link.organization) as work:
         hides = await hiding(work, privacy)
         answered = await links.answer(work, link, approved=body.approved, note=body.note, at=now(), hides=hides)
-    _measure(meter, link.organization, answered)
+    measure(meter, link.organization, answered)
     return shown(answered)
 
 
@@ -256,7 +256,7 @@ async def _answer(
             channel=Channel.API,
             hides=sight.hides,
         )
-    _measure(meter, caller.organization, answered)
+    measure(meter, caller.organization, answered)
     return shown(answered)
 
 
@@ -269,12 +269,6 @@ async def _link(token: str, request: Request, signer: SignerDep) -> links.Link:
         raise
     request.app.state.rates.take(f"link {link.id}")
     return link
-
-
-def _measure(meter: Meter, organization: str, answered: Approval) -> None:
-    if answered.decided_at is not None and answered.status is not ApprovalStatus.PENDING:
-        seconds = max(0.0, (answered.decided_at - answered.asked_at).total_seconds())
-        meter.observe(APPROVAL_SECONDS, seconds, org=organization, status=answered.status.value)
 
 
 async def _seen(one: Approval, skills: SkillCatalogue, sight: Sight) -> dict[str, Any]:

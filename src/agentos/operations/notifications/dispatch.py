@@ -15,13 +15,26 @@ from typing import Final
 
 import structlog
 
-from agentos.control.approvals.model import ApprovalDecided, ApprovalExpired, ApprovalRequested
+from agentos.control.approvals.model import (
+    ApprovalDecided,
+    ApprovalEscalated,
+    ApprovalExpired,
+    ApprovalPassed,
+    ApprovalReminded,
+    ApprovalRequested,
+    ApprovalRerouted,
+    ApprovalSlaMissed,
+)
+from agentos.control.approvals.routing import OnTimeout
+from agentos.control.approvals.service import TIMEOUT
 from agentos.intake.inbox.model import AnswerSettled, Channel
 from agentos.intake.inbox.service import COUNTED
 from agentos.kernel import clock, outbox
+from agentos.kernel.facts import Fact
 from agentos.kernel.outbox import Consumer
 from agentos.kernel.retention import Retention
 from agentos.kernel.sender import Sender
+from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import NOTIFICATION_SECONDS, NOTIFICATIONS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
@@ -38,6 +51,14 @@ MOST: Final = 64  # under way in one worker: eight organizations whose servers h
 LEASE_SECONDS: Final = 60.0  # a try takes 20 s at most, then it is written down
 SEND_SECONDS: Final = 20.0  # for the whole of one try, by whichever way
 KEPT: Final = Retention("notifications_forget", timedelta(days=30))  # looked up or sent again, after it ended
+# What asks people for an answer, and how it is put.
+ASKING: Final[Mapping[type[Fact], NotificationKind]] = {
+    ApprovalRequested: NotificationKind.ASKED,
+    ApprovalPassed: NotificationKind.ASKED,
+    ApprovalRerouted: NotificationKind.ASKED,
+    ApprovalReminded: NotificationKind.REMINDED,
+    ApprovalEscalated: NotificationKind.ESCALATED,
+}
 
 
 class Notifications:
@@ -48,6 +69,7 @@ class Notifications:
         doors: Doors,
         ways: Mapping[Medium, Way],
         meter: Meter,
+        signer: Signer | None,
         *,
         address: str,
         hiding: Hiding,
@@ -55,14 +77,14 @@ class Notifications:
         self._doors = doors
         self._ways = ways
         self._meter = meter
+        self._signer = signer
         self._address = address
         self._hiding = hiding
         self.sender = Sender("notifications", MOST, self._claim, self._send)
 
     def consumer(self) -> Consumer:
         """Owes a message to each person that a fact concerns, once."""
-        facts = (ApprovalRequested, ApprovalDecided, ApprovalExpired, AnswerSettled)
-        return Consumer(NAME, facts, self._tell)
+        return Consumer(NAME, (*ASKING, ApprovalSlaMissed, ApprovalDecided, ApprovalExpired, AnswerSettled), self._tell)
 
     async def send_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
@@ -80,16 +102,21 @@ class Notifications:
 
     async def _owe(self, work: UnitOfWork, fact: object, cause: str) -> None:
         match fact:
-            case ApprovalRequested():
-                await service.ask(
-                    work, fact.approval_id, kind=NotificationKind.ASKED, whom=(), cause=cause, media=self._ways
-                )
+            case ApprovalRequested() | ApprovalPassed() | ApprovalReminded() | ApprovalEscalated() | ApprovalRerouted():
+                kind, whom = ASKING[type(fact)], fact.approvers
+                await service.ask(work, fact.approval_id, kind=kind, whom=whom, cause=cause, media=self._ways)
+            case ApprovalSlaMissed():
+                said = f"{fact.skill} ({fact.effect}) was not answered in time by those who were asked first."
+                await service.alert(work, fact.approval_id, said, cause=cause)
             case ApprovalDecided():
                 said = f"{fact.status.capitalize()} by {fact.decided_by}."
                 await service.decided(work, fact.approval_id, said, cause=cause)
             case ApprovalExpired():
-                await service.alert(work, fact.approval_id, "Nobody answered in time.", cause=cause)
-                await service.decided(work, fact.approval_id, "Expired: it is denied.", cause=cause)
+                if fact.reason == TIMEOUT:
+                    await service.alert(work, fact.approval_id, "Nobody answered in time.", cause=cause)
+                ends = "it is a draft now" if fact.ends_in == OnTimeout.DRAFT else "it is denied"
+                said = f"Expired ({fact.reason}): {ends}."
+                await service.decided(work, fact.approval_id, said, cause=cause)
             case AnswerSettled() if fact.channel == Channel.SLACK and fact.outcome != COUNTED:
                 await service.answered(work, fact.about, fact.thread_id, fact.message_id, fact.person_id, cause=cause)
             case _:
@@ -131,7 +158,7 @@ class Notifications:
     async def _tried(self, one: Claimed) -> Answer | None:
         """Put the message together, give the transaction back, and send it."""
         async with self._doors.open(one.organization) as work:
-            letter = await service.letter(work, one, address=self._address, hiding=self._hiding)
+            letter = await service.letter(work, one, self._signer, address=self._address, hiding=self._hiding)
         if letter is None:
             return None
         way = self._ways.get(one.channel)

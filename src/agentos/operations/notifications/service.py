@@ -7,14 +7,17 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from agentos.control.approvals import links
 from agentos.control.approvals import service as approvals
 from agentos.control.approvals.model import Approval, ApprovalStatus
+from agentos.control.approvals.routing import ROLE
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import Permission, Person
 from agentos.intake.inbox import addresses
 from agentos.intake.inbox import service as inbox
 from agentos.intake.inbox.model import Channel, MessageKind, Thread, WorkspaceUnknown
 from agentos.kernel import ids
+from agentos.kernel.signing import Signer
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.operations.notifications import store
 from agentos.operations.notifications.model import (
@@ -35,12 +38,9 @@ from agentos.operations.notifications.model import (
 
 MOST_PEOPLE: Final = 200  # told of one question; a larger organization names who is asked
 MOST_SHOWN: Final = 2500  # characters of arguments: one text of Slack's holds 3,000
-ROLE: Final = "role:"  # before the name of a role among those who are asked
+# Tells by an organization's rules what may not be shown in a channel.
+Hiding = Callable[[UnitOfWork], Awaitable[Callable[[Any], bool]]]
 
-# How arguments are looked at for what may not be shown in a channel.
-Hiding = Callable[
-    [UnitOfWork], Awaitable[Callable[[Any], bool]]
-]  # what is kept from a channel, by an organization's rules
 _SAYS: Final = {
     NotificationKind.ASKED: "waits for your answer",
     NotificationKind.REMINDED: "still waits for your answer",
@@ -71,7 +71,7 @@ async def ask(
     if kind is NotificationKind.ASKED:
         await inbox.note(work, thread, MessageKind.NOTICE, _notice(asked, thread), dedup=f"asked {cause}")
     may = await identity.who_may(work, Permission.ANSWER_APPROVALS, most=MOST_PEOPLE)
-    people = [one for one in may if one.handle != asked.requested_by and _is_asked(one, whom)]
+    people = [one for one in may if one.handle not in asked.starters and _is_asked(one, whom)]
     if not people:
         said = f"Nobody may answer this: thread {thread.number} waits in vain until {_moment(asked.expires_at)}."
         await inbox.note(work, thread, MessageKind.ALERT, said, dedup=f"nobody {approval_id}")
@@ -114,10 +114,13 @@ async def answered(
     await _owe(work, NotificationKind.ANSWERED, about, thread, person_id, Medium.SLACK, cause, message_id)
 
 
-async def letter(work: UnitOfWork, one: Claimed, *, address: str, hiding: Hiding) -> Letter | None:
+async def letter(
+    work: UnitOfWork, one: Claimed, signer: Signer | None, *, address: str, hiding: Hiding
+) -> Letter | None:
     """The message as it is to be sent now, or None when there is nothing left to say or nobody to say it to.
 
-    ``address``: where people reach the platform.
+    ``address``: where people reach the platform. Where a person cannot answer in the channel itself they are given a
+    signed link, which works once; the log, which is read by others, has none.
     """
     asked = await approvals.get(work, one.about)
     person = await identity.acting(work, one.person_id)
@@ -131,6 +134,9 @@ async def letter(work: UnitOfWork, one: Claimed, *, address: str, hiding: Hiding
     if one.channel is Medium.SLACK:
         token, shows = await _workspace(work)
         shown = await _shown(work, asked, hiding) if shows and one.kind.asks else ""
+    path = f"/api/v1/approvals/{one.about}"
+    if one.kind.asks and one.channel is not Medium.CONSOLE and not shown and signer is not None:
+        path = links.PATH + await links.create(work, signer, one.about, handle=person.handle, at=one.claimed_at)
     return Letter(
         one.id,
         one.organization,
@@ -138,7 +144,7 @@ async def letter(work: UnitOfWork, one: Claimed, *, address: str, hiding: Hiding
         to,
         f"[{one.organization}] {thread.number}: {asked.skill} {_SAYS[one.kind]}",
         tuple(await _lines(work, one, asked, thread)),
-        f"{address.rstrip('/')}/api/v1/approvals/{one.about}",
+        address.rstrip("/") + path,
         one.about,
         thread.number,
         shown,
@@ -267,7 +273,7 @@ async def _lines(work: UnitOfWork, one: Claimed, asked: Approval, thread: Thread
     about = [
         f"Who asks: {asked.requested_by}, in {asked.run_id}",
         f"What: {asked.skill}@{asked.skill_version}, effect class {asked.effect.name}",
-        f"Arguments: {asked.arguments_digest}",
+        f"Arguments: {asked.arguments_digest}; see agentos approvals show {asked.id}",
     ]
     if not one.kind.asks:
         return [f"It is {asked.status.value}.", *about]
