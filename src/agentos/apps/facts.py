@@ -7,6 +7,7 @@ from typing import Final
 from agentos.control.agents import model as agents
 from agentos.control.approvals import model as approvals
 from agentos.control.deployments import model as deployments
+from agentos.control.stops import model as stops
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
 from agentos.intake.triggers import model as triggers
@@ -14,7 +15,7 @@ from agentos.kernel.facts import Fact
 from agentos.runtime.runs import model as runs
 
 # A feature with facts adds its model; a test finds one that is missing.
-SOURCES: Final = (identity, triggers, agents, deployments, approvals, runs, subscriptions)
+SOURCES: Final = (identity, triggers, agents, deployments, approvals, stops, runs, subscriptions)
 
 
 def every_fact() -> tuple[type[Fact], ...]:

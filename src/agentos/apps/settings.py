@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.skills.settings import WebhookSettings
+from agentos.control.stops.settings import StopSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
@@ -47,6 +48,7 @@ __all__ = [
     "OidcSettings",
     "RequestSettings",
     "RunSettings",
+    "StopSettings",
     "TemporalSettings",
     "WebhookSettings",
     "roots",

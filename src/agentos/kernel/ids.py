@@ -26,8 +26,9 @@ TriggerId = NewType("TriggerId", str)
 FiringId = NewType("FiringId", str)
 SubscriptionId = NewType("SubscriptionId", str)
 DeliveryId = NewType("DeliveryId", str)
+StopId = NewType("StopId", str)
 
-Prefix = Literal["person", "key", "dep", "run", "apr", "draft", "req", "trg", "firing", "sub", "dlv", "ses"]
+Prefix = Literal["person", "key", "dep", "run", "apr", "draft", "req", "trg", "firing", "sub", "dlv", "ses", "stop"]
 
 _FORM: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")  # TypeID: UUIDv7 in Crockford's base 32
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")

@@ -12,10 +12,11 @@ from fastapi import FastAPI
 from agentos import __version__
 from agentos.apps.api import health
 from agentos.apps.parts import Process, process, worker
-from agentos.apps.settings import OidcSettings
+from agentos.apps.settings import OidcSettings, StopSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
+from agentos.control.stops import routes as stops
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -29,11 +30,12 @@ from agentos.runtime.runs import routes as runs
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers and /agents/deployments stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/policies and /agents/deployments stand before /agents/{agent_id}.
 ROUTERS = (
     health.router,
     identity.router,
     triggers.router,
+    stops.router,
     deployments.router,
     agents.router,
     approvals.router,
@@ -57,6 +59,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.refusals = Refusals(held.parts.doors, held.parts.meter)
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
+            app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
             app.state.receivers = held.receivers
             meter.follow(held.parts.meter)

@@ -101,6 +101,9 @@ class Permission(StrEnum):
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
     CHANGE_IDENTITY = "identity.change"
+    ORDER_STOPS = "stops.order"
+    STOP_ORGANIZATION = "stops.organization"
+    STOP_EVERYTHING = "stops.everything"
 
     @property
     def means(self) -> str:
@@ -121,10 +124,20 @@ _MEANS: Final = {
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
     Permission.CHANGE_IDENTITY: "see and change people and keys",
+    Permission.ORDER_STOPS: "stop and release deployments, agents and categories, and change the emergency denylist",
+    Permission.STOP_ORGANIZATION: "stop and release the whole organization",
+    Permission.STOP_EVERYTHING: "stop and release every organization, out of the platform's own",
 }
 
 # A person answers for these; no machine's key can have them.
-PEOPLE_ONLY: Final = frozenset({Permission.SETTLE_EFFECTS, Permission.ANSWER_APPROVALS, Permission.CHANGE_IDENTITY})
+PEOPLE_ONLY: Final = frozenset(
+    {
+        Permission.SETTLE_EFFECTS,
+        Permission.ANSWER_APPROVALS,
+        Permission.CHANGE_IDENTITY,
+        Permission.STOP_EVERYTHING,
+    }
+)
 
 
 class Role(StrEnum):
@@ -154,14 +167,16 @@ _OPERATES: Final = frozenset(
         Permission.CHANGE_TRIGGERS,
         Permission.SEND_EVENTS,
         Permission.CHANGE_SUBSCRIPTIONS,
+        Permission.ORDER_STOPS,
     }
 )
+_COMMANDS: Final = frozenset({Permission.ANSWER_APPROVALS, Permission.STOP_ORGANIZATION, Permission.STOP_EVERYTHING})
 # The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.
 ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
     Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS}),
-    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | {Permission.ANSWER_APPROVALS},
+    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | _COMMANDS,
     Role.ADMIN: frozenset(Permission),
 }
 
