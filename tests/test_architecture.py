@@ -54,6 +54,7 @@ ALSO: dict[str, set[str]] = {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
+        "halts",  # what withholds action from the live segments of a process
         "journal",  # every step of a run, written by segments and read by many
         "outcomes",  # how a segment's end becomes the run's state
         "firings",  # from a trigger's firing to a run

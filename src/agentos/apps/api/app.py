@@ -65,6 +65,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
+                asyncio.create_task(held.parts.halts.watch_for_ever(held.parts.doors, held.runs, stop)),
                 asyncio.create_task(_embedded_worker(held, stop)),
                 asyncio.create_task(app.state.refusals.count_for_ever(stop)),
             ]

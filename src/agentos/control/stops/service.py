@@ -102,6 +102,11 @@ async def listed(work: UnitOfWork, *, kind: str, scope: str, in_force: bool, bef
     return await store.listed(work, kind=kind, scope=scope, in_force=in_force, before=before, most=most)
 
 
+async def age(work: UnitOfWork, stop_id: str) -> float:
+    """The seconds since a stop was ordered, by the database's clock."""
+    return await store.age(work, stop_id)
+
+
 async def denylist(work: UnitOfWork) -> Denylist:
     """The organization's emergency denylist."""
     revision = (await epochs.read(work, [epochs.ORGANIZATION])).get(epochs.ORGANIZATION, 0)

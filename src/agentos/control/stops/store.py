@@ -33,10 +33,11 @@ _LIFT: Final = text(
     "UPDATE stops SET lifted_by = :by, lifted_at = clock_timestamp(), lift_reason = :reason, "
     "lift_horizon = pg_current_snapshot() WHERE org = :org AND id = :id AND lifted_at IS NULL"
 )
+_AGE: Final = text("SELECT extract(epoch FROM clock_timestamp() - ordered_at) AS age FROM stops WHERE id = :id")
 _TARGETS: Final = {
-    StopScope.DEPLOYMENT: text("SELECT FROM deployments WHERE id = :target"),
-    StopScope.CATEGORY: text("SELECT FROM agents WHERE category = :target LIMIT 1"),
-    StopScope.AGENT: text("SELECT FROM agents WHERE id = :target"),
+    StopScope.DEPLOYMENT: text("SELECT 1 FROM deployments WHERE id = :target"),
+    StopScope.CATEGORY: text("SELECT 1 FROM agents WHERE category = :target LIMIT 1"),
+    StopScope.AGENT: text("SELECT 1 FROM agents WHERE id = :target"),
 }
 _STOP_EVERYTHING: Final = text("SELECT everything_stopped(:id, :kind, :reason, :by, :org, :fact, CAST(:body AS jsonb))")
 _LIFT_EVERYTHING: Final = text("SELECT everything_lifted(:id, :reason, :by, :org, :fact, CAST(:body AS jsonb))")
@@ -70,6 +71,12 @@ async def count(work: UnitOfWork) -> int:
     """How many stops of the organization are in force."""
     row = await work.first(_COUNT, {"org": work.organization})
     return int(row.stops) if row else 0
+
+
+async def age(work: UnitOfWork, stop_id: str) -> float:
+    """The seconds since a stop was ordered, by the database's clock."""
+    row = await work.first(_AGE, {"id": stop_id})
+    return float(row.age) if row else 0.0
 
 
 async def known(work: UnitOfWork, scope: StopScope, target: str) -> bool:

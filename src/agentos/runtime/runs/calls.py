@@ -23,6 +23,7 @@ from agentos.control.approvals import service as approvals
 from agentos.control.approvals.model import ApprovalStatus
 from agentos.control.policy.model import Decision, EffectClass, Verdict
 from agentos.control.policy.service import Proposed, decide
+from agentos.control.stops.model import hosts_in
 from agentos.kernel import ids
 from agentos.kernel.canonical import canonical, digest_bytes
 from agentos.kernel.clock import elapsed, now
@@ -61,12 +62,13 @@ class Effect:
 async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = False) -> Result:
     """Carry out one call, or tell why not. A recorded result is returned and nothing is done.
 
-    Raises Park or Parked when the run must wait, Interrupted, SegmentLost, DatabaseUnavailable, and DeniedAndStopped
-    (Forbidden) where the version says so.
+    Raises Park, Parked or Held when the run must wait, Interrupted, SegmentLost, DatabaseUnavailable, StopsUnreadable,
+    and DeniedAndStopped (Forbidden) where the version says so.
     """
     recorded = segment.journal.result(key)
     if recorded is not None:
         return _told(call, recorded)
+    await segment.may_begin()
     one = segment.skills.get(call.skill)
     if one is None:
         proposed = Proposed(call.skill, EffectClass.S4, False, segment.tier)
@@ -115,7 +117,7 @@ async def _write(segment: Segment, call: Call, effect: Effect) -> Result:
         if effect.sent_at is None:  # too late to send: the intent stands in the journal, unsent, and is made again
             continue
         try:
-            value = await _timed(segment, effect)
+            value = await _sent(segment, effect)
         except AgentOSError as error:
             if effect.skill.repeatable and retryable(error) and effect.sends < effect.skill.retry.attempts:
                 await asyncio.sleep(_pause(effect.skill, effect.sends, error))
@@ -136,6 +138,7 @@ async def _write(segment: Segment, call: Call, effect: Effect) -> Result:
 async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None:
     """Journal the intent if policy says yes under what is true at that commit. A Result says why it must not be."""
     while True:
+        segment.check_held()
         if segment.deployment_state != "active":
             raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{segment.claimed.run.deployment_id}"))
         decision = _decided(segment, effect)
@@ -290,6 +293,13 @@ async def _wire_is_quiet(segment: Segment, effect: Effect, send: str) -> None:
         await asyncio.sleep(left)
 
 
+async def _sent(segment: Segment, effect: Effect) -> Any:
+    """The answer to a call that is sent now. Raises Interrupted when a stop waits for it no longer."""
+    if effect.skill.timeout.total_seconds() <= segment.parts.settings.stop_force_seconds:
+        return await _timed(segment, effect)  # it ends in time by itself
+    return await segment.interruptible(_timed(segment, effect), segment.forced)
+
+
 async def _timed(segment: Segment, effect: Effect) -> Any:
     began, status = elapsed(), "ok"
     try:
@@ -306,6 +316,10 @@ async def _timed(segment: Segment, effect: Effect) -> Any:
 
 def _decided(segment: Segment, effect: Effect) -> Decision:
     decision = decide(Proposed(effect.skill.name, effect.skill.effect, True, segment.tier, effect.submitted))
+    denied = segment.stops.denies(effect.skill.name, hosts_in(effect.arguments))
+    if denied is not None:
+        words = f"the emergency denylist has the {denied.scope} '{denied.target}' ({denied.id})"
+        decision = Decision(Verdict.DENY, "stop_denylist", words, decision.policy_hash)
     segment.count(DECISIONS, verdict=decision.verdict.value)
     return decision
 

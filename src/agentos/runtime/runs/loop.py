@@ -16,7 +16,10 @@ import jsonschema
 import msgspec
 import structlog
 
+from agentos.control.stops.model import Stop as StopOrder
+from agentos.control.stops.model import StopKind
 from agentos.kernel.clock import elapsed
+from agentos.kernel.database import DatabaseUnavailable
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
 from agentos.kernel.telemetry.catalogue import (
@@ -27,6 +30,7 @@ from agentos.kernel.telemetry.catalogue import (
     MODEL_TOKENS,
     RUN_SECONDS,
     RUNS,
+    STOP_SECONDS,
     TAKEOVERS,
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
@@ -42,12 +46,13 @@ from agentos.runtime.runs.model import (
     Run,
     RunStatus,
     SegmentLost,
+    StopsUnreadable,
     TokensUsedUp,
     TurnsUsedUp,
     Waiting,
 )
 from agentos.runtime.runs.ports import Parts
-from agentos.runtime.runs.segment import HandOver, Interrupted, Park, Parked, Segment
+from agentos.runtime.runs.segment import HandOver, Held, Interrupted, Park, Parked, Segment, in_force
 from agentos.runtime.runs.workflow import SegmentEnd
 from agentos.runtime.skills.model import SkillChanged, SkillUnknown
 
@@ -77,6 +82,9 @@ async def run_segment(
         parts.meter.count(TAKEOVERS)
     with structlog.contextvars.bound_contextvars(run_id=run.id, org=run.organization, request_id=run.request_id):
         version = await service.version_of(parts, run)
+        stops = await parts.halts.in_force(parts.doors, run, claimed.epochs)
+        if (run.waiting or {}).get("reason") == Reason.STOPPED:  # the time that a stop took is not the run's
+            claimed = await store.give_back_time(parts.database, claimed)
         segment = Segment(
             parts=parts,
             claimed=claimed,
@@ -84,21 +92,27 @@ async def run_segment(
             skills={},
             journal=await Journal.open(parts.database, claimed),
             inline=inline,
-            tier=min(claimed.tier, version.definition.tier),
+            tier=in_force(claimed.tier, version.definition, stops),
             deployment_state=claimed.deployment_state,
+            stops=stops,
         )
         if watch is not None:
             watch(segment)
+        parts.halts.begins(segment)
         try:
             return await _live(segment, number)
         except Ordered as ordered:
             return await _obey(segment, ordered.order, number)
+        finally:
+            parts.halts.ends(segment)
 
 
 async def _live(segment: Segment, number: int) -> SegmentEnd:
     """Run the agent and settle how the segment ended. Raises Ordered when an order came first."""
     if segment.claimed.run.ordered:
         raise Ordered(segment.claimed.run.ordered)
+    if segment.stops.held is not None:
+        return await _rest(segment, segment.stops.held, number, live=False)
     try:
         try:
             output = await _agent(segment)
@@ -114,11 +128,16 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
         async with segment.parts.doors.open(segment.claimed.run.organization) as work:
             await outcomes.park(work, segment.claimed, park.waiting, park.status)
         return _waits(park.waiting, number)
+    except Held as held:
+        return await _rest(segment, held.stop, number, live=True)
     except Interrupted:
         async with segment.parts.doors.open(segment.claimed.run.organization) as work:
             ordered = (await outcomes.hold(work, segment.claimed)).ordered
         if ordered:
             raise Ordered(ordered) from None
+        await segment.refresh()
+        if segment.stops.held is not None:
+            return await _rest(segment, segment.stops.held, number, live=True)
         return SegmentEnd("continue", number)
     except HandOver:
         return SegmentEnd("continue", number)
@@ -229,6 +248,10 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         model = parts.models.for_policy(policy)
         if segment.inline and not model.instant:
             raise HandOver
+        await segment.may_begin(surely=not model.instant)
+        denied = segment.stops.denies_provider(provider)
+        if denied is not None:
+            raise Held(denied)
         question = Question(
             model=str(policy.get("name", "")),
             system=_system(segment),
@@ -238,6 +261,8 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
             options=policy,
         )
         answer = await (model.ask(question) if model.instant else segment.interruptible(model.ask(question)))
+    except (StopsUnreadable, DatabaseUnavailable):
+        raise
     except AgentOSError as error:
         segment.count(MODEL_CALLS, provider=provider, status=error.code)
         segment.count(MODEL_ERRORS, provider=provider, code=error.code)
@@ -328,6 +353,24 @@ async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:
             return SegmentEnd("continue", number)
         waiting = Waiting(Reason.PAUSED, f"resume:{run.orders}")
         await store.wait(work, run.id, RunStatus.PAUSED, waiting, "")
+    return _waits(waiting, number)
+
+
+async def _rest(segment: Segment, stop: StopOrder, number: int, *, live: bool) -> SegmentEnd:
+    """Let the run wait until the stop is lifted. ``live``: it was at work, and the stop has brought it to rest."""
+    resting = await outcomes.rest(
+        segment.parts.doors,
+        segment.claimed,
+        segment.journal,
+        stop,
+        live=live,
+        recheck_seconds=segment.parts.settings.stop_recheck_seconds,
+    )
+    if resting is None:  # what decisions stand on moved meanwhile: the next segment sees what holds now
+        return SegmentEnd("continue", number)
+    waiting, seconds = resting
+    if live and stop.kind is not StopKind.DENY:
+        segment.parts.meter.observe(STOP_SECONDS, seconds, kind=stop.kind.value, scope=stop.scope.value)
     return _waits(waiting, number)
 
 

@@ -105,6 +105,24 @@ class SegmentLost(Unavailable):
     code = "segment_lost"
 
 
+class StopsUnreadable(Unavailable):
+    """Whether a stop holds the run cannot be read, so no step of it begins."""
+
+    code = "stops_unreadable"
+
+
+class SchedulesPaused(Conflict):
+    """The deployment is in degraded mode, where nothing starts by the clock."""
+
+    code = "schedules_paused"
+
+
+class TooManyHeld(Exhausted):
+    """A stop holds the deployment, and as many runs wait for its end as may."""
+
+    code = "too_many_held"
+
+
 class JournalTooNew(Bug):
     """The journal was written by a newer release than this worker's."""
 
@@ -142,6 +160,7 @@ class Reason(StrEnum):
     PAUSED = "paused"  # somebody paused the run
     DEPLOYMENT_PAUSED = "deployment_paused"  # somebody paused the deployment; effects wait
     SKILL = "skill"  # no worker has the very skill that the version pinned
+    STOPPED = "stopped"  # a stop holds it
 
 
 @dataclass(frozen=True, slots=True)

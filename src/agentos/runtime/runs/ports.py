@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.inference import Model
+from agentos.runtime.runs.halts import Halts
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.skills import Registry
 
@@ -38,6 +39,7 @@ class Parts:
     hosts: tuple[str, ...]  # hosts that skills may reach although their addresses are not public
     log_parameters: bool  # LOG_SKILL_PARAMS: parameters of skill calls may be logged
     versions: dict[tuple[str, str, str], Version]  # immutable, so a process keeps those that it has read
+    halts: Halts = field(default_factory=Halts)  # what withholds action from the live segments of this process
 
     @property
     def database(self) -> Database:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from agentos.control.agents.model import Definition
 from agentos.control.policy.model import Tier
+from agentos.control.stops.model import InForce, Stop
 from agentos.kernel.clock import elapsed
 from agentos.kernel.telemetry.catalogue import STEPS, Metric
 from agentos.runtime.runs import store
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class Leave(Exception):  # the loop leaves its segment; never an answer to a user
-    """The loop leaves its segment. One of the three below."""
+    """The loop leaves its segment. One of those below."""
 
 
 class Park(Leave):
@@ -42,15 +43,23 @@ class Parked(Leave):
         self.waiting = waiting
 
 
+class Held(Leave):
+    """A stop withholds the next step; the run goes on when it is lifted."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.id)
+        self.stop = stop
+
+
 class HandOver(Leave):
     """The segment ends here and the next one goes on at once: time is up, or this worker shuts down."""
 
 
 class Interrupted(Leave):
-    """The run was ordered to pause or cancel, or this worker shuts down, while a call was under way."""
+    """The run was ordered to pause or cancel, is held, or this worker shuts down, while a call was under way."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Segment:
     """One attempt at one segment of a run."""
 
@@ -62,8 +71,12 @@ class Segment:
     inline: bool
     tier: Tier
     deployment_state: str
+    stops: InForce
     began: float = field(default_factory=elapsed)
-    interrupt: asyncio.Event = field(default_factory=asyncio.Event)
+    interrupt: asyncio.Event = field(default_factory=asyncio.Event)  # what may be broken off is
+    forced: asyncio.Event = field(default_factory=asyncio.Event)  # what was sent is no longer waited for
+    moved: bool = False  # an epoch that decisions stand on has moved, as this process has seen
+    held_since: float | None = None  # when this process saw that a stop holds the run
 
     @property
     def labels(self) -> dict[str, str]:
@@ -83,10 +96,29 @@ class Segment:
         if spent > (limits.inline_seconds if self.inline else limits.segment_seconds):
             raise HandOver
 
-    async def interruptible(self, work: Coroutine[Any, Any, T]) -> T:
+    async def may_begin(self, *, surely: bool = False) -> None:
+        """Return when another step may begin. ``surely``: look in the database, and not only at what was noticed.
+
+        Raises Held, StopsUnreadable or DatabaseUnavailable.
+        """
+        halts = self.parts.halts
+        if surely:
+            await halts.look_for(self)
+        halts.check_sight(self)
+        if self.moved:
+            await self.refresh()
+        self.check_held()
+
+    def check_held(self) -> None:
+        """Raises Held when a stop holds the run."""
+        stop = self.stops.held
+        if stop is not None:
+            raise Held(stop)
+
+    async def interruptible(self, work: Coroutine[Any, Any, T], by: asyncio.Event | None = None) -> T:
         """Await something that may be broken off without harm: a model's answer or a read. Raises Interrupted."""
         task = asyncio.ensure_future(work)
-        alarm = asyncio.ensure_future(self.interrupt.wait())
+        alarm = asyncio.ensure_future((by or self.interrupt).wait())
         try:
             await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -100,9 +132,10 @@ class Segment:
                         await one
 
     async def refresh(self) -> None:
-        """Read again what decisions stand on: tier, state of the deployment, epochs."""
+        """Read again what decisions stand on: tier, state of the deployment, epochs, stops."""
         tier, self.deployment_state, epochs = await store.standing(self.parts.database, self.claimed)
-        self.tier, self.journal.epochs = min(tier, self.definition.tier), epochs
+        self.stops = await self.parts.halts.in_force(self.parts.doors, self.claimed.run, epochs)
+        self.tier, self.journal.epochs, self.moved = in_force(tier, self.definition, self.stops), epochs, False
 
     def context(self, one: Skill, key: str) -> SkillContext:
         """What a call of this skill may know. The idempotency key names the run and the step."""
@@ -138,3 +171,8 @@ class Segment:
     def _count_steps(self, entries: Sequence[Entry]) -> None:
         for entry in entries:
             self.count(STEPS, kind=entry.kind, status=entry.status)
+
+
+def in_force(tier: Tier, definition: Definition, stops: InForce) -> Tier:
+    """The tier that decisions are made under: the deployment's, at most the version's, and L1 in degraded mode."""
+    return min(tier, definition.tier, Tier.L1 if stops.degraded else Tier.L4)
