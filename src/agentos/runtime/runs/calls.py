@@ -140,7 +140,8 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
     while True:
         segment.check_held()
         if segment.deployment_state != "active":
-            raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{segment.claimed.run.deployment_id}"))
+            run = segment.claimed.run  # the name is of this wait alone, so that an earlier resume does not end it
+            raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{run.deployment_id}:{run.token.segment}"))
         decision = _decided(segment, effect)
         if decision.verdict is Verdict.DENY:
             return await _denied(segment, effect.key, call, decision, effect.meta())
