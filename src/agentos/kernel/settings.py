@@ -76,3 +76,13 @@ class LogSettings(Section):
         alias="LOG_SKILL_PARAMS",
         description="Log the parameters of skill calls. They may hold sensitive data; off unless set.",
     )
+
+
+class SigningSettings(Section):
+    """What signs receipts, proofs and links."""
+
+    key: str = Field(
+        "",
+        alias="AGENTOS_SIGNING_KEY",
+        description="File (0600) with the Ed25519 key that signs documents. Empty: none; 'agentos up' makes one.",
+    )
