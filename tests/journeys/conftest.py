@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +28,7 @@ from agentos.intake.identity.model import Role
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.signing import make_key
 from tests.runtime.runs.harness import World, make_skill
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # signs the journeys' events: secret://journeys
@@ -119,6 +125,7 @@ async def running(
     monkeypatch.setenv("LOG_LEVEL", "ERROR")
     monkeypatch.setenv("AGENTOS_WEBHOOK_ALLOW", "127.0.0.1")
     monkeypatch.setenv("AGENTOS_SECRET_JOURNEYS", SECRET)
+    monkeypatch.setenv("AGENTOS_SIGNING_KEY", signing_key())
     async with AsyncExitStack() as stack:
         settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5)
         held = await stack.enter_async_context(process(eager=True, database=settings))
@@ -148,6 +155,15 @@ async def running(
         stop.set()
         server.should_exit = True
         await asyncio.gather(*tasks, serving)
+
+
+@cache
+def signing_key() -> str:
+    """A key of this test run's."""
+    file = Path(tempfile.mkdtemp(prefix="agentos-key-")) / "signing-key.pem"
+    atexit.register(shutil.rmtree, file.parent)
+    make_key(file)
+    return str(file)
 
 
 class _Lent:

@@ -18,7 +18,7 @@ from tests.journeys.conftest import Platform, running
 from tests.runtime.runs.harness import DONE, calls
 
 # Routes that need no permission: probes answer everybody, and these three are about the caller alone.
-OF_EVERYBODY = {"/health", "/health/ready", "/metrics"}
+OF_EVERYBODY = {"/health", "/health/ready", "/metrics", "/api/v1/signing-key"}
 OF_A_SIGNATURE = {"/api/v1/hooks/{address}"}  # whoever signed the call
 OF_A_SIGN_IN = {"/api/v1/sessions", "/api/v1/sessions/oidc", "/api/v1/sessions/oidc/callback"}
 OF_ONESELF = {"/api/v1/me", "/api/v1/sessions/current", "/api/v1/keys/{key_id}/rotate", "/api/v1/keys/{key_id}/revoke"}

@@ -1,4 +1,6 @@
-"""Found the first organization and give its first people their keys: ``python -m agentos.apps.bootstrap``.
+"""Found the first organization, give its first people their keys, and make the signing key.
+
+``python -m agentos.apps.bootstrap``, as a job of 'agentos up'.
 
 The keys are written to AGENTOS_HOME/credentials (0600), from where the command line reads them. Doing it again changes
 nothing.
@@ -19,7 +21,8 @@ from agentos.intake.identity.model import PersonUnknown, Role
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.settings import DatabaseSettings, SigningSettings
+from agentos.kernel.signing import make_key
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 ORGANIZATION: Final = OrgId("main")
@@ -59,6 +62,8 @@ async def give_key(work: UnitOfWork, handle: str, role: Role) -> str:
 async def main() -> None:
     """Bootstrap with the settings of the environment."""
     AppSettings.read()
+    if key := SigningSettings.read().key:
+        make_key(Path(key))
     database = Database(DatabaseSettings.read())
     try:
         await bootstrap(Path(os.environ.get("AGENTOS_HOME", ".agentos")), database)

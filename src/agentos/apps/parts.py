@@ -27,6 +27,7 @@ from agentos.apps.settings import (
     LogSettings,
     RequestSettings,
     RunSettings,
+    SigningSettings,
     TemporalSettings,
     WebhookSettings,
     roots,
@@ -38,6 +39,7 @@ from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
+from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
 from agentos.kernel.unit_of_work import Doors, Hint
@@ -69,13 +71,14 @@ class Process:
     models: Providers
     receivers: Webhooks
     dispatch: Dispatch
+    signer: Signer | None
 
 
 @asynccontextmanager
 async def process(*, eager: bool, database: DatabaseSettings | None = None) -> AsyncIterator[Process]:
     """Read the settings, put the parts together, and give everything back at the end.
 
-    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting or SkillMisdeclared (Invalid).
+    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared (Invalid), SigningKeyMissing.
     """
     app, runs = AppSettings.read(), RunSettings.read()
     database = database or DatabaseSettings.read()
@@ -92,6 +95,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     load_behaviours([SAMPLES, *skill_modules(app)])
     models = Providers(ClaudeSettings.read())
     webhooks = WebhookSettings.read()
+    key = SigningSettings.read().key
+    signer = Signer.load(key) if key else None
     meter = Meter()
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
@@ -112,7 +117,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     try:
         requests = RequestSettings.read()
         yield Process(
-            app, runs, requests, temporal, parts, link, engine, run_engine, firings, models, receivers, dispatch
+            app, runs, requests, temporal, parts, link, engine, run_engine, firings, models, receivers, dispatch, signer
         )
     finally:
         await models.close()

@@ -13,7 +13,7 @@ from agentos.adapters.skills.settings import WebhookSettings
 from agentos.control.stops.settings import StopSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
-from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, TemporalSettings
+from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
 from agentos.runtime.runs.settings import RunSettings
 
 
@@ -48,6 +48,7 @@ __all__ = [
     "OidcSettings",
     "RequestSettings",
     "RunSettings",
+    "SigningSettings",
     "StopSettings",
     "TemporalSettings",
     "WebhookSettings",

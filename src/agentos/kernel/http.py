@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agentos.kernel import ids
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, NotFound, http_status, problem
 from agentos.kernel.openapi import PROBLEM, tell_errors
+from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import HTTP_SECONDS
 from agentos.kernel.unit_of_work import Doors
@@ -79,6 +80,15 @@ async def doors(request: Request) -> Doors:
 
 
 DoorsDep = Annotated[Doors, Depends(doors)]
+
+
+async def signer(request: Request) -> Signer:
+    """What signs this process's documents. Raises SigningKeyMissing (Unavailable)."""
+    found: Signer | None = request.app.state.signer
+    return found if found is not None else Signer.load("")
+
+
+SignerDep = Annotated[Signer, Depends(signer)]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many entries a page holds at most.")]
 Cursor = Annotated[str, Query(max_length=200, description="The next_cursor of the page before.")]
 

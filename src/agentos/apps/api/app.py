@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI
 
 from agentos import __version__
-from agentos.apps.api import health
+from agentos.apps.api import health, signing
 from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings, StopSettings
 from agentos.control.agents import routes as agents
@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 # In this order: /agents/triggers, /agents/policies and /agents/deployments stand before /agents/{agent_id}.
 ROUTERS = (
     health.router,
+    signing.router,
     identity.router,
     triggers.router,
     stops.router,
@@ -61,7 +62,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
-            app.state.receivers = held.receivers
+            app.state.receivers, app.state.signer = held.receivers, held.signer
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [

@@ -3,6 +3,7 @@
     stack.json       id, passwords, chosen ports (0600); written once, ports may change
     desired.json     what people asked for: the number of workers
     state.json       what the supervisor has running; anyone of the same user may read it
+    signing-key.pem  what signs receipts and proofs (0600); made once
     postgres/ temporal/ logs/
     compiled/        Python's compiled modules, only where it may not write them beside the sources
     up.lock          held by an `up` that starts the stack

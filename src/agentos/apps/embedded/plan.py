@@ -14,7 +14,7 @@ from agentos.apps.embedded.home import Home, Memory
 from agentos.apps.embedded.ports import Ports
 from agentos.apps.embedded.service import Given, Job, Plan, Service
 from agentos.apps.embedded.settings import EmbeddedSettings
-from agentos.kernel.settings import BadSetting, DatabaseSettings, TemporalSettings
+from agentos.kernel.settings import BadSetting, DatabaseSettings, SigningSettings, TemporalSettings
 
 
 def _module(name: str) -> tuple[str, ...]:
@@ -60,6 +60,7 @@ def draw(
         process.STACK: memory.id,
         "DATABASE_URL": database_url,
         "TEMPORAL_ADDRESS": address,
+        "AGENTOS_SIGNING_KEY": SigningSettings.read().key or str(home.path / "signing-key.pem"),
         "PYTHONUNBUFFERED": "1",  # a line in the log when it happens, also when the process is killed
         **_compiled(home),
     }
