@@ -33,6 +33,8 @@ GRANT SELECT, INSERT, UPDATE ON stops TO agentos_app;
 
 -- Effects by time, for proofs and listings. Only intents are in it: one entry for each send of an effect.
 CREATE INDEX journal_effects ON journal (org, at) WHERE phase = 'intent';
+-- The runs that a stop has brought to rest.
+CREATE INDEX journal_stopped ON journal (org, key) WHERE kind = 'note' AND name = 'stopped';
 
 ------------------------------------------------------------------------------------------------------------------------
 -- What the system role may do with stops.

@@ -45,6 +45,9 @@ async def victim(platform: Platform) -> dict[str, str]:
     trigger = await platform.author.post("/api/v1/agents/triggers", json={"name": "t", "agent": "tester", "event": {}})
     subscription = await told(platform)
     key = (await platform.admin.post("/api/v1/keys", json={"person": "victim"})).json()
+    entry = {"kind": "pause", "scope": "agent", "target": "drafter"}
+    stop = await platform.admin.post("/api/v1/stops", json=entry)
+    assert stop.status_code == 201, stop.text
     return {
         "agent_id": "tester",
         "version": applied["version"],
@@ -58,6 +61,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "key_id": key["id"],
         "trigger_id": trigger.json()["id"],
         "address": "guessed",
+        "stop_id": stop.json()["id"],
         **subscription,
     }
 
@@ -112,7 +116,18 @@ async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
     """What an attack would have changed."""
     async with platform.held.parts.doors.open(organization) as work:
         found = {}
-        tables = ("people", "keys", "deployments", "revisions", "approvals", "drafts", "versions", "triggers", *TOLD)
+        tables = (
+            "people",
+            "keys",
+            "deployments",
+            "revisions",
+            "approvals",
+            "drafts",
+            "versions",
+            "triggers",
+            "stops",
+            *TOLD,
+        )
         for table in tables:
             rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))
             found[table] = [tuple(row) for row in rows]

@@ -78,7 +78,7 @@ class Process:
 async def process(*, eager: bool, database: DatabaseSettings | None = None) -> AsyncIterator[Process]:
     """Read the settings, put the parts together, and give everything back at the end.
 
-    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared (Invalid), SigningKeyMissing.
+    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared or SigningKeyMissing.
     """
     app, runs = AppSettings.read(), RunSettings.read()
     database = database or DatabaseSettings.read()

@@ -17,6 +17,7 @@ from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.deployments import routes as deployments
 from agentos.control.stops import routes as stops
+from agentos.evidence.effects import routes as effects
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
@@ -41,6 +42,7 @@ ROUTERS = (
     agents.router,
     approvals.router,
     runs.router,
+    effects.router,
     subscriptions.router,
 )
 

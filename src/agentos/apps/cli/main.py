@@ -18,6 +18,7 @@ from agentos.apps.cli import (
     output,
     runs,
     stack,
+    stops,
     subscriptions,
     trace,
     triggers,
@@ -41,7 +42,20 @@ def root(
         raise typer.Exit
 
 
-for verbs in (stack, agents, deployments, runs, approvals, triggers, identity, subscriptions, trace, health, demo):
+for verbs in (
+    stack,
+    agents,
+    deployments,
+    runs,
+    approvals,
+    stops,
+    triggers,
+    identity,
+    subscriptions,
+    trace,
+    health,
+    demo,
+):
     verbs.register(app)
 
 

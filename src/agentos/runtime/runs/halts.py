@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -26,9 +26,6 @@ from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.runs.model import Run, StopsUnreadable
 from agentos.runtime.runs.settings import RunSettings
 
-if TYPE_CHECKING:
-    from agentos.runtime.runs.segment import Segment
-
 log = structlog.get_logger(__name__)
 
 MOST_KNOWN: Final = 10_000  # deployments whose stops a process keeps; a few hundred bytes each
@@ -36,20 +33,40 @@ MOST_KNOWN: Final = 10_000  # deployments whose stops a process keeps; a few hun
 _NOW: Final = "SELECT epochs_now($1::text[], $2::text[]) AS epochs"
 
 
+class Live(Protocol):
+    """A live segment, as far as it is told of stops."""
+
+    began: float
+    moved: bool  # an epoch that decisions stand on has moved, as this process has seen
+    held_since: float | None  # when this process saw that a stop holds the run
+    interrupt: asyncio.Event  # what may be broken off is
+    forced: asyncio.Event  # what was sent is no longer waited for
+
+    @property
+    def run(self) -> Run:
+        """The run, as it was claimed."""
+        ...
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """The epochs that its decisions are made under."""
+        ...
+
+
 class Halts:
     """The live segments of a process and what they are told."""
 
     def __init__(self) -> None:
-        self._live: set[Segment] = set()
+        self._live: set[Live] = set()
         self._known: dict[tuple[str, str], tuple[dict[str, int], InForce]] = {}
         self._watching = False
         self._seen_at = 0.0
 
-    def begins(self, segment: Segment) -> None:
+    def begins(self, segment: Live) -> None:
         """Tell this segment from now on."""
         self._live.add(segment)
 
-    def ends(self, segment: Segment) -> None:
+    def ends(self, segment: Live) -> None:
         """Tell this segment no more."""
         self._live.discard(segment)
 
@@ -69,26 +86,26 @@ class Halts:
         self._known[about] = (dict(seen), found)
         return found
 
-    def check_sight(self, segment: Segment) -> None:
+    def check_sight(self, segment: Live, settings: RunSettings) -> None:
         """Raises StopsUnreadable (Unavailable) when this process has not been able to look for too long."""
         blind = elapsed() - max(self._seen_at, segment.began)
-        if self._watching and blind > segment.parts.settings.stop_blind_seconds:
-            raise StopsUnreadable("whether this run is stopped cannot be read", where=segment.claimed.run.id)
+        if self._watching and blind > settings.stop_blind_seconds:
+            raise StopsUnreadable("whether this run is stopped cannot be read", where=segment.run.id)
 
-    async def look_for(self, segment: Segment) -> None:
+    async def look_for(self, segment: Live, database: Database) -> None:
         """Look now, for one segment, whether anything that it stands on has moved. Raises DatabaseUnavailable."""
-        org, seen = str(segment.claimed.run.organization), segment.journal.epochs
-        now = await _now(segment.parts.database, [(org, scope) for scope in seen])
+        org, seen = str(segment.run.organization), segment.seen
+        now = await _now(database, [(org, scope) for scope in seen])
         segment.moved = any(now[org, scope] != value for scope, value in seen.items())
 
     async def look(self, doors: Doors, settings: RunSettings) -> None:
         """Look once for every live segment, and bring to rest those that a stop holds. Raises DatabaseUnavailable."""
         segments = list(self._live)
-        wanted = {(str(one.claimed.run.organization), scope) for one in segments for scope in one.journal.epochs}
+        wanted = {(str(one.run.organization), scope) for one in segments for scope in one.seen}
         now = await _now(doors.database, sorted(wanted)) if wanted else {}
         self._seen_at = elapsed()
         for one in segments:
-            run, seen = one.claimed.run, one.journal.epochs
+            run, seen = one.run, one.seen
             found = {scope: now.get((str(run.organization), scope)) for scope in seen}
             one.moved = found != seen
             held = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,7 +15,7 @@ from agentos.kernel.clock import elapsed
 from agentos.kernel.telemetry.catalogue import STEPS, Metric
 from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal
-from agentos.runtime.runs.model import Claimed, RunStatus, RunTimedOut, Waiting
+from agentos.runtime.runs.model import Claimed, Run, RunStatus, RunTimedOut, Waiting
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.skills import Skill, SkillContext
 
@@ -73,10 +73,20 @@ class Segment:
     deployment_state: str
     stops: InForce
     began: float = field(default_factory=elapsed)
-    interrupt: asyncio.Event = field(default_factory=asyncio.Event)  # what may be broken off is
-    forced: asyncio.Event = field(default_factory=asyncio.Event)  # what was sent is no longer waited for
-    moved: bool = False  # an epoch that decisions stand on has moved, as this process has seen
-    held_since: float | None = None  # when this process saw that a stop holds the run
+    interrupt: asyncio.Event = field(default_factory=asyncio.Event)
+    forced: asyncio.Event = field(default_factory=asyncio.Event)  # this and the next two: see halts.Live
+    moved: bool = False
+    held_since: float | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run, as it was claimed."""
+        return self.claimed.run
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """The epochs that decisions are made under."""
+        return self.journal.epochs
 
     @property
     def labels(self) -> dict[str, str]:
@@ -103,8 +113,8 @@ class Segment:
         """
         halts = self.parts.halts
         if surely:
-            await halts.look_for(self)
-        halts.check_sight(self)
+            await halts.look_for(self, self.parts.database)
+        halts.check_sight(self, self.parts.settings)
         if self.moved:
             await self.refresh()
         self.check_held()
