@@ -57,6 +57,9 @@ async def victim(platform: Platform) -> dict[str, str]:
     trigger = await platform.author.post("/api/v1/agents/triggers", json={"name": "t", "agent": "tester", "event": {}})
     subscription = await told(platform)
     key = (await platform.admin.post("/api/v1/keys", json={"person": "victim"})).json()
+    entry = {"kind": "pause", "scope": "agent", "target": "drafter"}
+    stop = await platform.admin.post("/api/v1/stops", json=entry)
+    assert stop.status_code == 201, stop.text
     return {
         "agent_id": "tester",
         "version": applied["version"],
@@ -71,6 +74,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "key_id": key["id"],
         "trigger_id": trigger.json()["id"],
         "address": "guessed",
+        "stop_id": stop.json()["id"],
         **subscription,
         **await asked(platform, question["id"]),
     }
@@ -146,7 +150,7 @@ async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
     """What an attack would have changed."""
     async with platform.held.parts.doors.open(organization) as work:
         found = {}
-        controls = ("deployments", "revisions", "policies", "approvals", "versions")
+        controls = ("deployments", "revisions", "policies", "stops", "approvals", "versions")
         tables = ("people", "keys", *controls, "drafts", "triggers", *TOLD)
         for table in tables:
             rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))

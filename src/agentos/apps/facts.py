@@ -10,6 +10,7 @@ from agentos.control.budgets import model as budgets
 from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
 from agentos.control.privacy import model as privacy
+from agentos.control.stops import model as stops
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
 from agentos.intake.inbox import model as inbox
@@ -26,6 +27,7 @@ SOURCES: Final = (
     agents,
     deployments,
     policies,
+    stops,
     approvals,
     budgets,
     privacy,

@@ -12,6 +12,7 @@ from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
+from agentos.control.stops.settings import StopSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
@@ -55,6 +56,7 @@ __all__ = [
     "SigningSettings",
     "SlackSettings",
     "SmtpSettings",
+    "StopSettings",
     "TemporalSettings",
     "WebhookSettings",
     "roots",

@@ -25,6 +25,7 @@ _BUMP: Final = text(
     "ON CONFLICT (org, scope) DO UPDATE SET value = epochs.value + 1 RETURNING value"
 )
 _READ: Final = text("SELECT scope, value FROM epochs WHERE scope = ANY(CAST(:scopes AS text[]))")
+_HOLD: Final = text("SELECT scope, value FROM epochs WHERE scope = ANY(CAST(:scopes AS text[])) FOR SHARE")
 
 
 def deployment_scope(deployment_id: str) -> str:
@@ -53,3 +54,9 @@ async def bump(work: UnitOfWork, scope: str) -> int:
 async def read(work: UnitOfWork, scopes: Sequence[str]) -> Mapping[str, int]:
     """The present epochs of these scopes."""
     return {row.scope: row.value for row in await work.all(_READ, {"scopes": list(scopes)})}
+
+
+async def unmoved(work: UnitOfWork, seen: Mapping[str, int]) -> bool:
+    """Whether these epochs are what was seen; if so, a bump of any waits until this unit of work has ended."""
+    held = {row.scope: row.value for row in await work.all(_HOLD, {"scopes": list(seen)})}
+    return held == dict(seen)

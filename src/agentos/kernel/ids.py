@@ -29,6 +29,7 @@ DeliveryId = NewType("DeliveryId", str)
 ThreadId = NewType("ThreadId", str)
 MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
+StopId = NewType("StopId", str)
 
 Prefix = Literal[
     "person",
@@ -47,6 +48,7 @@ Prefix = Literal[
     "msg",
     "ntf",
     "lnk",
+    "stop",
 ]
 
 _FORM: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")  # TypeID: UUIDv7 in Crockford's base 32

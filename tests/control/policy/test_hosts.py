@@ -54,3 +54,22 @@ def test_a_url_is_found_wherever_it_stands(arguments: Any, path: list[Any]) -> N
     for step in path:
         value = {step: value, "b": arguments} if isinstance(step, str) else [arguments, value]
     assert "evil.example" in hosts_of(value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hosts"),
+    [
+        ({"url": "https://user:pw@Hooks.Example.com:8443/x?y"}, {"hooks.example.com"}),
+        ({"deep": [{"to": "Ann <ann@example.com>"}]}, {"example.com"}),
+        ({"text": "see http://a.example/ and ftp://b.example."}, {"a.example", "b.example"}),
+        ({"host": "db.example.com:5432"}, {"db.example.com"}),
+        ({"host": "EXAMPLE.com."}, {"example.com"}),
+        ({"url": "https://bücher.example/"}, {"xn--bcher-kva.example"}),
+        ({"url": "http://[::1]:80/"}, {"::1"}),
+        ({"n": 1, "none": None}, set()),
+    ],
+)
+def test_hosts_are_found_wherever_arguments_name_them(arguments: dict[str, object], hosts: set[str]) -> None:
+    assert hosts <= set(hosts_of(arguments))
+    if not hosts:
+        assert not hosts_of(arguments)

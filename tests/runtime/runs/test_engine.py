@@ -15,6 +15,8 @@ from temporalio.worker import Worker
 
 from agentos.control.approvals import service as approvals
 from agentos.control.deployments import service as deployments
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.durable import Link
@@ -179,6 +181,36 @@ async def test_resuming_a_deployment_wakes_the_runs_that_waited_for_it(stage: St
         async with stage.held.doors.open(stage.held.organization) as work:
             await deployments.resume(work, deployment, by="a", at=now())
         assert (await stage.ended(run_id)).status.value == "completed"
+
+
+async def test_lifting_a_stop_wakes_the_runs_that_it_held_once_for_each_time(stage: Stage) -> None:
+    """The name of a wake is of one wait: an earlier lift must not let a held run spin."""
+    organization, stop, ordered = stage.held.organization, asyncio.Event(), list[str]()
+    consumer = asyncio.create_task(consume(stage.held.parts.database, stage.run_engine.consumer(), stop))
+    await stage.held.agent([calls(("note", 1), ("note", 2), ("note", 3)), DONE])
+
+    async def kill(_given: dict[str, Any]) -> dict[str, Any]:
+        async with stage.held.doors.open(organization) as work:
+            made = await stops.order(work, Wanted(StopKind.KILL, StopScope.ORGANIZATION), by="a")
+        ordered.append(made.id)
+        return {}
+
+    stage.held.world.next("note", kill, kill)
+    async with stage.worker():
+        run_id = await stage.held.start()
+        for number in range(2):
+            async with asyncio.timeout(30):
+                while len(ordered) <= number:
+                    await asyncio.sleep(0.01)
+            await stage.until(run_id, lambda run: (run.waiting or {}).get("detail") == ordered[-1])
+            async with stage.held.doors.open(organization) as work:
+                await stops.lift(work, ordered[-1], by="a")
+        run = await stage.ended(run_id)
+    stop.set()
+    await consumer
+    assert run.status.value == "completed"
+    assert run.token.segment <= 4, "it waited, and did not ask again and again"
+    assert stage.held.world.count("note") == 3
 
 
 async def test_the_sweeper_restores_a_parked_run_whose_workflow_is_gone(

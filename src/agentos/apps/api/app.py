@@ -13,13 +13,15 @@ from agentos import __version__
 from agentos.apps.api import health, signing
 from agentos.apps.api.masking import Masking
 from agentos.apps.parts import Process, process, worker
-from agentos.apps.settings import OidcSettings
+from agentos.apps.settings import OidcSettings, StopSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.budgets import routes as budgets
 from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
+from agentos.control.stops import routes as stops
+from agentos.evidence.effects import routes as effects
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
@@ -43,6 +45,7 @@ ROUTERS = (
     identity.router,
     inbox.router,
     triggers.router,
+    stops.router,
     deployments.router,
     policies.router,
     replay.router,
@@ -51,6 +54,7 @@ ROUTERS = (
     budgets.router,
     privacy.router,
     runs.router,
+    effects.router,
     subscriptions.router,
     notifications.router,
 )
@@ -71,12 +75,14 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.refusals = Refusals(held.parts.doors, held.parts.meter)
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
+            app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy = held.parts.privacy
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
+                asyncio.create_task(held.parts.halts.watch_for_ever(held.parts.doors, held.runs, stop)),
                 asyncio.create_task(_embedded_worker(held, stop)),
                 asyncio.create_task(app.state.refusals.count_for_ever(stop)),
             ]

@@ -14,6 +14,7 @@ from urllib.parse import unquote
 _URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2,}([^/?#\s\"'<>]+)")
 # A text that is a host, a host with its port, or an address of e-mail.
 _BARE: Final = re.compile(r"(?:[^\s/@]{1,64}@)?([^\s/@:]{1,253}\.[^\s/@:.]{2,63}\.?)(?::\d{1,5})?")
+_MAILBOX: Final = re.compile(r"@([A-Za-z0-9][A-Za-z0-9.-]{0,252})")  # of an address of e-mail within a text
 _PARTS: Final = re.compile(r"[@\\]")  # readers of URLs disagree about what stands before these: each part counts
 _PORT: Final = re.compile(r":\d*$")
 
@@ -39,6 +40,9 @@ def _look(text: str, found: set[str]) -> None:
         for authority in _URL.findall(text):
             for part in _PARTS.split(authority):
                 _add(unquote(part), found)
+    if "@" in text:
+        for host in _MAILBOX.findall(text):
+            _add(host, found)
     if "." in text and (bare := _BARE.fullmatch(text.strip())) is not None:
         _add(bare[1], found)
 

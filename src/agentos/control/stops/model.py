@@ -2,12 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import ClassVar, Final
+
+from agentos.kernel import epochs
+from agentos.kernel.errors import Conflict, Invalid, NotFound
+from agentos.kernel.facts import Fact
+
+EVERYBODY: Final = "*"  # the organization of a stop of every organization
+MOST_STOPS: Final = 1000  # in force in one organization: all of them are read when one changes
+
+
+class StopMalformed(Invalid):
+    """A stop of a kind, scope or target that there is not."""
+
+    code = "stop_malformed"
+
+
+class StopUnknown(NotFound):
+    """No such stop in this organization, nor of every organization."""
+
+    code = "stop_unknown"
+
+
+class StopTargetUnknown(NotFound):
+    """What is to be stopped is not there."""
+
+    code = "stop_target_unknown"
+
+
+class StopUnconfirmed(Conflict):
+    """Stopping or releasing every organization takes a typed confirmation."""
+
+    code = "stop_unconfirmed"
+
+
+class DeniesEverything(Conflict):
+    """The entry would deny all that there is; that takes a typed confirmation, or is a kill."""
+
+    code = "stop_denies_everything"
+
+
+class TooManyStops(Conflict):
+    """The organization has as many stops in force as it may."""
+
+    code = "too_many_stops"
+
+
+class DenylistChanged(Conflict):
+    """The denylist has changed since the revision that the caller saw."""
+
+    code = "denylist_changed"
 
 
 class StopKind(StrEnum):
@@ -37,7 +87,7 @@ class Stop:
     """One order that withholds action."""
 
     id: str
-    organization: str  # "*": of every organization
+    organization: str  # EVERYBODY: of every organization
     kind: StopKind
     scope: StopScope
     target: str  # a category, id, glob, host or provider; empty where the scope needs none
@@ -46,6 +96,44 @@ class Stop:
     ordered_at: datetime
     lifted_by: str | None = None
     lifted_at: datetime | None = None
+    lift_reason: str = ""
+
+    @property
+    def everybodys(self) -> bool:
+        """Whether it stops every organization."""
+        return self.organization == EVERYBODY
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A stop that somebody orders."""
+
+    kind: StopKind
+    scope: StopScope
+    target: str = ""
+    reason: str = ""
+    confirm: str = ""  # the target, or "global", typed once more where that is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Denylist:
+    """The organization's emergency denylist as one document. ``revision`` rises with every change of its stops."""
+
+    skills: tuple[str, ...]
+    domains: tuple[str, ...]
+    agents: tuple[str, ...]
+    providers: tuple[str, ...]
+    revision: int
+
+    def entries(self) -> Iterator[tuple[StopScope, str]]:
+        """Each entry once."""
+        for scope, targets in (
+            (StopScope.SKILL, self.skills),
+            (StopScope.DOMAIN, self.domains),
+            (StopScope.AGENT, self.agents),
+            (StopScope.PROVIDER, self.providers),
+        ):
+            yield from ((scope, target) for target in dict.fromkeys(targets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +203,110 @@ class InForce:
 
 def _within(host: str, domain: str) -> bool:
     return host == domain or host.endswith("." + domain)
+
+
+@dataclass(frozen=True, slots=True)
+class StopOrdered(Fact):
+    """Somebody ordered a stop."""
+
+    key_field: ClassVar[str] = "stop_id"
+    stop_id: str
+    kind: str
+    scope: str
+    target: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopLifted(Fact):
+    """Somebody lifted a stop."""
+
+    key_field: ClassVar[str] = "stop_id"
+    stop_id: str
+    kind: str
+    scope: str
+    target: str
+    by: str
+
+
+_WIDE: Final = (
+    StopScope.GLOBAL,
+    StopScope.ORGANIZATION,
+    StopScope.CATEGORY,
+    StopScope.DEPLOYMENT,
+    StopScope.AGENT,
+)
+# What each kind of stop can be about.
+SCOPES: Final[Mapping[StopKind, tuple[StopScope, ...]]] = {
+    StopKind.KILL: _WIDE,
+    StopKind.PAUSE: _WIDE,
+    StopKind.DEGRADE: _WIDE,
+    StopKind.DENY: (StopScope.SKILL, StopScope.DOMAIN, StopScope.AGENT, StopScope.PROVIDER),
+}
+
+_GLOB: Final = re.compile(r"(?:[A-Za-z0-9_.:@/*?-]|\[!?[A-Za-z0-9_.:@/-]+\]){1,200}")
+_WILD: Final = re.compile(r"\*|\?|\[[^\]]*\]")
+_HOST: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,62})(?:\.[a-z0-9_][a-z0-9_-]{0,62})*")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,99}")
+
+
+def checked(wanted: Wanted) -> Wanted:
+    """What is wanted, in the one form in which it is kept. Raises StopMalformed (Invalid), StopUnconfirmed or
+    DeniesEverything (Conflict).
+    """
+    kind, scope, target = wanted.kind, wanted.scope, wanted.target.strip()
+    if scope not in SCOPES[kind]:
+        allowed = ", ".join(SCOPES[kind])
+        raise StopMalformed(f"no {kind} is about a {scope}", where="scope", then=f"A {kind} is about: {allowed}.")
+    if scope in _ALWAYS:
+        if target:
+            raise StopMalformed(f"the scope '{scope}' has no target", where="target", then="Leave it out.")
+        if scope is StopScope.GLOBAL:
+            confirmed(wanted.confirm)
+        return Wanted(kind, scope, "", wanted.reason)
+    if scope is StopScope.DOMAIN:
+        target = target.lower().rstrip(".")
+    form, then = _FORMS.get(scope, (_NAME, "Write the id as a listing shows it."))
+    if not form.fullmatch(target):
+        raise StopMalformed(f"'{target[:100]}' names no {scope}", where="target", then=then)
+    everything = (scope is StopScope.SKILL and not _WILD.sub("", target)) or (
+        scope is StopScope.DOMAIN and "." not in target and target != "localhost"
+    )
+    if everything and wanted.confirm.strip() != target:
+        raise DeniesEverything(
+            f"'{target}' would deny every {scope}"
+            if scope is StopScope.SKILL
+            else f"all of '{target}' would be denied",
+            where="target",
+            then=f"Name fewer, kill the organization instead, or confirm with '{target}'.",
+        )
+    return Wanted(kind, scope, target, wanted.reason)
+
+
+_FORMS: Final = {
+    StopScope.SKILL: (_GLOB, "Write a skill's id, or a glob such as 'webhook_*'."),
+    StopScope.DOMAIN: (_HOST, "Write a host such as example.com; everything below it is denied, too."),
+}
+
+
+def confirmed(typed: str) -> None:
+    """Raises StopUnconfirmed (Conflict) unless the word for everything was typed."""
+    if typed.strip() != StopScope.GLOBAL:
+        raise StopUnconfirmed(
+            "this concerns every organization of the platform",
+            where="confirm",
+            then=f"Confirm with the word '{StopScope.GLOBAL.value}'.",
+        )
+
+
+def epoch_of(scope: StopScope, target: str) -> str:
+    """The epoch that a stop of this scope bumps."""
+    match scope:
+        case StopScope.GLOBAL:
+            return epochs.GLOBAL
+        case StopScope.CATEGORY:
+            return epochs.category_scope(target)
+        case StopScope.DEPLOYMENT:
+            return epochs.deployment_scope(target)
+        case _:
+            return epochs.ORGANIZATION

@@ -108,6 +108,9 @@ class Permission(StrEnum):
     CHANGE_PRIVACY = "privacy.change"
     SEE_PERSONAL_DATA = "personal_data.see"
     CHANGE_IDENTITY = "identity.change"
+    ORDER_STOPS = "stops.order"
+    STOP_ORGANIZATION = "stops.organization"
+    STOP_EVERYTHING = "stops.everything"
 
     @property
     def means(self) -> str:
@@ -145,6 +148,7 @@ PEOPLE_ONLY: Final = frozenset(
         Permission.REROUTE_APPROVALS,
         Permission.CHANGE_ROUTING,
         Permission.CHANGE_IDENTITY,
+        Permission.STOP_EVERYTHING,
     }
 )
 
@@ -178,6 +182,16 @@ _OPERATES: Final = frozenset(
         Permission.CHANGE_SUBSCRIPTIONS,
         Permission.WRITE_INBOX,
         Permission.SEE_PERSONAL_DATA,
+        Permission.ORDER_STOPS,
+    }
+)
+_COMMANDS: Final = frozenset(
+    {
+        Permission.ANSWER_APPROVALS,
+        Permission.REROUTE_APPROVALS,
+        Permission.CHANGE_POLICIES,
+        Permission.STOP_ORGANIZATION,
+        Permission.STOP_EVERYTHING,
     }
 )
 # The one table of roles. An operator does not approve, and an approver does not operate: that takes two people. Whoever
@@ -188,8 +202,7 @@ ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.APPROVER: frozenset(
         {Permission.READ, Permission.ANSWER_APPROVALS, Permission.WRITE_INBOX, Permission.SEE_PERSONAL_DATA}
     ),
-    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS}
-    | {Permission.ANSWER_APPROVALS, Permission.REROUTE_APPROVALS, Permission.CHANGE_POLICIES},
+    Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | _COMMANDS,
     Role.ADMIN: frozenset(Permission),
 }
 

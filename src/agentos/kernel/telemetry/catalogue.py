@@ -168,6 +168,15 @@ TAKEOVERS = Metric(
 EFFECTS_UNCERTAIN = Metric(
     "agentos_effects_uncertain_total", "counter", "effects", _WHERE, "Effects whose end only a person could tell."
 )
+STOP_SECONDS = Metric(
+    "agentos_stop_to_rest_seconds",
+    "histogram",
+    "seconds",
+    ("kind", "scope"),
+    "From the order of a kill or pause until a run that was at work is at rest; the slowest is the time to stop.",
+    (),
+    (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120),
+)
 SWEPT = Metric(
     "agentos_runs_restarted_total", "counter", "runs", (), "Runs whose workflow was gone and was made again."
 )
@@ -284,6 +293,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     REGISTRY_OPERATIONS,
     TAKEOVERS,
     EFFECTS_UNCERTAIN,
+    STOP_SECONDS,
     SWEPT,
     OUTBOX_LAG,
     OUTBOX_FAILURES,

@@ -64,12 +64,13 @@ class Effect:
 async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = False) -> Result:
     """Carry out one call, or tell why not. A recorded result is returned and nothing is done.
 
-    Raises Park or Parked when the run must wait, Interrupted, SegmentLost, DatabaseUnavailable, and DeniedAndStopped
-    (Forbidden) where the version says so.
+    Raises Park, Parked or Held when the run must wait, Interrupted, SegmentLost, DatabaseUnavailable, StopsUnreadable,
+    and DeniedAndStopped (Forbidden) where the version says so.
     """
     recorded = segment.journal.result(key)
     if recorded is not None:
         return _told(call, recorded)
+    await segment.may_begin()
     one = segment.skills.get(call.skill)
     if one is None:
         registered = segment.parts.registry.knows(call.skill)
@@ -121,7 +122,7 @@ async def _write(segment: Segment, call: Call, effect: Effect) -> Result:
         if effect.sent_at is None:  # too late to send: the intent stands in the journal, unsent, and is made again
             continue
         try:
-            value = await _timed(segment, effect)
+            value = await _sent(segment, effect)
         except AgentOSError as error:
             if effect.skill.repeatable and retryable(error) and effect.sends < effect.skill.retry.attempts:
                 await asyncio.sleep(_pause(effect.skill, effect.sends, error))
@@ -142,8 +143,10 @@ async def _write(segment: Segment, call: Call, effect: Effect) -> Result:
 async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None:
     """Journal the intent if policy says yes under what is true at that commit. A Result says why it must not be."""
     while True:
+        segment.check_held()
         if segment.deployment_state != "active":
-            raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{segment.claimed.run.deployment_id}"))
+            run = segment.claimed.run  # the name is of this wait alone, so that an earlier resume does not end it
+            raise Park(Waiting(Reason.DEPLOYMENT_PAUSED, f"deployment:{run.deployment_id}:{run.token.segment}"))
         decision = _decided(segment, effect)
         if decision.verdict is Verdict.DENY:
             denied = await _denied(segment, effect.key, call, decision, effect.meta(), effect.skill)
@@ -292,6 +295,13 @@ async def _wire_is_quiet(segment: Segment, effect: Effect, send: str) -> None:
         )
     if left > 0:
         await asyncio.sleep(left)
+
+
+async def _sent(segment: Segment, effect: Effect) -> Any:
+    """The answer to a call that is sent now. Raises Interrupted when a stop waits for it no longer."""
+    if effect.skill.timeout.total_seconds() <= segment.parts.settings.stop_force_seconds:
+        return await _timed(segment, effect)  # it ends in time by itself
+    return await segment.interruptible(_timed(segment, effect), segment.forced)
 
 
 async def _timed(segment: Segment, effect: Effect) -> Any:

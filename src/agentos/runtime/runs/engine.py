@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from agentos.control.approvals.model import ApprovalDecided, ApprovalExpired
 from agentos.control.deployments.model import DeploymentResumed
+from agentos.control.stops.model import StopLifted
 from agentos.kernel.database import Database
 from agentos.kernel.durable import RPC_TIMEOUT, WORKFLOW_TASK_TIMEOUT, EngineUnavailable, Link, engine_away
 from agentos.kernel.facts import Fact
@@ -33,10 +34,12 @@ from agentos.runtime.runs.workflow import AgentRun, RunStart
 log = structlog.get_logger(__name__)
 
 PAGE: Final = 500
+WAKEN_AT_ONCE: Final = 20  # signals under way: what the embedded engine takes without others waiting for it
 # A run younger than this may be between its commit and its start; the outbox's consumer is quicker than the sweeper.
 YOUNG_SECONDS: Final = 3.0
 
 _LOCK: Final = text("SELECT outbox_lock('sweeper')")
+_STOPPED: Final = text("SELECT * FROM runs_stopped(:stop, :after, :most)")
 _UNFINISHED: Final = text("SELECT * FROM runs_unfinished(:after, :most)")
 
 
@@ -123,13 +126,15 @@ class RunEngine:
 
     def consumer(self) -> Consumer:
         """The reliable path: every fact that starts or wakes a run, in order, until it worked."""
-        facts = (RunAccepted, RunOrdered, ApprovalDecided, ApprovalExpired, EffectSettled, DeploymentResumed)
+        answers = (ApprovalDecided, ApprovalExpired)
+        facts = (RunAccepted, RunOrdered, *answers, EffectSettled, DeploymentResumed, StopLifted)
         return Consumer("run_engine", facts, self._deliver)
 
     async def hint(self, organization: OrgId, facts: Sequence[Fact]) -> None:
         """The quick path, tried once right after the commit."""
         for fact in facts:
-            await self._act(organization, fact)
+            if not isinstance(fact, StopLifted):  # whoever lifts a stop does not wait for all that it held
+                await self._act(organization, fact)
 
     async def _deliver(self, delivery: Delivery) -> None:
         fact = delivery.fact
@@ -157,8 +162,23 @@ class RunEngine:
                     parked = await store.parked(work, fact.deployment_id, Reason.DEPLOYMENT_PAUSED)
                 for run_id, wake in parked:
                     await self._engine.wake(run_id, wake)
+            case StopLifted():
+                await self._release(fact.stop_id)
             case _:
                 return
+
+    async def _release(self, stop_id: str) -> None:
+        """Wake every run that a stop held, of whatever organization."""
+        after = ""
+        while True:
+            async with self._doors.database.connection("agentos_system") as connection:
+                rows = (
+                    await connection.execute(_STOPPED, {"stop": stop_id, "after": after, "most": WAKEN_AT_ONCE})
+                ).all()
+            await asyncio.gather(*(self._engine.wake(row.id, row.wake) for row in rows))
+            if len(rows) < WAKEN_AT_ONCE:
+                return
+            after = rows[-1].id
 
     async def sweep_for_ever(self, every_seconds: float, stop: asyncio.Event) -> None:
         """Sweep until ``stop``; one process at a time does, and an engine that is away is waited for."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 import structlog
 
 from agentos.intake.triggers import service as triggers
-from agentos.intake.triggers.model import TriggerChanged, TriggerFired
+from agentos.intake.triggers.model import Kind, TriggerChanged, TriggerFired
 from agentos.kernel import ids
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.facts import Fact
@@ -74,6 +74,8 @@ class Firings:
                 )
                 run_id = RunId(ids.new("run"))
                 try:
+                    if trigger.kind is Kind.SCHEDULE:
+                        await service.check_schedules(work, asked)
                     await service.admit(work, parts, asked, run_id)
                 except Unavailable:
                     raise

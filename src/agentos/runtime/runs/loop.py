@@ -19,6 +19,8 @@ import structlog
 
 from agentos.control.privacy import service as privacy
 from agentos.control.privacy.model import PersonalDataRedacted
+from agentos.control.stops.model import Stop as StopOrder
+from agentos.control.stops.model import StopKind
 from agentos.kernel.clock import elapsed
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
@@ -30,6 +32,7 @@ from agentos.kernel.telemetry.catalogue import (
     MODEL_TOKENS,
     RUN_SECONDS,
     RUNS,
+    STOP_SECONDS,
     TAKEOVERS,
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
@@ -51,7 +54,7 @@ from agentos.runtime.runs.model import (
 )
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.prompts import Prompts, input_text
-from agentos.runtime.runs.segment import HandOver, Interrupted, Leave, Park, Parked, Segment, rulebook_of
+from agentos.runtime.runs.segment import HandOver, Held, Interrupted, Leave, Park, Parked, Segment, rulebook_of
 from agentos.runtime.runs.workflow import SegmentEnd
 from agentos.runtime.skills.model import SkillChanged, SkillUnknown
 
@@ -81,6 +84,9 @@ async def run_segment(
         parts.meter.count(TAKEOVERS)
     with structlog.contextvars.bound_contextvars(run_id=run.id, org=run.organization, request_id=run.request_id):
         version = await service.version_of(parts, run)
+        rulebook = await rulebook_of(parts, run, claimed.epochs)
+        if (run.waiting or {}).get("reason") == Reason.STOPPED:  # the time that a stop took is not the run's
+            claimed = await store.give_back_time(parts.database, claimed)
         journal = await Journal.open(parts.database, claimed)
         segment = Segment(
             parts=parts,
@@ -92,20 +98,25 @@ async def run_segment(
             inline=inline,
             tier=min(claimed.tier, version.definition.tier),
             deployment_state=claimed.deployment_state,
-            rulebook=await rulebook_of(parts, claimed, claimed.epochs),
+            rulebook=rulebook,
         )
         if watch is not None:
             watch(segment)
+        parts.halts.begins(segment)
         try:
             return await _live(segment, number)
         except Ordered as ordered:
             return await _obey(segment, ordered.order, number)
+        finally:
+            parts.halts.ends(segment)
 
 
 async def _live(segment: Segment, number: int) -> SegmentEnd:
     """Run the agent and settle how the segment ended. Raises Ordered when an order came first."""
     if segment.claimed.run.ordered:
         raise Ordered(segment.claimed.run.ordered)
+    if segment.stops.held is not None:
+        return await _rest(segment, segment.stops.held, number, live=False)
     try:
         try:
             output = await _agent(segment)
@@ -123,11 +134,16 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
         async with segment.parts.doors.open(segment.claimed.run.organization) as work:
             await outcomes.park(work, segment.claimed, park.waiting, park.status)
         return _waits(park.waiting, number)
+    except Held as held:
+        return await _rest(segment, held.stop, number, live=True)
     except Interrupted:
         async with segment.parts.doors.open(segment.claimed.run.organization) as work:
             ordered = (await outcomes.hold(work, segment.claimed)).ordered
         if ordered:
             raise Ordered(ordered) from None
+        await segment.refresh()
+        if segment.stops.held is not None:
+            return await _rest(segment, segment.stops.held, number, live=True)
         return SegmentEnd("continue", number)
     except HandOver:
         return SegmentEnd("continue", number)
@@ -241,6 +257,10 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         raise _unanswered(segment, key, error) from error
     if segment.inline and not model.instant:
         raise HandOver
+    await segment.may_begin(surely=not model.instant)
+    denied = segment.stops.denies_provider(str(policy.get("provider", "unknown")))
+    if denied is not None:
+        raise Held(denied)
     told_to_model, redacted = await _told(segment, conversation)
     question = Question(
         model=name,
@@ -359,6 +379,24 @@ async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:
             return SegmentEnd("continue", number)
         waiting = Waiting(Reason.PAUSED, f"resume:{run.orders}")
         await store.wait(work, run.id, RunStatus.PAUSED, waiting, "")
+    return _waits(waiting, number)
+
+
+async def _rest(segment: Segment, stop: StopOrder, number: int, *, live: bool) -> SegmentEnd:
+    """Let the run wait until the stop is lifted. ``live``: it was at work, and the stop has brought it to rest."""
+    resting = await outcomes.rest(
+        segment.parts.doors,
+        segment.claimed,
+        segment.journal,
+        stop,
+        live=live,
+        recheck_seconds=segment.parts.settings.stop_recheck_seconds,
+    )
+    if resting is None:  # what decisions stand on moved meanwhile: the next segment sees what holds now
+        return SegmentEnd("continue", number)
+    waiting, seconds = resting
+    if live and stop.kind is not StopKind.DENY:
+        segment.parts.meter.observe(STOP_SECONDS, seconds, kind=stop.kind.value, scope=stop.scope.value)
     return _waits(waiting, number)
 
 

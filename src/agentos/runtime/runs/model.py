@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final
 
 from agentos.control.policy.model import Tier
+from agentos.control.stops.model import Subject
 from agentos.kernel.errors import Bug, Conflict, Exhausted, Forbidden, Invalid, NotFound, Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
@@ -111,6 +112,24 @@ class SegmentLost(Unavailable):
     code = "segment_lost"
 
 
+class StopsUnreadable(Unavailable):
+    """Whether a stop holds the run cannot be read, so no step of it begins."""
+
+    code = "stops_unreadable"
+
+
+class SchedulesPaused(Conflict):
+    """The deployment is in degraded mode, where nothing starts by the clock."""
+
+    code = "schedules_paused"
+
+
+class TooManyHeld(Exhausted):
+    """A stop holds the deployment, and as many runs wait for its end as may."""
+
+    code = "too_many_held"
+
+
 class JournalTooNew(Bug):
     """The journal was written by a newer release than this worker's."""
 
@@ -148,6 +167,7 @@ class Reason(StrEnum):
     PAUSED = "paused"  # somebody paused the run
     DEPLOYMENT_PAUSED = "deployment_paused"  # somebody paused the deployment; effects wait
     SKILL = "skill"  # no worker has the very skill that the version pinned
+    STOPPED = "stopped"  # a stop holds it
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +219,11 @@ class Run:
     started_at: datetime | None
     ended_at: datetime | None
     deadline: datetime
+
+    @property
+    def subject(self) -> Subject:
+        """Whom stops are about: the run's deployment."""
+        return Subject(self.deployment_id, self.agent_id, self.category)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from agentos.control.approvals import service as approvals
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import Stop
+from agentos.kernel import epochs
 from agentos.kernel.clock import now
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.runs import store
-from agentos.runtime.runs.journal import Ordered
-from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, SegmentLost, Waiting
+from agentos.runtime.runs.journal import Entry, Journal, Ordered
+from agentos.runtime.runs.model import Claimed, Reason, Run, RunEnded, RunStatus, SegmentLost, Waiting
 
 
 async def hold(work: UnitOfWork, claimed: Claimed) -> Run:
@@ -26,6 +29,31 @@ async def park(work: UnitOfWork, claimed: Claimed, waiting: Waiting, status: Run
     if run.ordered:
         raise Ordered(run.ordered)
     await store.wait(work, run.id, status, waiting, "")
+
+
+async def rest(
+    doors: Doors, claimed: Claimed, journal: Journal, stop: Stop, *, live: bool, recheck_seconds: float
+) -> tuple[Waiting, float] | None:
+    """Record that a stop holds the run, and the first time in the journal, too; the seconds since the order.
+
+    None, and nothing is recorded, when an epoch has moved. Else a lift of the stop waits for this, and finds the run.
+    Raises Ordered, SegmentLost or DatabaseUnavailable.
+    """
+    token, key = claimed.run.token, f"stopped:{stop.id}"
+    # The name is of this wait alone: a wake that came for an earlier one does not end it.
+    wake = f"stop:{stop.id}:{token.segment}.{token.attempt}"
+    waiting = Waiting(Reason.STOPPED, wake, recheck_seconds, stop.id)
+    async with doors.open(claimed.run.organization) as work:
+        run = await hold(work, claimed)
+        if run.ordered:
+            raise Ordered(run.ordered)
+        if not await epochs.unmoved(work, journal.epochs):
+            return None
+        if journal.result(key) is None:
+            meta = {"stop": stop.id, "kind": stop.kind.value, "live": live}
+            await journal.append_within(await work.driver(), Entry(key, "result", "note", "stopped", "stopped", meta))
+        await store.wait(work, run.id, RunStatus.RUNNING, waiting, "")
+        return waiting, await stops.age(work, stop.id)
 
 
 async def end(

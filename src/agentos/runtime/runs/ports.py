@@ -15,6 +15,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.inference import Model
+from agentos.runtime.runs.halts import Halts
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.skills import Registry
 
@@ -44,6 +45,10 @@ class Parts:
     rulebooks: Rulebooks = field(default_factory=Rulebooks)
     books: Books = field(default_factory=Books)  # caps and prices, as this process has read them
     privacy: Privacy = field(default_factory=Privacy)
+    halts: Halts = field(init=False)  # what withholds action from the live segments of this process
+
+    def __post_init__(self) -> None:
+        self.halts = Halts(self.rulebooks)
 
     @property
     def database(self) -> Database:

@@ -12,12 +12,12 @@ from agentos.control.agents.model import Definition
 from agentos.control.budgets.spending import Spending
 from agentos.control.policy.model import Tier
 from agentos.control.policy.rules import Rulebook
-from agentos.control.stops.model import Subject
+from agentos.control.stops.model import InForce, Stop
 from agentos.kernel.clock import elapsed
 from agentos.kernel.telemetry.catalogue import STEPS, Metric
 from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal
-from agentos.runtime.runs.model import Claimed, RunStatus, RunTimedOut, Waiting
+from agentos.runtime.runs.model import Claimed, Run, RunStatus, RunTimedOut, Waiting
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.prompts import Prompts
 from agentos.runtime.skills import Skill, SkillContext
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Leave(Exception):  # the loop leaves its segment; never an answer to a user
-    """The loop leaves its segment. One of the three below."""
+    """The loop leaves its segment. One of those below."""
 
 
 class Park(Leave):
@@ -46,15 +46,23 @@ class Parked(Leave):
         self.waiting = waiting
 
 
+class Held(Leave):
+    """A stop withholds the next step; the run goes on when it is lifted."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.id)
+        self.stop = stop
+
+
 class HandOver(Leave):
     """The segment ends here and the next one goes on at once: time is up, or this worker shuts down."""
 
 
 class Interrupted(Leave):
-    """The run was ordered to pause or cancel, or this worker shuts down, while a call was under way."""
+    """The run was ordered to pause or cancel, is held, or this worker shuts down, while a call was under way."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Segment:
     """One attempt at one segment of a run."""
 
@@ -73,6 +81,24 @@ class Segment:
     # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
     counted_input: tuple[str, str, int, int] | None = None
     prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
+    forced: asyncio.Event = field(default_factory=asyncio.Event)  # this and the next two: see halts.Live
+    moved: bool = False
+    held_since: float | None = None
+
+    @property
+    def run(self) -> Run:
+        """The run, as it was claimed."""
+        return self.claimed.run
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """The epochs that decisions are made under."""
+        return self.journal.epochs
+
+    @property
+    def stops(self) -> InForce:
+        """The stops that concern the run."""
+        return self.rulebook.stops
 
     @property
     def labels(self) -> dict[str, str]:
@@ -92,10 +118,29 @@ class Segment:
         if spent > (limits.inline_seconds if self.inline else limits.segment_seconds):
             raise HandOver
 
-    async def interruptible(self, work: Coroutine[Any, Any, T]) -> T:
+    async def may_begin(self, *, surely: bool = False) -> None:
+        """Return when another step may begin. ``surely``: look in the database, and not only at what was noticed.
+
+        Raises Held, StopsUnreadable or DatabaseUnavailable.
+        """
+        halts = self.parts.halts
+        if surely:
+            await halts.look_for(self, self.parts.database)
+        halts.check_sight(self, self.parts.settings)
+        if self.moved:
+            await self.refresh()
+        self.check_held()
+
+    def check_held(self) -> None:
+        """Raises Held when a stop holds the run."""
+        stop = self.stops.held
+        if stop is not None:
+            raise Held(stop)
+
+    async def interruptible(self, work: Coroutine[Any, Any, T], by: asyncio.Event | None = None) -> T:
         """Await something that may be broken off without harm: a model's answer or a read. Raises Interrupted."""
         task = asyncio.ensure_future(work)
-        alarm = asyncio.ensure_future(self.interrupt.wait())
+        alarm = asyncio.ensure_future((by or self.interrupt).wait())
         try:
             await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -111,8 +156,8 @@ class Segment:
     async def refresh(self) -> None:
         """Read again what decisions stand on: epochs, tier, state of the deployment, and the rulebook."""
         tier, self.deployment_state, epochs = await store.standing(self.parts.database, self.claimed)
-        self.rulebook = await rulebook_of(self.parts, self.claimed, epochs)
-        self.tier, self.journal.epochs = min(tier, self.definition.tier), epochs
+        self.rulebook = await rulebook_of(self.parts, self.run, epochs)
+        self.tier, self.journal.epochs, self.moved = min(tier, self.definition.tier), epochs, False
 
     def context(self, one: Skill, key: str) -> SkillContext:
         """What a call of this skill may know. The idempotency key names the run and the step."""
@@ -150,8 +195,6 @@ class Segment:
             self.count(STEPS, kind=entry.kind, status=entry.status)
 
 
-async def rulebook_of(parts: Parts, claimed: Claimed, epochs: Mapping[str, int]) -> Rulebook:
+async def rulebook_of(parts: Parts, run: Run, epochs: Mapping[str, int]) -> Rulebook:
     """What is in force for the run's deployment, at least as new as these epochs. Raises DatabaseUnavailable."""
-    run = claimed.run
-    subject = Subject(run.deployment_id, run.agent_id, run.category)
-    return await parts.rulebooks.under(parts.doors, run.organization, subject, epochs)
+    return await parts.rulebooks.under(parts.doors, run.organization, run.subject, epochs)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, Final
 
 import jsonschema
 from sqlalchemy import Row
@@ -12,6 +13,8 @@ from sqlalchemy import Row
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Definition, Version
 from agentos.control.deployments import service as deployments
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import Subject
 from agentos.intake.triggers import service as triggers
 from agentos.kernel import epochs, ids
 from agentos.kernel.canonical import canonical
@@ -34,11 +37,15 @@ from agentos.runtime.runs.model import (
     RunOrdered,
     RunStatus,
     RunUnknown,
+    SchedulesPaused,
     StepNotUncertain,
+    TooManyHeld,
     TriggerNotTaken,
 )
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.skills import Skill
+
+HELD_RETRY: Final = timedelta(minutes=1)  # people lift stops: asking more often finds nothing new
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -
     check_input(definition, asked.input)
     for ref in definition.skills:
         parts.registry.pinned(ref.name, ref.version, ref.digest)
+    await _check_held(work, parts, serving.deployment.id, definition)
     return await _accept(
         work,
         definition,
@@ -89,6 +97,16 @@ def check_trigger(definition: Definition, kind: str) -> None:
             f"the agent's version takes runs by {' or '.join(taken)}, not by {kind}",
             where=definition.agent_id,
             then=f"Name '{kind}' in spec.triggers of its manifest, and promote that version.",
+        )
+
+
+async def check_schedules(work: UnitOfWork, asked: Request) -> None:
+    """In degraded mode nothing starts by the clock. Raises SchedulesPaused, or what admission does."""
+    serving = await deployments.serving(work, asked.agent_id, asked.environment)
+    stop = (await stops.in_force(work, _subject(serving.deployment.id, serving.version.definition))).degraded
+    if stop is not None:
+        raise SchedulesPaused(
+            "in degraded mode nothing starts by the clock", where=stop.id, then="Lift the stop: 'agentos resume'."
         )
 
 
@@ -185,7 +203,7 @@ async def settle(work: UnitOfWork, run_id: str, step: str, *, happened: bool, va
 async def submit_draft(work: UnitOfWork, parts: Parts, draft_id: str, *, by: str, request_id: str) -> RunAccepted:
     """Turn a draft into a run that makes its one call, under approval, once.
 
-    Raises DraftUnknown (NotFound), DraftSettled (Conflict).
+    Raises DraftUnknown (NotFound), DraftSettled (Conflict), TooManyHeld (Exhausted).
     """
     draft = await store.draft(work, draft_id)
     if draft is None:
@@ -194,6 +212,7 @@ async def submit_draft(work: UnitOfWork, parts: Parts, draft_id: str, *, by: str
         raise DraftSettled(f"the draft is {draft.status} already", where=draft_id)
     origin = await get(work, draft.run_id)
     version = await _version(work, parts, origin.agent_id, origin.version)
+    await _check_held(work, parts, origin.deployment_id, version.definition)
     accepted = await _accept(
         work,
         version.definition,
@@ -303,6 +322,7 @@ _WHY = {
     Reason.PAUSED: "somebody paused it",
     Reason.DEPLOYMENT_PAUSED: "its deployment is paused: effects wait, reads go on",
     Reason.SKILL: "no worker has the very skill that its version pinned",
+    Reason.STOPPED: "a stop holds it",
 }
 
 
@@ -316,6 +336,8 @@ def _next(run: Run, waiting: dict[str, Any]) -> str:
             return f"agentos runs resume {run.id}"
         case Reason.DEPLOYMENT_PAUSED:
             return f"agentos deployments resume {run.deployment_id}"
+        case Reason.STOPPED:
+            return f"See 'agentos stops show {waiting.get('detail')}'; lifting it lets the run go on."
         case Reason.SKILL:
             return "Start a worker whose AGENTOS_SKILLS names the module of that skill."
         case _:
@@ -380,6 +402,25 @@ async def _accept(
     fact = RunAccepted(run_id, deployment_id, version, inline)
     await work.publish(fact)
     return fact
+
+
+async def _check_held(work: UnitOfWork, parts: Parts, deployment_id: str, definition: Definition) -> None:
+    """While a stop holds a deployment its runs wait for the end of it, as many as may. Raises TooManyHeld."""
+    stop = (await stops.in_force(work, _subject(deployment_id, definition))).held
+    if stop is None:
+        return
+    most = parts.settings.held_most
+    if await store.held(work, deployment_id, stop.ordered_at, most) >= most:
+        raise TooManyHeld(
+            f"a {stop.kind} holds this deployment and {most} runs wait for its end",
+            where=stop.id,
+            then=f"Ask again when it is lifted; see 'agentos stops show {stop.id}'.",
+            retry_after=HELD_RETRY,
+        )
+
+
+def _subject(deployment_id: str, definition: Definition) -> Subject:
+    return Subject(deployment_id, definition.agent_id, definition.category)
 
 
 async def _version(work: UnitOfWork, parts: Parts, agent_id: str, named: str) -> Version:

@@ -32,6 +32,24 @@ class RunSettings(Section):
         ge=10,
         description="Parked runs whose workflow a worker keeps in memory; others are replayed when woken.",
     )
+    stop_look_seconds: float = Field(
+        0.5, gt=0, description="Between looks of a process whether a stop concerns its live runs: one query for all."
+    )
+    stop_blind_seconds: float = Field(
+        5.0, gt=0, description="After so long without being able to look, a process begins no step of any run."
+    )
+    stop_grace_seconds: float = Field(
+        30.0, ge=0, description="After a kill or pause, how long a read or a model's answer under way may still take."
+    )
+    stop_force_seconds: float = Field(
+        60.0, ge=0, description="After a kill or pause, when a call that was sent before is no longer waited for."
+    )
+    stop_recheck_seconds: float = Field(
+        300.0, gt=0, description="How often a held run looks by itself whether it may go on, should a signal be lost."
+    )
+    held_most: int = Field(
+        1000, ge=0, le=1_000_000, description="Runs that are accepted for one deployment while a stop holds it."
+    )
     roots: str = Field(
         "", description="Folders that skills may read and write, separated by ':'. Empty: none; file skills refuse."
     )

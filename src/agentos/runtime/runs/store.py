@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Row, text
@@ -41,7 +43,8 @@ _OF_REQUEST: Final = text("SELECT id FROM runs WHERE request_id = :request_id OR
 _ORDER: Final = text("UPDATE runs SET ordered = :ordered, orders = orders + 1 WHERE id = :id")
 _FENCE: Final = text("UPDATE runs SET attempt = attempt + 1 WHERE id = :id")
 _WAIT: Final = text(
-    "UPDATE runs SET status = :status, waiting = CAST(:waiting AS jsonb), ordered = :ordered WHERE id = :id"
+    "UPDATE runs SET status = :status, ordered = :ordered, "
+    "waiting = CAST(:waiting AS jsonb) || jsonb_build_object('since', clock_timestamp()) WHERE id = :id"
 )
 _MOVES: Final = text("UPDATE runs SET status = 'running', waiting = NULL WHERE id = :id")
 _STEPS: Final = text(
@@ -57,6 +60,12 @@ _SETTLE: Final = text(
 _PARKED: Final = text(
     "SELECT id, waiting->>'wake' AS wake FROM runs WHERE deployment_id = :deployment_id "
     "AND waiting->>'reason' = :reason AND status IN ('accepted', 'running', 'waiting_approval', 'paused')"
+)
+# Whoever counts waits for whoever has counted before and is about to add: the bound is exact.
+_COUNTING: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(:org || ' held ' || :deployment_id, 0))")
+_HELD: Final = text(
+    "SELECT count(*) AS runs FROM (SELECT FROM runs WHERE deployment_id = :deployment_id AND accepted_at >= :since "
+    "AND status IN ('accepted', 'running', 'waiting_approval', 'paused') LIMIT :most) AS taken"
 )
 _ADD_DRAFT: Final = text(
     "INSERT INTO drafts (org, id, run_id, step, deployment_id, skill, skill_version, effect, arguments, "
@@ -80,6 +89,11 @@ _POSITION: Final = "SELECT segment, status FROM run_position($1, $2)"
 _FACTS: Final = """
 SELECT d.tier, d.state
 FROM runs r JOIN deployments d ON d.org = r.org AND d.id = r.deployment_id WHERE r.org = $1 AND r.id = $2
+"""
+_GIVE_BACK: Final = """
+UPDATE runs SET deadline = deadline + (clock_timestamp() - (waiting->>'since')::timestamptz), waiting = NULL
+WHERE org = $1 AND id = $2 AND segment = $3 AND attempt = $4 AND waiting->>'reason' = 'stopped'
+RETURNING extract(epoch FROM deadline - clock_timestamp())::double precision
 """
 _EPOCHS: Final = "SELECT scope, value FROM epochs WHERE scope = ANY($1::text[])"
 _ORGANIZATION: Final = "SELECT set_config('agentos.organization', $1, true)"
@@ -154,6 +168,13 @@ async def parked(work: UnitOfWork, deployment_id: str, reason: str) -> list[tupl
     """Runs of a deployment that wait for this reason, with what wakes them."""
     rows = await work.all(_PARKED, {"deployment_id": deployment_id, "reason": reason})
     return [(row.id, row.wake) for row in rows]
+
+
+async def held(work: UnitOfWork, deployment_id: str, since: datetime, most: int) -> int:
+    """How many open runs of a deployment were accepted since a moment, ``most`` at most; others wait to count."""
+    await work.run(_COUNTING, {"org": work.organization, "deployment_id": deployment_id})
+    row = await work.first(_HELD, {"deployment_id": deployment_id, "since": since, "most": most})
+    return int(row.runs) if row else 0
 
 
 async def add_draft(work: UnitOfWork, values: dict[str, Any]) -> None:
@@ -236,6 +257,18 @@ async def standing(database: Database, claimed: Claimed) -> tuple[Tier, str, dic
             row = await connection.fetchrow(_FACTS, run.organization, run.id)
     assert row is not None
     return Tier(row["tier"]), row["state"], epochs
+
+
+async def give_back_time(database: Database, claimed: Claimed) -> Claimed:
+    """Put off the deadline of a run that a stop held by as long as it did. Raises SegmentLost (Unavailable)."""
+    run, pool = claimed.run, await database.driver()
+    with translated():
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute(_ORGANIZATION, run.organization)
+            left = await connection.fetchval(_GIVE_BACK, run.organization, run.id, run.token.segment, run.token.attempt)
+    if left is None:
+        raise SegmentLost("another attempt owns this run now", where=run.id)
+    return replace(claimed, seconds_left=left)
 
 
 async def position(database: Database, organization: str, run_id: str) -> tuple[int, RunStatus] | None:

@@ -1,0 +1,53 @@
+"""List effects, and prove what a stop let through: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import StopKind
+from agentos.evidence.effects import model, store
+from agentos.evidence.effects.model import Effect, NothingToProve, Proof
+from agentos.kernel.signing import verify
+from agentos.kernel.unit_of_work import UnitOfWork
+
+
+async def proof(work: UnitOfWork, stop_id: str) -> Proof:
+    """What a kill or a pause let through of this organization's effects, up to now or to its lift.
+
+    Order is that of commits, as the stop's horizons saw them: see migrations/versions/0009_stops.sql. Raises
+    StopUnknown or NothingToProve (NotFound).
+    """
+    stop = await stops.get(work, stop_id)
+    if stop.kind not in (StopKind.KILL, StopKind.PAUSE):
+        raise NothingToProve(f"a {stop.kind} withholds no more than some effects", where=stop_id)
+    found = await store.proof(work, stop_id)
+    assert found is not None
+    return found
+
+
+def check(document: Mapping[str, Any], *, pinned: str | None = None) -> dict[str, Any]:
+    """What a proof says, when it is as it was signed and agrees with itself. Needs nothing but the document.
+
+    ``pinned``: the public key that it must be signed by. Raises NotSigned, SignatureWrong, ForeignKey or ProofRefused
+    (Invalid), EffectAfterStop (Conflict).
+    """
+    verify(document, pinned=pinned)
+    return model.check(document)
+
+
+async def listed(
+    work: UnitOfWork,
+    *,
+    deployment: str,
+    since: datetime,
+    until: datetime,
+    before: tuple[datetime, str, int] | None,
+    most: int,
+) -> list[Effect]:
+    """Effects that were committed within a time, newest first; ``before``: where a page ended."""
+    return await store.listed(
+        work, deployment=deployment, since=since, until=until, before=before or (until, "~", 0), most=most
+    )
