@@ -105,6 +105,11 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         wanted = {"agent_id": "tester", "environment": "production"}
         assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
         assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404
+        theirs = {"deployment_id": ids["deployment_id"]}
+        for looked in ("decide", "simulate", "backtest"):
+            more = {"skill": "pay"} if looked == "decide" else {"proposed": {}}
+            answer = await stranger.post(f"/api/v1/agents/policies/{looked}", json=theirs | more)
+            assert answer.status_code == 404, answer.text
     assert asked > 20
     assert await everything(platform, organization) == before
 

@@ -20,7 +20,7 @@ async def put(platform: Platform, path: str, policy: dict[str, Any], **more: Any
 
 
 async def last(platform: Platform, run_id: str, key: str) -> dict[str, Any]:
-    steps = (await platform.author.get(f"/api/v1/runs/{run_id}/steps", params={"limit": 200})).json()["items"]
+    steps = (await platform.author.get(f"/api/v1/runs/{run_id}/journal", params={"limit": 200})).json()["items"]
     return dict(next(one for one in steps if (one["key"], one["phase"]) == (key, "result")))
 
 
