@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -111,6 +112,14 @@ async def test_deciding_simulating_and_backtesting_tell_and_change_nothing(platf
     assert (report.json()["actions"], report.json()["blocked"]) == (1, 1)
     assert [(stopped["run_id"], stopped["skill"]) for stopped in report.json()["stopped"]] == [(run["id"], "note")]
     assert (await platform.author.get(ORGANIZATION)).json()["number"] == 0
+
+    odd = one | {"skill": "pay", "arguments": {"url": "https://HALF/"}}
+    answer = await platform.author.post(
+        "/api/v1/agents/policies/decide",
+        content=json.dumps(odd).replace("HALF", "\\ud800"),
+        headers={"Content-Type": "application/json"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "not_canonical")
 
     broken = {"proposed": {"organization": {"cedar": "permit("}}}
     for path, body in (("simulate", one | broken), ("backtest", broken)):

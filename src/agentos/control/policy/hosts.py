@@ -11,10 +11,11 @@ import unicodedata
 from typing import Any, Final
 from urllib.parse import unquote
 
-_URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2,}([^/?#\s\"'<>]+)")
+_URL: Final = re.compile(r"[/\\]{2,}([^/?#\s\"'<>]+)")  # whatever its scheme is called
 # A text that is a host, a host with its port, or an address of e-mail.
 _BARE: Final = re.compile(r"(?:[^\s/@]{1,64}@)?([^\s/@:]{1,253}\.[^\s/@:.]{2,63}\.?)(?::\d{1,5})?")
 _PARTS: Final = re.compile(r"[@\\]")  # readers of URLs disagree about what stands before these: each part counts
+_MOST: Final = 253  # characters of a host's name
 _PORT: Final = re.compile(r":\d*$")
 
 
@@ -39,13 +40,13 @@ def _look(text: str, found: set[str]) -> None:
         for authority in _URL.findall(text):
             for part in _PARTS.split(authority):
                 _add(unquote(part), found)
-    if "." in text and (bare := _BARE.fullmatch(text.strip())) is not None:
+    if "." in text and len(text) <= 2 * _MOST and (bare := _BARE.fullmatch(text.strip())) is not None:
         _add(bare[1], found)
 
 
 def _add(written: str, found: set[str]) -> None:
     host = _PORT.sub("", written.lower()).strip("[]").rstrip(".")
-    if not host:
+    if not host or len(host) > _MOST:
         return
     found.add(host)
     if not host.isascii():
