@@ -63,7 +63,8 @@ def test_every_route_names_the_permission_it_takes() -> None:
     changes = {
         route.path for route in routes if not route.methods <= {"GET"} and permission_of(route) is Permission.READ
     }
-    assert changes == {"/api/v1/agents/triggers/simulate"}  # it only looks; an event is too long for an address
+    looks = {f"/api/v1/agents/policies/{verb}" for verb in ("decide", "simulate", "backtest")}
+    assert changes == looks | {"/api/v1/agents/triggers/simulate"}  # they only look; what at is too long for an address
 
 
 def test_nobody_but_an_admin_both_operates_and_keeps_the_keys() -> None:

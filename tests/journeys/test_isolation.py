@@ -142,6 +142,11 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         assert (await stranger.post("/api/v1/approvals/reroute", json=named)).status_code == 404
         everything_of = {"deployment": ids["deployment_id"], "to": ["role:admin"]}
         assert (await stranger.post("/api/v1/approvals/reroute", json=everything_of)).json()["rerouted"] == 0
+        theirs = {"deployment_id": ids["deployment_id"]}
+        for looked in ("decide", "simulate", "backtest"):
+            more = {"skill": "pay"} if looked == "decide" else {"proposed": {}}
+            answer = await stranger.post(f"/api/v1/agents/policies/{looked}", json=theirs | more)
+            assert answer.status_code == 404, answer.text
     assert asked > 20
     assert await everything(platform, organization) == before
 

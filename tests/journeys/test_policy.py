@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ async def put(platform: Platform, path: str, policy: dict[str, Any], **more: Any
 
 
 async def last(platform: Platform, run_id: str, key: str) -> dict[str, Any]:
-    steps = (await platform.author.get(f"/api/v1/runs/{run_id}/steps", params={"limit": 200})).json()["items"]
+    steps = (await platform.author.get(f"/api/v1/runs/{run_id}/journal", params={"limit": 200})).json()["items"]
     return dict(next(one for one in steps if (one["key"], one["phase"]) == (key, "result")))
 
 
@@ -111,6 +112,14 @@ async def test_deciding_simulating_and_backtesting_tell_and_change_nothing(platf
     assert (report.json()["actions"], report.json()["blocked"]) == (1, 1)
     assert [(stopped["run_id"], stopped["skill"]) for stopped in report.json()["stopped"]] == [(run["id"], "note")]
     assert (await platform.author.get(ORGANIZATION)).json()["number"] == 0
+
+    odd = one | {"skill": "pay", "arguments": {"url": "https://HALF/"}}
+    answer = await platform.author.post(
+        "/api/v1/agents/policies/decide",
+        content=json.dumps(odd).replace("HALF", "\\ud800"),
+        headers={"Content-Type": "application/json"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "not_canonical")
 
     broken = {"proposed": {"organization": {"cedar": "permit("}}}
     for path, body in (("simulate", one | broken), ("backtest", broken)):

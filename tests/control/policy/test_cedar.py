@@ -68,6 +68,11 @@ def test_a_policy_that_cannot_be_evaluated_denies() -> None:
     assert "overflow" in said.reasons[0]
 
 
+def test_a_call_that_cannot_be_put_is_denied() -> None:
+    said = say('forbid(principal, action, resource == Skill::"x");', hosts=("\ud800",))
+    assert (said.failed, said.verdict) == (True, Verdict.DENY)
+
+
 def test_a_text_without_policies_says_nothing() -> None:
     assert cedar.read("") is None
     assert cedar.read("// later\n") is None
@@ -79,7 +84,7 @@ def test_a_text_without_policies_says_nothing() -> None:
         ("permit(principal action, resource);", "cedar:1:18", "unexpected token `action`"),
         ("forbid(principal, action, resource);\nforbid(principl, action, resource);", "cedar:2:8", "principl"),
         ("forbid(principal, action, resource);\nforbid(principal, action, resource)", "cedar:2:35", "end of input"),
-        ('forbid(principal, action, resource) when { "abc };', "cedar:1:44", "invalid token"),
+        ('forbid(principal, action, resource) when { "abc };', "cedar:1:44", "no end"),
         (
             "forbid(principal, action, resource)\n  when { context.tieer > 3 };",
             "cedar:2:18",

@@ -35,6 +35,8 @@ json_data = st.recursive(
         ({"url": "http://[::1]:80/"}, {"::1"}),
         ({"host": "db.example:5432"}, {"db.example"}),
         ({"to": "ann@mail.example"}, {"mail.example"}),
+        ({"text": "a" * 300_000 + "//" + "b" * 300_000 + "." + "c" * 300_000}, set()),
+        ({"text": '"\\' * 100_000 + "https://last.example"}, {"last.example"}),
         ({"text": "no host in here", "n": 3.14, "none": None}, set()),
     ],
 )

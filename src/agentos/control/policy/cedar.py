@@ -93,16 +93,16 @@ class Rules:
 
     def say(self, subject: Subject, entities: cedarpy.Entities, context: Mapping[str, Any]) -> Said:
         """What the policies say of one call."""
-        answer = cedarpy.is_authorized(
-            {
-                "principal": {"type": "Agent", "id": subject.agent_id},
-                "action": _ACTION,
-                "resource": {"type": "Skill", "id": context["skill"]},
-                "context": context,
-            },
-            self._policies,
-            entities,
-        )
+        question = {
+            "principal": {"type": "Agent", "id": subject.agent_id},
+            "action": _ACTION,
+            "resource": {"type": "Skill", "id": context["skill"]},
+            "context": context,
+        }
+        try:
+            answer = cedarpy.is_authorized(question, self._policies, entities)
+        except ValueError as error:  # a text in it is none, such as half a character
+            return Said(Verdict.DENY, (f"cedar: the call cannot be put: {str(error)[:300]}",), failed=True)
         told = answer.diagnostics
         if told.errors:
             return Said(Verdict.DENY, tuple(sorted(f"cedar: {error[:300]}" for error in told.errors)), failed=True)
@@ -181,6 +181,8 @@ def _statements(text: str) -> list[list[_Token]]:
         if word.isspace() or word.startswith("//"):
             continue
         found[-1].append(_Token(word, match.start()))
+        if word == '"':
+            raise _refused(text, [(match.start(), "a string has no end")])
         nested += (word in "([{") - (word in ")]}")
         if nested > MOST_NESTED or len(found[-1]) > MOST_TOKENS or len(found) > MOST_POLICIES:
             limits = f"{MOST_POLICIES} policies, each of {MOST_TOKENS} words and signs, nested {MOST_NESTED} deep"

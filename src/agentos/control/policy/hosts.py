@@ -11,11 +11,12 @@ import unicodedata
 from typing import Any, Final
 from urllib.parse import unquote
 
-_URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2,}([^/?#\s\"'<>]+)")
+_URL: Final = re.compile(r"[/\\]{2,}([^/?#\s\"'<>]+)")  # whatever its scheme is called
 # A text that is a host, a host with its port, or an address of e-mail.
 _BARE: Final = re.compile(r"(?:[^\s/@]{1,64}@)?([^\s/@:]{1,253}\.[^\s/@:.]{2,63}\.?)(?::\d{1,5})?")
 _MAILBOX: Final = re.compile(r"@([A-Za-z0-9][A-Za-z0-9.-]{0,252})")  # of an address of e-mail within a text
 _PARTS: Final = re.compile(r"[@\\]")  # readers of URLs disagree about what stands before these: each part counts
+_MOST: Final = 253  # characters of a host's name
 _PORT: Final = re.compile(r":\d*$")
 
 
@@ -43,13 +44,13 @@ def _look(text: str, found: set[str]) -> None:
     if "@" in text:
         for host in _MAILBOX.findall(text):
             _add(host, found)
-    if "." in text and (bare := _BARE.fullmatch(text.strip())) is not None:
+    if "." in text and len(text) <= 2 * _MOST and (bare := _BARE.fullmatch(text.strip())) is not None:
         _add(bare[1], found)
 
 
 def _add(written: str, found: set[str]) -> None:
     host = _PORT.sub("", written.lower()).strip("[]").rstrip(".")
-    if not host:
+    if not host or len(host) > _MOST:
         return
     found.add(host)
     if not host.isascii():

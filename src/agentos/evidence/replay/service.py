@@ -18,6 +18,7 @@ from agentos.control.policy.rules import Answer, Proposed, Rule, Rulebook, answe
 from agentos.control.stops.model import Subject
 from agentos.evidence.replay import store
 from agentos.evidence.replay.model import BadWindow, Proposal, Report, recorded
+from agentos.kernel.canonical import canonical
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -66,7 +67,11 @@ async def ruling(
     *,
     submitted: bool = False,
 ) -> Ruling:
-    """What policy would say of a call of this deployment now. Raises DeploymentUnknown (NotFound), MalformedId."""
+    """What policy would say of a call of this deployment now.
+
+    Raises DeploymentUnknown (NotFound), MalformedId, NotCanonical (Invalid).
+    """
+    canonical(arguments)  # what no run would call with is not judged either
     await store.read_only(work)
     deployment, version, subject = await _standing(work, deployment_id)
     book = await policies.rulebook(work, subject)
