@@ -52,9 +52,6 @@ class Period(StrEnum):
     MONTH = "month"
 
 
-RESOURCES: Final = ("money", "tokens", "steps", "seconds")
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Caps; None where there is none. Money in millionths of a dollar."""
