@@ -165,10 +165,10 @@ CREATE FUNCTION budget_tell(p_org text, p_agent text, p_on date) RETURNS void LA
 $$;
 
 -- Count what a run's journal says by now, and close what is reserved for it. Counting again counts nothing twice, since
--- the bill holds totals of the whole journal. The bill's fields: agent; money, tokens, steps, seconds, calls and unknown,
--- the totals; unanswered, the step that the journal has no answer of; released, whether that step's call surely costs
--- nothing, else it is spent at its reserve and counted as unknown; final, at the run's end. True: more was billed than
--- was reserved. What was reserved on a day is spent on that day.
+-- the bill holds totals of the whole journal. The bill's fields: agent; segment and attempt, whose bill it is; money,
+-- tokens, steps, seconds, calls and unknown, the totals; unanswered, the step that the journal has no answer of;
+-- released, whether that step's call surely costs nothing, else it is spent at its reserve and counted as unknown;
+-- final, at the run's end. True: more was billed than was reserved. What was reserved on a day is spent on that day.
 CREATE FUNCTION budget_settle(p_org text, p_run text, p_bill jsonb, p_at timestamptz) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -193,6 +193,9 @@ BEGIN
   said.calls := (p_bill ->> 'calls')::bigint;
   said.unknown_calls := (p_bill ->> 'unknown')::bigint;
   SELECT * INTO seen FROM budget_runs r WHERE r.org = p_org AND r.run_id = p_run;
+  IF (seen.segment, seen.attempt) > ((p_bill ->> 'segment')::integer, (p_bill ->> 'attempt')::integer) THEN
+    RETURN false;  -- what is reserved now is a later attempt's
+  END IF;
   held := seen;
   IF held.run_id IS NULL THEN
     IF said.calls = 0 AND said.seconds = 0 THEN

@@ -98,3 +98,13 @@ async def test_of_a_group_that_met_a_deadlock_each_is_tried_alone() -> None:
     group = GroupCommit(pool, contextlib.nullcontext)
     assert await asyncio.gather(*(group.row("", one) for one in range(5))) == list(range(5))
     assert connection.groups > 0
+
+
+async def test_a_group_goes_in_the_order_of_its_organizations(database: Database) -> None:
+    stamp = "SELECT $1::text AS org, pg_current_xact_id()::text AS txid, clock_timestamp() AS at"
+    rows = await asyncio.gather(*(database.group.row(stamp, f"o{one}") for one in (5, 3, 9, 1, 7, 2, 8, 4, 6)))
+    groups = {row["txid"] for row in rows}
+    for group in groups:
+        together = sorted((row["at"], row["org"]) for row in rows if row["txid"] == group)
+        assert [org for _, org in together] == sorted(org for _, org in together)
+    assert len(groups) < len(rows)

@@ -234,11 +234,15 @@ async def test_the_end_of_a_run_closes_what_a_lost_worker_reserved(purse: Purse)
 
 async def test_an_attempt_that_was_taken_over_reserves_nothing(purse: Purse) -> None:
     await cap(purse.doors, purse.organization, Period.DAY, money=1000)
+    await purse.reserve(60, 60)
     stale = purse.spending
     purse.lose()
     await purse.reserve(60, 60)
     with pytest.raises(SpendingFenced):
         await stale.reserve("t0", "elsewhere", "tester", lambda: 10, 0, at=NOON)
+    await stale.close()
+    held = await day(purse)
+    assert (held["reserved_money"], held["money"]) == (60, 60)  # its own, spent as lost, and nothing of the other's
     await purse.answer(1, 1)
     await purse.end()
     with pytest.raises(SpendingFenced):

@@ -52,9 +52,6 @@ class Period(StrEnum):
     MONTH = "month"
 
 
-RESOURCES: Final = ("money", "tokens", "steps", "seconds")
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Caps; None where there is none. Money in millionths of a dollar."""
@@ -284,9 +281,9 @@ class Full:
         if self.of == "version":
             then = f"Raise spec.budgets.{self.resource}, or lower spec.model.max_tokens."
         else:
-            then = f"Raise it: agentos budgets set {self.period}" + (
-                f" --agent {agent_id}" if self.of == "agent" else ""
-            )
+            subject = f" --agent {agent_id}" if self.of == "agent" else ""
+            wait = "" if self.period is Period.RUN else f", or wait for the next {self.period} (UTC)"
+            then = f"Raise it: agentos budgets set {self.period}{subject}{wait}."
         return BudgetExhausted(
             what,
             then=then,

@@ -70,13 +70,13 @@ class _Asked:
     step: str
     provider: str
     model: str
+    standing: Standing
     tariff: Tariff | Ceiling
     most_input: Callable[[], int]
     most_output: int
-    is_reserved: bool = False
+    reserved: tuple[int, int] | None = None  # money and tokens
     released: bool = False  # it surely cost nothing
 
-    @property
     def most(self) -> tuple[int, int]:
         """The most money and tokens that it can take."""
         into = self.most_input()
@@ -102,7 +102,7 @@ class Spending:
     @property
     def reserved(self) -> tuple[int, int] | None:
         """Money and tokens that are reserved for the call under way, if they are."""
-        return self._asked.most if self._asked is not None and self._asked.is_reserved else None
+        return None if self._asked is None else self._asked.reserved
 
     async def reserve(
         self,
@@ -123,13 +123,13 @@ class Spending:
         """
         standing = await self.books.standing(self.database, self.organization)
         tariff = await tariff_of(standing, provider, model, at=at)
-        before, asked = self._asked, _Asked(step, provider, model, tariff, most_input, most_output)
+        before, asked = self._asked, _Asked(step, provider, model, standing, tariff, most_input, most_output)
         if self.allowed == (None, None) and not standing.caps(self.agent_id):
-            if before is not None:
+            if before is not None and before.reserved is not None:
                 await self.close(spent_on=spent_on)
             self._asked = asked
             return None
-        bill = self._bill(step, released=before is not None and before.released)
+        bill, most = self._bill(step, released=before is not None and before.released), asked.most()
         said = await store.reserve(
             self.database,
             self.organization,
@@ -137,7 +137,7 @@ class Spending:
             self.token,
             step,
             bill,
-            asked.most,
+            most,
             self.allowed,
             spent_on,
         )
@@ -146,7 +146,7 @@ class Spending:
         self._counted, self._asked = self.totals.calls, None
         if isinstance(said, Full):
             return said
-        asked.is_reserved = True
+        asked.reserved = most
         self._asked = asked
         return None
 
@@ -163,25 +163,25 @@ class Spending:
         asked, self._asked = self._asked, None
         assert asked is not None
         tariff = await self._tariff_of_answer(asked, model, at)
-        most = asked.most if used is None or isinstance(tariff, Ceiling) else (0, 0)
         if used is None:
-            cost = Cost(*most, unknown=True, steps=steps)
+            cost = Cost(*(asked.reserved or asked.most()), unknown=True, steps=steps)
         elif isinstance(tariff, Ceiling):
-            cost = Cost(most[0], used.input + used.output, unknown=True, steps=steps)
+            cost = Cost(tariff.amount, used.input + used.output, unknown=True, steps=steps)
         else:
             cost = Cost(tariff.cost(used), used.input + used.output, unknown=False, steps=steps)
         self.totals.add(cost)
-        if not asked.is_reserved:
+        if asked.reserved is None:
             return cost, None
         self._counted = self.totals.calls
         return cost, self._bill(None)
 
     async def close(self, *, spent_on: datetime | None = None) -> None:
-        """Count what is not counted yet and close what is reserved, because the segment ends. Raises
-        DatabaseUnavailable."""
+        """Count what is not counted yet and close what is reserved, because the segment ends.
+
+        Raises DatabaseUnavailable. An attempt that was taken over changes nothing.
+        """
         asked, self._asked = self._asked, None
-        reserved = asked is not None and asked.is_reserved
-        if not reserved and self._counted == self.totals.calls:
+        if (asked is None or asked.reserved is None) and self._counted == self.totals.calls:
             return
         step = asked.step if asked is not None else None
         bill = self._bill(step, released=asked is not None and asked.released)
@@ -195,13 +195,10 @@ class Spending:
 
     async def _tariff_of_answer(self, asked: _Asked, model: str, at: datetime) -> Tariff | Ceiling:
         """The tariff of the model that answered, which may be another than was asked; the organization's word wins."""
-        standing = await self.books.standing(self.database, self.organization)
-        if model == asked.model or isinstance(asked.tariff, Ceiling):
-            return asked.tariff
-        if (asked.provider, asked.model) in standing.prices:
+        if model == asked.model or (asked.provider, asked.model) in asked.standing.prices:
             return asked.tariff
         try:
-            return await tariff_of(standing, asked.provider, model, at=at)
+            return await tariff_of(asked.standing, asked.provider, model, at=at)
         except ModelUnpriced:
             return asked.tariff
 
@@ -210,6 +207,8 @@ class Spending:
         return msgspec.json.encode(
             {
                 "agent": self.agent_id,
+                "segment": self.token[0],
+                "attempt": self.token[1],
                 "money": totals.money,
                 "tokens": totals.tokens,
                 "steps": totals.steps,
