@@ -80,10 +80,18 @@ def test_equal_data_has_one_canonical_form(data: object) -> None:
         assert "\\ud" in json.dumps(data)
 
 
-@pytest.mark.parametrize("data", [float("nan"), float("inf"), 2**60, {1: 2}])
+BEYOND = [2**53, -(2**53), float(2**53), 9007199254740993.0, 1e22, -1e300, {"a": [{"b": 1e16}]}]
+
+
+@pytest.mark.parametrize("data", [float("nan"), float("inf"), 2**60, {1: 2}, *BEYOND])
 def test_data_without_a_canonical_form_is_refused(data: object) -> None:
     with pytest.raises(NotCanonical):
         digest(data)
+
+
+@given(st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-(2.0**53) + 1, 2.0**53 - 1))
+def test_a_number_that_has_a_canonical_form_is_read_back_from_it_unrounded(number: float) -> None:
+    assert json.loads(canonical({"n": number})) == {"n": number}
 
 
 def test_a_bad_setting_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

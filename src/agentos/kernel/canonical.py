@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+import re
+from collections.abc import Iterator
+from typing import Any, Final
 
 import rfc8785
 
 from agentos.kernel.errors import Invalid
+
+EXACT: Final = 2**53  # from here on a double no longer tells neighbouring whole numbers apart
+_LONG: Final = re.compile(rb"[0-9]{16}|e\+")  # what every such number is written with, and little else
 
 
 class NotCanonical(Invalid):
@@ -19,11 +24,29 @@ class NotCanonical(Invalid):
 def canonical(data: Any) -> bytes:
     """The RFC 8785 form of JSON data: equal data gives equal bytes in every process. Raises NotCanonical (Invalid)."""
     try:
-        return rfc8785.dumps(data)
+        written = rfc8785.dumps(data)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise NotCanonical(
             f"this data has no canonical form: {error}", then="Write big or exact numbers as strings."
         ) from None
+    if _LONG.search(written) and (big := next(_big(data), None)) is not None:
+        raise NotCanonical(
+            f"this data has no canonical form: {big!r} is beyond 2^53", then="Write big or exact numbers as strings."
+        )
+    return written
+
+
+def _big(data: Any) -> Iterator[float]:
+    """Floats that stand for several decimal numbers: I-JSON has none beyond 2^53, RFC 8785 alone would round them."""
+    left = [data]
+    while left:
+        one = left.pop()
+        if isinstance(one, float) and abs(one) >= EXACT:
+            yield one
+        elif isinstance(one, dict):
+            left.extend(one.values())
+        elif isinstance(one, (list, tuple)):
+            left.extend(one)
 
 
 def digest(data: Any) -> str:
