@@ -130,7 +130,7 @@ async def running(
         settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5)
         held = await stack.enter_async_context(process(eager=True, database=settings))
         world = World()
-        for name, effect in (("look", "S0"), ("note", "S1"), ("pay", "S3")):
+        for name, effect in (("look", "S0"), ("note", "S1"), ("move", "S2"), ("pay", "S3")):
             held.parts.registry.add(make_skill(world, name, effect, idempotent=True))
 
         server = uvicorn.Server(

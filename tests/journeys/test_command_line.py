@@ -111,3 +111,28 @@ async def test_health_is_probed(shell: Shell) -> None:
         while not (await shell.platform.nobody.get("/health/ready")).json()["ready"]:
             await asyncio.sleep(0.1)
     assert (await shell("health"))["ready"] is True
+
+
+async def test_approvals_are_routed_handed_over_and_proved_at_the_command_line(
+    shell: Shell, manifest: Path, tmp_path: Path
+) -> None:
+    routing = tmp_path / "routing.yaml"
+    routing.write_text("rules: [{effects: [S3], stages: [{approvers: [admin]}]}]\nladder: [[approver]]\n")
+    assert (await shell("approvals", "routing", "--set", str(routing), by="admin"))["ladder"] == [["approver"]]
+    assert (await shell("approvals", "routing"))["changed_by"] == "admin"
+    await shell("apply", "-f", str(manifest))
+    run = await shell("run", "tester", "--input", "go")
+    asked = await shell.platform.question(run["id"])
+    assert (await shell("approvals", "approve", asked["id"], by="approver", code=3))["code"] == "approval_not_for_you"
+    handed = await shell("approvals", "reroute", "--approval", asked["id"], by="admin")
+    assert handed["items"][0]["id"] == asked["id"]
+    assert (await shell("approvals", "receipt", asked["id"], code=5))["code"] == "approval_not_decided"
+    assert (await shell("approvals", "approve", asked["id"], by="approver"))["status"] == "approved"
+    assert (await shell("approvals", "show", asked["id"]))["clock"]["handed_over"][0]["by"] == "admin"
+    receipt = tmp_path / "receipt.json"
+    receipt.write_text(json.dumps(await shell("approvals", "receipt", asked["id"])))
+    found = await shell("approvals", "verify", str(receipt))
+    assert (found["valid"], found["status"], found["approved_by"]) == (True, "approved", ["approver"])
+    assert (await shell("approvals", "verify", str(receipt), "--key", "AAAA", code=2))["code"] == "foreign_key"
+    assert (await shell("approvals", "verify", str(routing), code=2))["code"] == "not_signed"
+    assert (await shell("approvals", "verify", str(tmp_path / "none"), code=2))["code"] == "file_unreadable"

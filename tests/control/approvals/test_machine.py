@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ ROUTINGS: dict[str, tuple[list[tuple[tuple[str, ...], int]], list[str]]] = {
     "anybody": ([(ANYBODY, 1)], ["root"]),
     "named": ([(("ann",), 1)], ["bob", "root"]),
     "two of three": ([(("ann", "bob", "author"), 2)], ["carl"]),
-    "chain": ([(("ann", "bob"), 1), (("carl", "ida"), 1)], ["root"]),
+    "chain": ([(("ann", "bob"), 1), (("bob", "carl", "ida"), 2)], ["root"]),
 }
 ANSWERING = ("author", "ann", "bob", "carl", "ida", "root", "otto")
 
@@ -120,7 +121,7 @@ class Approvals(RuleBasedStateMachine):
     def policy_changes(self, code: str, needed: int) -> None:
         self.rule_code, self.needed = code, needed
 
-    @rule(minutes=st.sampled_from([1, 29, 30, 60, 90, 240]))
+    @rule(minutes=st.sampled_from([1, 1, 29, 30, 60, 240]))
     def time_passes(self, minutes: int) -> None:
         self.at += timedelta(minutes=minutes)
 
@@ -161,6 +162,13 @@ class Approvals(RuleBasedStateMachine):
             assert error.code == expected
         else:
             assert not expected
+
+    @precondition(lambda self: self.ids)
+    @rule(number=st.integers(0, 6))
+    def somebody_who_may_says_yes(self, number: int) -> None:
+        able = [who for who in ANSWERING if not deepcopy(self.models[-1]).answer(who, True, self.at)]
+        if able:
+            self.somebody_answers(able[number % len(able)], True, 1)
 
     @precondition(lambda self: self.ids)
     @rule()

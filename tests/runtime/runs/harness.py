@@ -179,6 +179,7 @@ def harness(database: Database, organization: OrgId, *, roots: tuple[Path, ...] 
     registry.add(make_skill(world, "note", "S1", idempotent=True))
     registry.add(make_skill(world, "send", "S1"))
     registry.add(make_skill(world, "ring", "S1", lookup=True))
+    registry.add(make_skill(world, "move", "S2", idempotent=True))
     registry.add(make_skill(world, "pay", "S3", idempotent=True))
     registry.add(make_skill(world, "wipe", "S4", idempotent=True))
     doors = Doors(database)

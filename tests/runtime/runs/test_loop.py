@@ -11,8 +11,13 @@ import pytest
 from sqlalchemy import text
 
 from agentos.control.approvals import service as approvals
+from agentos.control.approvals.model import ApprovalNotYours
+from agentos.control.approvals.routing import Routing, Rule, Stage
 from agentos.control.deployments import service as deployments
 from agentos.control.policy.model import Tier
+from agentos.intake.triggers import service as triggers
+from agentos.intake.triggers.model import Event, Pattern
+from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Forbidden, Invalid, Unavailable
@@ -291,6 +296,69 @@ async def test_a_tier_that_only_recommends_makes_a_draft_which_a_person_can_subm
     await answered(held, submitted, approved=True)
     assert (await held.finish(submitted, 2)).status is RunStatus.COMPLETED
     assert held.world.done == [("pay", f"{submitted}.d")]
+
+
+async def test_nobody_approves_a_draft_that_they_led_to_or_submitted(held: Harness) -> None:
+    deployment = await held.agent([calls(("pay", 5)), DONE], ["pay"], tier="L3")
+    async with held.doors.open(held.organization) as work:
+        await deployments.set_tier(work, deployment, Tier.L1, by="a", at=now())
+    await held.finish(await held.start())  # by "author"
+    async with held.doors.open(held.organization) as work:
+        (draft,) = await service.drafts(work, status="open", after="", most=10)
+        accepted = await service.submit_draft(work, held.parts, draft["id"], by="submitter", request_id="r")
+    submitted = RunId(accepted.run_id)
+    await held.finish(submitted)
+    for started in ("author", "submitter"):
+        with pytest.raises(ApprovalNotYours):
+            await answered(held, submitted, approved=True, handle=started)
+    await answered(held, submitted, approved=True)
+
+
+async def test_whoever_made_a_trigger_started_its_runs(held: Harness) -> None:
+    await held.agent([calls(("pay", 5)), DONE], ["pay"], tier="L3")
+    wanted = triggers.Wanted("often", "tester", "production", Pattern())
+    async with held.doors.open(held.organization) as work:
+        await triggers.add(work, wanted, by="maker", at=now())
+        event = Event(id="1", source="s", type="t", subject="", time=None, data=None)
+        fired = await triggers.fire_event(work, event, at=now(), request_id="r")
+        assert fired is not None
+        asked = service.Request("tester", "production", {"task_description": "go"}, "trigger:often", "r", fired[1])
+        run_id = RunId(ids.new("run"))
+        await service.admit(work, held.parts, asked, run_id)
+        assert await service.starters(work, await service.get(work, run_id)) == ("trigger:often", "maker")
+    await held.finish(run_id)
+    with pytest.raises(ApprovalNotYours):
+        await answered(held, run_id, approved=True, handle="maker")
+
+
+async def test_a_yes_does_not_outlive_a_policy_that_became_stricter_or_says_draft(held: Harness) -> None:
+    deployment = await held.agent([calls(("move", 5)), DONE], ["move"], tier="L2")
+    run_id = await held.start()
+    await held.finish(run_id)
+    await answered(held, run_id, approved=True)
+    async with held.doors.open(held.organization) as work:
+        await deployments.set_tier(work, deployment, Tier.L1, by="a", at=now())
+    assert (await held.finish(run_id, 2)).status is RunStatus.COMPLETED
+    assert held.world.done == []
+    async with held.doors.open(held.organization) as work:
+        (draft,) = await service.drafts(work, status="open", after="", most=10)
+        assert draft["run_id"] == run_id
+
+
+async def test_a_routing_that_became_stricter_after_a_yes_asks_again(held: Harness) -> None:
+    await held.agent([calls(("pay", 5)), DONE], ["pay"], tier="L3")
+    run_id = await held.start()
+    await held.finish(run_id)
+    await answered(held, run_id, approved=True)
+    async with held.doors.open(held.organization) as work:
+        stricter = Routing(rules=(Rule((Stage((), 2),)),), ladder=())
+        await approvals.set_routing(work, stricter, by="root", at=now())
+    assert (await held.finish(run_id, 2)).status is RunStatus.WAITING_APPROVAL
+    assert held.world.done == []
+    await answered(held, run_id, approved=True)
+    await answered(held, run_id, approved=True, handle="other")
+    assert (await held.finish(run_id, 3)).status is RunStatus.COMPLETED
+    assert held.world.count("pay") == 1
 
 
 async def test_lowering_the_tier_binds_the_next_effect_of_a_run_in_flight(held: Harness) -> None:

@@ -55,13 +55,18 @@ async def answer(held: Harness, run_id: RunId, approved: bool) -> bool:
         return True
 
 
+async def intents(held: Harness, run_id: RunId) -> list[dict[str, Any]]:
+    return [step for step in await held.steps(run_id) if step["phase"] == "intent"]
+
+
 async def play(held: Harness, deployment: str, events: list[str]) -> None:
-    run_id, said, number = await held.start(), [], 0
+    run_id, said, number, low = await held.start(), [], 0, False
     held.world.done.clear()
     held.world.acts.clear()
     for event in [*events, "segment"]:
         tier = {"lower": Tier.L1, "raise": Tier.L3}.get(event)
         if tier is not None:
+            low = tier is Tier.L1
             async with held.doors.open(held.organization) as work:
                 await deployments.set_tier(work, deployment, tier, by="a", at=now())
         elif event in ("yes", "no"):
@@ -70,7 +75,7 @@ async def play(held: Harness, deployment: str, events: list[str]) -> None:
         elif event == "timeout":
             await tick(held.doors, held.parts.meter, at=now() + timedelta(hours=3))
         else:
-            number += 1
+            number, before = number + 1, await intents(held, run_id)
             with pytest.MonkeyPatch.context() as patched:
                 if event == "crash before the intent":
                     patched.setattr(approvals, "consume", crash)
@@ -83,10 +88,10 @@ async def play(held: Harness, deployment: str, events: list[str]) -> None:
                 except Crash:
                     number -= 1  # Temporal tries the segment again
                 held.world.acts.clear()
+            if low and not before:
+                assert not await intents(held, run_id), "a draft beats a yes"
         assert held.world.count("launch") <= 1, events
-    await asyncio.sleep(0)
-    steps = await held.steps(run_id)
-    sent = [step for step in steps if step["phase"] == "intent"]
+    sent = await intents(held, run_id)
     if sent:
         assert said[:1] == ["yes"], events
         assert sent[0]["meta"]["approval"]
