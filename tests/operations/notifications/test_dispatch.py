@@ -348,7 +348,7 @@ async def test_without_its_token_a_message_waits_with_the_reason_and_nothing_is_
     assert (message.state, message.tries, message.reason) == (NotificationState.PENDING, 0, "secret_missing")
     assert asked.slack.calls == 0
     asked.secrets["slack-token"] = token
-    await asked.turn(2 * MINUTE)
+    await asked.turn(6 * MINUTE)
     assert (await asked.the_message()).state is NotificationState.SENT
 
 

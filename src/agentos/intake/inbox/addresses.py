@@ -112,10 +112,11 @@ async def connect(
 
 
 async def disconnect(work: UnitOfWork, *, by: str) -> None:
-    """Take nothing more from the workspace. Raises WorkspaceUnknown (NotFound)."""
-    found = await workspace(work)
-    await store.disconnect(work)
-    await work.publish(WorkspaceDisconnected(found.team_id, by))
+    """Take nothing more from the workspace. Where none is connected nothing changes."""
+    found = await store.workspace(work)
+    if found is not None:
+        await store.disconnect(work)
+        await work.publish(WorkspaceDisconnected(found.team_id, by))
 
 
 async def workspace_of(database: Database, team_id: str) -> Workspace | None:

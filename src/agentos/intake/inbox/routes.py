@@ -248,8 +248,10 @@ class _Call:
 
     async def refuse(self, reason: str, error: AgentOSError) -> NoReturn:
         """Keep the refusal and raise. Raises RateExceeded (429) when there were too many of them."""
-        await refused(self.request, self.organization, reason, self.action.user_id, self.holder or "slack")
-        if isinstance(error, SlackRefused):
+        unsigned = isinstance(error, SlackRefused)
+        user = "" if unsigned else self.action.user_id  # a forger names any, to be counted as many
+        await refused(self.request, self.organization, reason, user, self.holder or "slack")
+        if unsigned:
             self.request.app.state.rates.guess(address_of(self.request))
         raise error
 

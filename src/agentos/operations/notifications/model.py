@@ -13,11 +13,11 @@ from agentos.kernel.facts import Fact
 from agentos.kernel.ids import NotificationId, OrgId, PersonId
 
 # A question waits for hours at most, so the first tries follow each other quickly; a mail server that is restarted is
-# back within minutes. What is held waits for a person to set a secret.
+# back within minutes. What is held waits for a person to set a secret; each look at it makes another link.
 BACKOFF: Final = Backoff(
     steps=tuple(timedelta(seconds=s) for s in (5, 30, 120, 600, 1800)),
     tried_for=timedelta(hours=24),
-    held_for=timedelta(minutes=1),
+    held_for=timedelta(minutes=5),
     jitter=0.2,
 )
 

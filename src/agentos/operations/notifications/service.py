@@ -73,8 +73,8 @@ async def ask(
     may = await identity.who_may(work, Permission.ANSWER_APPROVALS, most=MOST_PEOPLE)
     people = [one for one in may if one.handle not in asked.starters and _is_asked(one, whom)]
     if not people:
-        said = f"Nobody may answer this: thread {thread.number} waits in vain until {_moment(asked.expires_at)}."
-        await inbox.note(work, thread, MessageKind.ALERT, said, dedup=f"nobody {approval_id}")
+        said = f"None of those who are asked may answer ({', '.join(whom) or 'nobody has the right'})."
+        await inbox.note(work, thread, MessageKind.ALERT, said, dedup=f"nobody {cause}")
         return 0
     usable = [one for one in (Medium.EMAIL, Medium.SLACK) if one in media]
     if Medium.SLACK in usable and not (await _workspace(work))[0]:
