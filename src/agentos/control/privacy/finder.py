@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-from agentos.control.privacy.labels import Announced, Label, label_of
+from agentos.control.privacy.labels import Label, label_of
 from agentos.control.privacy.model import Finding, Kind, Rules, TextTooLong
 from agentos.control.privacy.numbers import numbers
 from agentos.control.privacy.ports import Recognizer
@@ -70,7 +70,7 @@ def find(text: str, rules: Rules, *, named: str = "", recognizer: Recognizer | N
         found = chain(
             _addresses(text),
             tokens(text),
-            numbers(text, rules.regions, None if label is None else Announced(label, True)),
+            numbers(text, rules.regions, label),
         )
     found = chain(found, _of_class_c(text, rules, label), () if recognizer is None else recognizer(text))
     wanted = sorted((one for one in found if one.kind in rules.kinds), key=lambda one: (one.start, -one.end))
