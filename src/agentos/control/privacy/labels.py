@@ -24,6 +24,9 @@ class Label(Enum):
     OTHER = 7  # a number that identifies a thing: an order, a book, a parcel, a version
 
 
+BLANK: Final = "\ufffc"  # stands for each character of a marker while a text is looked through
+
+
 @dataclass(frozen=True, slots=True)
 class Announced:
     """What a label announces, and whether the value stands where the label's own value stands, with nothing between."""
@@ -69,14 +72,16 @@ _WORDS: Final = {
         r"order|orders|invoice|tracking|parcel|shipment|ticket|case|isbn|issn|ean|upc|gtin|sku|serial|lot|batch|version"
         r"|build|release|commit|revision|timestamp|ts|epoch|time|took|duration|size|bytes|length|total|amount|price|port"
         r"|pid|offset|line|row|seq|sequence|request|trace|span|checksum|hash|sha|crc|bestell\w*|rechnung\w*|facture"
-        r"|commande|pedido|factura|imei|mac|barcode|article|part|model|product|po|ref|reference|transaction|txn"
+        r"|commande|pedido|factura|imei|mac|barcode|article|part|model|product|po|pn|sn|ref|reference|transaction|txn"
     ),
 }
 _LABELS: Final = tuple(Label)
 _LABEL: Final = re.compile(
     "(?<![a-z])(?:" + "|".join(f"({_WORDS[one]})" for one in _LABELS) + r")(?![a-z])", re.IGNORECASE
 )
-_ENDS: Final = frozenset("0123456789\n\r")  # what a label and its gap do not hold: what stands before says nothing
+_ENDS: Final = frozenset(
+    "0123456789\n\r" + BLANK
+)  # what a label and its gap do not hold: what stands before says nothing
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAME: Final = re.compile(r"[\"' ]{0,2}[^\W\d][\w .#/-]{0,40}[\"' \r]{0,3}")  # of a column
 # Between the name of a field and its value: 'ssn=', '"ssn": "', 'my ssn is '.

@@ -73,6 +73,7 @@ MOST_PHONE_DIGITS: Final = 15  # E.164
 
 # A run of digits with what people put between them. Nothing in it gives back what it took, so it is read once.
 _RUN: Final = re.compile(r"(?<![A-Za-z0-9_])[+(]{0,2}[0-9](?:[ .\-/()\u00a0\u2011]{0,3}+[0-9]){6,}+")
+_DATED: Final = re.compile(r"(?<![0-9])[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(?![0-9])")  # a day among others
 _DIGITS: Final = re.compile("[0-9]+")
 _WORD: Final = re.compile(r"[^ \u00a0]+")
 _EXTENSION: Final = re.compile(r"(?: ?x| ?ext\.? ?)[0-9]{1,6}(?![A-Za-z0-9])")
@@ -327,13 +328,13 @@ def _is_phone(number: _Number, regions: tuple[str, ...], label: Label | None) ->
     written, digits, lengths, between = number.written, number.digits, number.lengths, number.between
     if label in _OTHER_NUMBERS or len(digits) > MOST_PHONE_DIGITS:
         return False
-    if lengths in _DATES or any(one in between for one in ("..", "--", "//")):
+    if lengths in _DATES or any(one in written for one in ("..", "--", "//")):
         return False
     if written.startswith(("+", "(+", "00")):
         return _is_international(written, digits, label is Label.PHONE or len(lengths) > 1)
     if label is Label.PHONE:
         return True
-    if len(lengths) == 1 or len(digits) > 12 or (min(lengths[:-1]) < 2 and written[0] != "0"):
+    if len(lengths) == 1 or len(digits) > 12 or min(lengths[1:]) < 2 or _DATED.search(written) is not None:
         return False
     if "." in between and (len(lengths) < 3 or max(lengths) > 4):
         return False
