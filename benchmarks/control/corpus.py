@@ -31,54 +31,19 @@ HOUSE: Final = Path(__file__).parent.parent.parent
 
 # Locales whose provider makes the country's own number; the others fall back to the United States' form.
 NATIONAL: Final = [
-    "en_US",
-    "en_CA",
-    "fr_FR",
-    "it_IT",
-    "nl_NL",
-    "pl_PL",
-    "pt_BR",
-    "sv_SE",
-    "fi_FI",
-    "no_NO",
-    "tr_TR",
-    "ro_RO",
-    "zh_CN",
-    "ko_KR",
-    "et_EE",
-    "hr_HR",
-    "el_GR",
-    "de_CH",
-    "he_IL",
-    "th_TH",
-    "nl_BE",
-    "de_AT",
-    "uk_UA",
+    *("en_US", "en_CA", "fr_FR", "it_IT", "nl_NL", "pl_PL", "pt_BR", "sv_SE", "fi_FI", "no_NO", "tr_TR", "ro_RO"),
+    *("zh_CN", "ko_KR", "et_EE", "hr_HR", "el_GR", "de_CH", "he_IL", "th_TH", "nl_BE", "de_AT", "uk_UA"),
 ]
 BANKS: Final = [
-    "de_DE",
-    "fr_FR",
-    "it_IT",
-    "es_ES",
-    "nl_NL",
-    "pl_PL",
-    "pt_PT",
-    "sv_SE",
-    "fi_FI",
-    "da_DK",
-    "no_NO",
-    "cs_CZ",
-    "tr_TR",
-    "de_CH",
-    "en_GB",
-    "de_AT",
-    "nl_BE",
+    *("de_DE", "fr_FR", "it_IT", "es_ES", "nl_NL", "pl_PL", "pt_PT", "sv_SE", "fi_FI", "da_DK", "no_NO", "cs_CZ"),
+    *("tr_TR", "de_CH", "en_GB", "de_AT", "nl_BE"),
 ]
 PHONES: Final = ["en_US", "en_GB", "de_DE", "fr_FR", "it_IT", "es_ES", "nl_NL", "pl_PL", "sv_SE", "no_NO", "cs_CZ"]
 
 # What forms and files of each country call it; the words are those of its administration.
 CALLED: Final = {
-    "en_US": "SSN", "en_CA": "Social Insurance Number", "fr_FR": "numéro de sécurité sociale", "it_IT": "codice fiscale",
+    "en_US": "SSN", "en_CA": "Social Insurance Number", "fr_FR": "numéro de sécurité sociale",
+    "it_IT": "codice fiscale",
     "nl_NL": "BSN", "pl_PL": "PESEL", "pt_BR": "CPF", "sv_SE": "personnummer", "fi_FI": "henkilötunnus",
     "no_NO": "fødselsnummer", "tr_TR": "T.C. Kimlik No", "ro_RO": "CNP", "zh_CN": "身份证号", "ko_KR": "주민등록번호",
     "et_EE": "isikukood", "hr_HR": "OIB", "el_GR": "AMKA", "de_CH": "AHV-Nummer", "he_IL": "תעודת זהות",
@@ -106,11 +71,13 @@ class Document:
 
 
 class Corpus:
-    """Makes documents from one seed: the same seed gives the same corpus."""
+    """Makes documents from one seed. Private keys and TypeIDs are made anew each time, everything else is the same."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.fakers = {name: Faker(name) for name in {*NATIONAL, *BANKS, *PHONES, "es_ES", "es_MX", "en_IN", "cs_CZ"}}
+        self.fakers = {
+            name: Faker(name) for name in sorted({*NATIONAL, *BANKS, *PHONES, "es_ES", "es_MX", "en_IN", "cs_CZ"})
+        }
         for number, faker in enumerate(self.fakers.values()):
             faker.seed_instance(seed * 1000 + number)
         self.english = self.fakers["en_US"]
@@ -121,7 +88,7 @@ class Corpus:
             for frame, write in FRAMES.items():
                 for _ in range(each):
                     value, called = make()
-                    before, after = write(self, kind, called, value)
+                    before, after = write(self, called)
                     planted = Planted(len(before), len(before) + len(value), kind)
                     yield Document(before + value + after, (planted,), f"{kind} in {frame}: {called}")
 
@@ -236,7 +203,7 @@ class Corpus:
             yield Document(text, (), source)
 
 
-def _log(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
+def _log(corpus: Corpus, called: str) -> tuple[str, str]:
     at = corpus.moment().isoformat(timespec="milliseconds")
     name = called.replace(" ", "_").lower()
     return (
@@ -245,15 +212,15 @@ def _log(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
     )
 
 
-def _json(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
+def _json(corpus: Corpus, called: str) -> tuple[str, str]:
     name = json.dumps(called, ensure_ascii=False)
     return (
         f'{{"id": "{TypeID(prefix="cus")}", "created": {int(corpus.moment().timestamp())}, {name}: "',
-        f'", "plan": "{corpus.english.word()}", "version": "2.{corpus.random.randint(0, 30)}.{corpus.random.randint(0, 9)}"}}',
+        f'", "plan": "{corpus.english.word()}", "version": "2.{corpus.random.randint(0, 30)}.0"}}',
     )
 
 
-def _ticket(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
+def _ticket(corpus: Corpus, called: str) -> tuple[str, str]:
     asked = corpus.english.sentence()
     said = corpus.random.choice(
         (
@@ -270,16 +237,16 @@ def _ticket(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, st
     )
 
 
-def _form(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
+def _form(corpus: Corpus, called: str) -> tuple[str, str]:
     return f"Date: {corpus.moment():%Y-%m-%d}\n{called}: ", f"\nAmount: {corpus.english.pricetag()}\n"
 
 
-def _csv(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
+def _csv(corpus: Corpus, called: str) -> tuple[str, str]:
     row = f"{corpus.random.randint(1, 99999)},{corpus.moment():%Y-%m-%d},"
     return f"id,date,{called},state\n{row}", ",active\n"
 
 
-def _code(corpus: Corpus, kind: str, called: str, value: str) -> tuple[str, str]:
+def _code(_corpus: Corpus, called: str) -> tuple[str, str]:
     name = "".join(one if one.isascii() and one.isalnum() else "_" for one in called).lower().strip("_") or "id_number"
     return f'def test_payment(client):\n    {name} = "', '"\n    assert client.get("/v1/charges/42").status == 200\n'
 
@@ -302,12 +269,12 @@ NEGATIVES: Final[dict[str, Callable[[Corpus], str]]] = {
     "digest": lambda one: f"image@sha256:{one.random.randbytes(32).hex()} pulled, md5 {one.random.randbytes(16).hex()}",
     "epoch": lambda one: f"ts={one.moment().timestamp():.0f} ms={one.moment().timestamp() * 1000:.0f} "
     f"us={one.moment().timestamp() * 1e6:.0f} ns={one.moment().timestamp() * 1e9:.0f}",
-    "bare epoch": lambda one: f"[{one.moment().timestamp() * 1000:.0f}, {one.moment().timestamp():.3f}, {one.random.random()}]",
-    "moment": lambda one: f"{one.moment().isoformat()} until {one.moment():%d.%m.%Y %H:%M:%S} or {one.moment():%m/%d/%Y}",
+    "bare epoch": lambda one: f"[{one.moment().timestamp() * 1000:.0f}, {one.moment().timestamp():.3f}]",
+    "moment": lambda one: f"{one.moment().isoformat()} to {one.moment():%d.%m.%Y %H:%M:%S} or {one.moment():%m/%d/%Y}",
     "isbn": lambda one: _sentence(one, "ISBN", one.english.isbn13(), "or", one.english.isbn10()),
     "ean": lambda one: f"scanned {one.english.ean13()} at till {one.random.randint(1, 20)}, next {one.english.ean8()}",
     "order": lambda one: _sentence(one, "order", _digits(one, 10), "invoice", f"INV-{_digits(one, 8)}"),
-    "order number": lambda one: f"Your order {_digits(one, 12)} ships on {one.moment():%Y-%m-%d}. Ref {_digits(one, 9)}.",
+    "order number": lambda one: f"Your order {_digits(one, 12)} ships {one.moment():%Y-%m-%d}. Ref {_digits(one, 9)}.",
     "bare number": lambda one: f"row {_digits(one, 9)} {_digits(one, 11)} {_digits(one, 10)}",
     "long number": lambda one: f"snowflake {_digits(one, 18)} shard {_digits(one, 16)} of {_digits(one, 13)}",
     "price": lambda one: _sentence(one, f"{one.random.uniform(1, 9e6):,.2f} EUR", "or", one.english.pricetag()),
@@ -316,7 +283,7 @@ NEGATIVES: Final[dict[str, Callable[[Corpus], str]]] = {
     "base64": lambda one: f"payload {base64.b64encode(one.random.randbytes(90)).decode()} end",
     "hex": lambda one: " ".join(one.random.randbytes(2).hex() for _ in range(16)),
     "mac and ip": lambda one: f"{one.english.mac_address()} has {one.english.ipv4()} and {one.english.ipv6()}",
-    "pod": lambda one: f"pod/api-{one.random.randbytes(5).hex()}-x{one.random.randbytes(2).hex()} 1/1 Running 0 {one.random.randint(1, 99)}d",
+    "pod": lambda one: f"pod/api-{one.random.randbytes(5).hex()}-x{one.random.randbytes(2).hex()} 1/1 Running 0 9d",
     "user agent": lambda one: f'"GET /v1/runs HTTP/1.1" 200 {_digits(one, 5)} "{one.english.user_agent()}"',
     "code": lambda one: one.english.bothify("LOT ????-######## SKU ??####?? PN ###-####-## ").upper(),
     "matrix": lambda one: " ".join(f"{one.random.gauss(0, 1):.8f}" for _ in range(12)),

@@ -15,7 +15,8 @@ from pathlib import Path
 Span = tuple[int, int, str]
 
 OURS = {
-    "CREDIT_CARD": "card", "credit_card": "card", "IBAN_CODE": "bank_account", "EMAIL_ADDRESS": "email", "email": "email",
+    "CREDIT_CARD": "card", "credit_card": "card", "IBAN_CODE": "bank_account", "EMAIL_ADDRESS": "email",
+    "email": "email",
     "PHONE_NUMBER": "phone", "phone": "phone", "US_SSN": "national_id", "social_security_number": "national_id",
     "national_insurance_number": "national_id", "credential": "password", "US_BANK_NUMBER": "bank_account",
     "CRYPTO": "other", "DATE_TIME": "other", "URL": "other", "IP_ADDRESS": "other", "url": "other", "twitter": "other",
@@ -44,13 +45,13 @@ def presidio() -> Callable[[str], Iterable[Span]]:
                 lemmas=[one.text for one in document], nlp_engine=self, language=language,
             )  # fmt: skip
 
-        def process_batch(self, texts, language, **more):  # type: ignore[no-untyped-def]
+        def process_batch(self, texts, language, **_more):  # type: ignore[no-untyped-def]
             return ((text, self.process_text(text, language)) for text in texts)
 
-        def is_stopword(self, word: str, language: str) -> bool:
+        def is_stopword(self, _word: str, _language: str) -> bool:
             return False
 
-        def is_punct(self, word: str, language: str) -> bool:
+        def is_punct(self, word: str, _language: str) -> bool:
             return not word.isalnum()
 
         def get_supported_entities(self) -> list[str]:

@@ -51,6 +51,7 @@ async def test_without_an_organization_there_are_no_rows(doors: Doors, database:
             "subscriptions",
             "deliveries",
             *INBOX,
+            "privacy_rules",
         ):
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
-from agentos.control.privacy.labels import Announced, Label, label_of
+from agentos.control.privacy.labels import BLANK, Label, label_of
 from agentos.control.privacy.model import Finding, Kind, Rules, TextTooLong
 from agentos.control.privacy.numbers import numbers
 from agentos.control.privacy.ports import Recognizer
@@ -64,24 +64,32 @@ def find(text: str, rules: Rules, *, named: str = "", recognizer: Recognizer | N
         raise TextTooLong(
             f"{len(text)} characters, {MOST_CHARACTERS} at most are looked through at once", then="Split it."
         )
+    marked = [one.span() for one in rules.markers.finditer(text)] if any(map(text.__contains__, rules.lead)) else []
+    whole, text = text, _blanked(text, marked)
     label = label_of(named) if named else None
     found: Iterator[Finding] = iter(())
     if len(text) > SHORT or suspect(text):
         found = chain(
             _addresses(text),
             tokens(text),
-            numbers(text, rules.regions, None if label is None else Announced(label, True)),
+            numbers(text, rules.regions, label),
         )
-    found = chain(found, _of_class_c(text, rules, label), () if recognizer is None else recognizer(text))
+    found = chain(found, _of_class_c(text, rules, label), () if recognizer is None else recognizer(whole))
     wanted = sorted((one for one in found if one.kind in rules.kinds), key=lambda one: (one.start, -one.end))
-    return _apart(_unmarked(text, wanted, rules) if wanted else [])
+    return _apart(_unmarked(wanted, marked))
 
 
-def _unmarked(text: str, found: list[Finding], rules: Rules) -> list[Finding]:
+def _blanked(text: str, marked: list[tuple[int, int]]) -> str:
+    """The text with every marker as long as it was, and saying nothing: 'CARD' in one is no label of what follows."""
+    parts, place = [], 0
+    for start, end in marked:
+        parts += [text[place:start], BLANK * (end - start)]
+        place = end
+    return "".join(parts) + text[place:] if parts else text
+
+
+def _unmarked(found: list[Finding], marked: list[tuple[int, int]]) -> list[Finding]:
     """The findings that touch no marker."""
-    if not any(lead in text for lead in rules.lead):
-        return found
-    marked = [one.span() for one in rules.markers.finditer(text)]
     kept, place = [], 0
     for one in found:
         while place < len(marked) and marked[place][1] <= one.start:

@@ -24,6 +24,9 @@ class Label(Enum):
     OTHER = 7  # a number that identifies a thing: an order, a book, a parcel, a version
 
 
+BLANK: Final = "\ufffc"  # stands for each character of a marker while a text is looked through
+
+
 @dataclass(frozen=True, slots=True)
 class Announced:
     """What a label announces, and whether the value stands where the label's own value stands, with nothing between."""
@@ -69,16 +72,18 @@ _WORDS: Final = {
         r"order|orders|invoice|tracking|parcel|shipment|ticket|case|isbn|issn|ean|upc|gtin|sku|serial|lot|batch|version"
         r"|build|release|commit|revision|timestamp|ts|epoch|time|took|duration|size|bytes|length|total|amount|price|port"
         r"|pid|offset|line|row|seq|sequence|request|trace|span|checksum|hash|sha|crc|bestell\w*|rechnung\w*|facture"
-        r"|commande|pedido|factura|imei|mac|barcode|article|part|model|product|po|ref|reference|transaction|txn"
+        r"|commande|pedido|factura|imei|mac|barcode|article|part|model|product|po|pn|sn|ref|reference|transaction|txn"
     ),
 }
 _LABELS: Final = tuple(Label)
 _LABEL: Final = re.compile(
     "(?<![a-z])(?:" + "|".join(f"({_WORDS[one]})" for one in _LABELS) + r")(?![a-z])", re.IGNORECASE
 )
+_ENDS: Final = frozenset(
+    "0123456789\n\r" + BLANK
+)  # what a label and its gap do not hold: what stands before says nothing
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _NAME: Final = re.compile(r"[\"' ]{0,2}[^\W\d][\w .#/-]{0,40}[\"' \r]{0,3}")  # of a column
-_LINE_END: Final = re.compile(r"[\n\r]")
 # Between the name of a field and its value: 'ssn=', '"ssn": "', 'my ssn is '.
 _FIELD: Final = re.compile(r"[\"'\]) ]{0,4}(?:[:=>]{1,2}|(?: (?:is|ist|est|es))(?= ))?[ \t\"'(\[]{0,6}", re.IGNORECASE)
 
@@ -93,23 +98,47 @@ def label_of(words: str) -> Label | None:
     return found
 
 
-def label_before(text: str, start: int) -> Announced | None:
-    """What stands closest before a position says of it: a label on its line, else the name of its column.
+class Labels:
+    """What stands closest before the places of one text says of them: a label on the line, else the column's name.
 
-    A table is a text whose first line names its columns, as CSV has them.
+    A table is a text whose first line names its columns, as CSV has them. ``told``: what the name of the field that
+    holds the whole text announces, which comes before both.
     """
-    before = text[max(0, start - LOOK_BACK) : start]
-    cut = max((match.end() for match in _LINE_END.finditer(before)), default=0)
-    before = _spaced(before[cut:])
-    last = None
-    for match in _LABEL.finditer(before):
-        last = match
-    if last is None:
-        return _column(text, start)
-    gap = before[last.end() :]
-    if len(gap) > LONGEST_GAP or any("0" <= one <= "9" for one in gap):
-        return _column(text, start)
-    return Announced(_LABELS[(last.lastindex or 1) - 1], _FIELD.fullmatch(gap) is not None)
+
+    def __init__(self, text: str, told: Label | None) -> None:
+        self._text = text
+        self._told = None if told is None else Announced(told, True)
+        self._columns: tuple[str, list[Label | None]] | None = None
+        self._read = False
+
+    def before(self, start: int) -> Announced | None:
+        """What is announced for a value that begins here."""
+        if self._told is not None:
+            return self._told
+        begin, lowest = start, max(0, start - LOOK_BACK)
+        while begin > lowest and self._text[begin - 1] not in _ENDS:
+            begin -= 1
+        before = _spaced(self._text[begin:start])
+        last = None
+        for match in _LABEL.finditer(before) if any(map(str.isalpha, before)) else ():
+            last = match
+        if last is None or len(before) - last.end() > LONGEST_GAP:
+            return self._of_column(start)
+        return Announced(_LABELS[(last.lastindex or 1) - 1], _FIELD.fullmatch(before, last.end()) is not None)
+
+    def _of_column(self, start: int) -> Announced | None:
+        if not self._read:
+            self._read = True
+            named = column_names(self._text)
+            if named is not None:
+                self._columns = named[0], [label_of(name) for name in named[1]]
+        if self._columns is None:
+            return None
+        separator, labels = self._columns
+        begin = self._text.rfind("\n", max(0, start - MOST_LINE), start)
+        place = self._text.count(separator, begin, start)
+        label = labels[place] if begin >= 0 and place < len(labels) else None
+        return None if label is None else Announced(label, True)
 
 
 def column_names(text: str) -> tuple[str, list[str]] | None:
@@ -124,19 +153,6 @@ def column_names(text: str) -> tuple[str, list[str]] | None:
         if len(names) > 1 and second.count(separator) == len(names) - 1 and all(map(_NAME.fullmatch, names)):
             return separator, names
     return None
-
-
-def _column(text: str, start: int) -> Announced | None:
-    begin = text.rfind("\n", max(0, start - MOST_LINE), start)
-    if begin < 0:
-        return None
-    named = column_names(text)
-    if named is None:
-        return None
-    separator, names = named
-    place = text.count(separator, begin, start)
-    label = label_of(names[place]) if place < len(names) else None
-    return None if label is None else Announced(label, True)
 
 
 def _spaced(words: str) -> str:

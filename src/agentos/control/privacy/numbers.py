@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import phonenumbers
@@ -60,20 +62,27 @@ from stdnum.us import itin
 from stdnum.us import ssn as us_ssn
 from stdnum.za import idnr as za_idnr
 
-from agentos.control.privacy.labels import Announced, Label, label_before
+from agentos.control.privacy.labels import Announced, Label, Labels
 from agentos.control.privacy.model import Finding, Kind
 
 LEAST_DIGITS: Final = 7
 MOST_DIGITS: Final = 20
 MOST_WORDS: Final = 9  # parts with a space between that one number is made of
-MOST_PARSED: Final = 40  # characters of a phone number
+MOST_WRITTEN: Final = 40  # characters of a number with what stands between its digits
+MOST_PHONE_DIGITS: Final = 15  # E.164
 
 # A run of digits with what people put between them. Nothing in it gives back what it took, so it is read once.
 _RUN: Final = re.compile(r"(?<![A-Za-z0-9_])[+(]{0,2}[0-9](?:[ .\-/()\u00a0\u2011]{0,3}+[0-9]){6,}+")
+_DATED: Final = re.compile(r"(?<![0-9])[0-9]{1,4}([./-])[0-9]{1,2}\1[0-9]{1,4}(?![0-9])")  # a day among others
+_DIGITS: Final = re.compile("[0-9]+")
 _WORD: Final = re.compile(r"[^ \u00a0]+")
 _EXTENSION: Final = re.compile(r"(?: ?x| ?ext\.? ?)[0-9]{1,6}(?![A-Za-z0-9])")
 _ISSUER: Final = re.compile(r"4|5[0-8]|6[0-9]|2(?:2[2-9]|[3-6]|7[01]|720)|3[4-9]|30[0-5]|1800|2131")
 _DATES: Final = {(4, 2, 2), (2, 2, 4), (1, 2, 4), (2, 1, 4), (1, 1, 4)}
+
+# Labels of numbers that are no phone's.
+_OTHER_NUMBERS: Final = {Label.NATIONAL_ID, Label.CARD, Label.BANK_ACCOUNT, Label.USER_ID, Label.LOCATION}
+_NOTHING: Final = Announced(Label.OTHER, False)  # where no label stands; told apart by being this very object
 
 Check = Callable[[str], bool]
 Shape = tuple[tuple[int, ...], str]  # lengths of the groups; what separates them: one character, or several
@@ -183,14 +192,15 @@ _LETTERED_BEGINS: Final = re.compile(
 )
 
 
-def numbers(text: str, regions: tuple[str, ...], told: Announced | None = None) -> Iterator[Finding]:
+def numbers(text: str, regions: tuple[str, ...], told: Label | None = None) -> Iterator[Finding]:
     """Every number of a person in a text. ``told``: what the name of the field that holds the text announces."""
+    labels = Labels(text, told)
     for run in _RUN.finditer(text):
-        yield from _in_run(text, run.start(), run.end(), regions, told)
-    yield from _with_letters(text, told)
+        yield from _in_run(text, run.start(), run.end(), regions, labels)
+    yield from _with_letters(text, labels)
 
 
-def _with_letters(text: str, told: Announced | None) -> Iterator[Finding]:
+def _with_letters(text: str, labels: Labels) -> Iterator[Finding]:
     for found in _IBAN.finditer(text):
         length = _iban_length(found.group())
         end = found.start() + length
@@ -201,7 +211,7 @@ def _with_letters(text: str, told: Announced | None) -> Iterator[Finding]:
             matched = pattern.match(text, begin.start())
             if matched is None or not check(matched.group()):
                 continue
-            said = told or label_before(text, matched.start())
+            said = labels.before(matched.start())
             label = said.label if said is not None else None
             if label is Label.NATIONAL_ID or (not labelled and label is not Label.OTHER):
                 yield Finding(matched.start(), matched.end(), Kind.NATIONAL_ID)
@@ -219,23 +229,27 @@ def _iban_length(candidate: str) -> int:
     return 0
 
 
-def _in_run(text: str, start: int, end: int, regions: tuple[str, ...], told: Announced | None) -> Iterator[Finding]:
+def _in_run(text: str, start: int, end: int, regions: tuple[str, ...], labels: Labels) -> Iterator[Finding]:
     words = [(start + one.start(), start + one.end()) for one in _WORD.finditer(text[start:end])]
     extension = _EXTENSION.match(text, end)
     if extension is None and text[end : end + 1].isalnum() and text[end : end + 1].isascii():
         words.pop()  # its last digits belong to a word, as in '10ms'
     if words and start >= 2 and text[start - 1] in "-./" and text[start - 2].isalnum() and text[start - 2].isascii():
-        said = told or label_before(text, start)
+        said = labels.before(start)
         if said is None or said.label is Label.OTHER:
             words.pop(0)  # its first digits belong to a word, as in 'INV-2026001'
     place = 0
     while place < len(words):
         taken = 1
+        said = None
+        first_at = words[place][0]
         for last in range(min(len(words), place + MOST_WORDS), place, -1):
-            first_at, last_at = words[place][0], words[last - 1][1]
-            if last_at - first_at > MOST_PARSED:
+            last_at = words[last - 1][1]
+            number = _number(text[first_at:last_at])
+            if number is None:
                 continue
-            kind = _kind(text, first_at, last_at, regions, told)
+            said = said or labels.before(first_at) or _NOTHING
+            kind = _kind(number, said, regions)
             if kind is not None:
                 if extension is not None and last == len(words) and kind is Kind.PHONE:
                     last_at = extension.end()
@@ -245,83 +259,116 @@ def _in_run(text: str, start: int, end: int, regions: tuple[str, ...], told: Ann
         place += taken
 
 
-def _kind(text: str, start: int, end: int, regions: tuple[str, ...], told: Announced | None) -> Kind | None:
-    """What a number is, if it is of a person."""
-    written = text[start:end]
-    groups = [one for one in re.split(r"[^0-9]+", written) if one]
+@dataclass(frozen=True, slots=True)
+class _Number:
+    """Digits as they are grouped in a text."""
+
+    written: str
+    digits: str
+    lengths: tuple[int, ...]
+    between: str  # all that separates the groups
+    shape: Shape
+
+
+def _number(written: str) -> _Number | None:
+    """The number that a piece of a text is; None where it has too few digits, too many, or one only."""
+    if len(written) > MOST_WRITTEN:
+        return None
+    groups = _DIGITS.findall(written)
     digits = "".join(groups)
-    count = len(digits)
-    if not LEAST_DIGITS <= count <= MOST_DIGITS or len(set(digits)) == 1:
+    if not LEAST_DIGITS <= len(digits) <= MOST_DIGITS or len(set(digits)) == 1:
         return None
     lengths = tuple(map(len, groups))
-    separators = re.split(r"[0-9]+", written)[1:-1]
+    separators = _DIGITS.split(written)[1:-1]
     between = "".join(separators)
-    shape: Shape = (lengths, separators[0] if len(set(separators)) == 1 else between)
-    said = told or label_before(text, start)
-    label = said.label if said is not None else None
-    if label is not Label.OTHER and _is_card(digits, lengths, shape[1], label):
+    return _Number(
+        written, digits, lengths, between, (lengths, separators[0] if len(set(separators)) == 1 else between)
+    )
+
+
+def _kind(number: _Number, said: Announced, regions: tuple[str, ...]) -> Kind | None:
+    """What a number is, if it is of a person."""
+    label = said.label if said is not _NOTHING else None
+    if label is not Label.OTHER and _is_card(number, label):
         return Kind.CARD
-    if _is_national(digits, shape, label) or (label is Label.NATIONAL_ID and said is not None and said.field):
+    if _is_national(number, label) or (label is Label.NATIONAL_ID and said.field):
         return Kind.NATIONAL_ID
-    if _is_account(digits, shape, label):
+    if _is_account(number, label):
         return Kind.BANK_ACCOUNT
-    if label is not Label.OTHER and _is_phone(written, digits, lengths, between, regions, label):
+    if label is not Label.OTHER and _is_phone(number, regions, label):
         return Kind.PHONE
     return None
 
 
-def _is_card(digits: str, lengths: tuple[int, ...], separator: str, label: Label | None) -> bool:
-    if (
-        len(digits) < 12
-        or len(digits) > 19
-        or (len(lengths) > 1 and (lengths not in _CARD_SHAPES or separator not in " -"))
-    ):
+def _is_card(number: _Number, label: Label | None) -> bool:
+    count, (lengths, separator) = len(number.digits), number.shape
+    if not 12 <= count <= 19 or (len(lengths) > 1 and (lengths not in _CARD_SHAPES or separator not in " -")):
         return False
-    if len(digits) < 14 and label is not Label.CARD:  # as many digits as an EAN or a time in milliseconds has
+    if count < 14 and label is not Label.CARD:  # as many digits as an EAN or a time in milliseconds has
         return False
-    return _ISSUER.match(digits) is not None and luhn.is_valid(digits)
+    return _ISSUER.match(number.digits) is not None and luhn.is_valid(number.digits)
 
 
-def _is_national(digits: str, shape: Shape, label: Label | None) -> bool:
-    if label is not Label.OTHER and shape in _PLAIN and any(check(digits) for check in _PLAIN[shape]):
+def _is_national(number: _Number, label: Label | None) -> bool:
+    checks = _PLAIN.get(number.shape, ())
+    if label is not Label.OTHER and any(check(number.digits) for check in checks):
         return True
     if label is not Label.NATIONAL_ID:
         return False
-    return shape in _SAID_SSN or any(check(digits) for check in _LABELLED.get(len(digits), ()))
+    return number.shape in _SAID_SSN or any(check(number.digits) for check in _LABELLED.get(len(number.digits), ()))
 
 
-def _is_account(digits: str, shape: Shape, label: Label | None) -> bool:
-    if shape in _ACCOUNT_SHAPES:
-        return ccc.is_valid(digits)
+def _is_account(number: _Number, label: Label | None) -> bool:
+    if number.shape in _ACCOUNT_SHAPES:
+        return ccc.is_valid(number.digits)
     return label is Label.BANK_ACCOUNT
 
 
-def _is_phone(
-    written: str, digits: str, lengths: tuple[int, ...], between: str, regions: tuple[str, ...], label: Label | None
-) -> bool:
-    if label in (Label.NATIONAL_ID, Label.CARD, Label.BANK_ACCOUNT, Label.USER_ID, Label.LOCATION) or len(digits) > 15:
+def _is_phone(number: _Number, regions: tuple[str, ...], label: Label | None) -> bool:
+    written, digits, lengths, between = number.written, number.digits, number.lengths, number.between
+    if label in _OTHER_NUMBERS or len(digits) > MOST_PHONE_DIGITS:
         return False
-    if lengths in _DATES or any(one in between for one in ("..", "--", "//")):
+    if lengths in _DATES or any(one in written for one in ("..", "--", "//")):
         return False
     if written.startswith(("+", "(+", "00")):
-        number = _parsed("+" + digits.removeprefix("00"), "")
-        if number is None:
-            return False
-        likely = label is Label.PHONE or len(lengths) > 1 or not written.startswith("00")
-        return phonenumbers.is_valid_number(number) or (
-            likely and phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
-        )
+        return _is_international(written, digits, label is Label.PHONE or len(lengths) > 1)
     if label is Label.PHONE:
         return True
-    if len(lengths) == 1 or len(digits) > 12 or (min(lengths[:-1]) < 2 and not written.startswith("0")):
+    if len(lengths) == 1 or len(digits) > 12 or min(lengths[1:]) < 2 or _DATED.search(written) is not None:
         return False
     if "." in between and (len(lengths) < 3 or max(lengths) > 4):
         return False
     if not (written[0] in "0(" or lengths == (3, 3, 4)):
         return False
-    return any(
-        (number := _parsed(digits, region)) is not None and phonenumbers.is_valid_number(number) for region in regions
-    )
+    return any(_is_national_phone(digits, region) for region in regions)
+
+
+def _is_international(written: str, digits: str, likely: bool) -> bool:
+    number = _parsed("+" + digits.removeprefix("00"), "")
+    if number is None:
+        return False
+    if phonenumbers.is_valid_number(number):
+        return True
+    possible = phonenumbers.is_possible_number_with_reason(number) == phonenumbers.ValidationResult.IS_POSSIBLE
+    return possible and (likely or not written.startswith("00"))
+
+
+def _is_national_phone(digits: str, region: str) -> bool:
+    form = _general_form(region)
+    if form is None or not (form.fullmatch(digits) or form.fullmatch(digits[1:])):  # with or without a trunk prefix
+        return False
+    number = _parsed(digits, region)
+    return number is not None and phonenumbers.is_valid_number(number)
+
+
+@cache
+def _general_form(region: str) -> re.Pattern[str] | None:
+    """The form that every number of a region has: far quicker to try than to parse one."""
+    known = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
+    general = None if known is None else known.general_desc
+    if general is None or general.national_number_pattern is None:
+        return None
+    return re.compile(general.national_number_pattern)
 
 
 def _parsed(written: str, region: str) -> PhoneNumber | None:

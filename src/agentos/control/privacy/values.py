@@ -96,8 +96,12 @@ class _Redaction:
             while free in redacted:  # two names that became one marker stay two
                 number += 1
                 free = f"{shown} ({number})"
-            redacted[free] = self.value(below, str(name), _of_property(applying, name), depth + 1)
+            redacted[free] = self.value(below, self._name(name), _of_property(applying, name), depth + 1)
         return redacted
+
+    def _name(self, name: Any) -> str:
+        """A field's name as a label, without markers: what they say is of what they replaced."""
+        return self.rules.markers.sub(" ", name) if isinstance(name, str) else str(name)
 
     def _number(self, value: float, named: str) -> Any:
         written = str(value)
