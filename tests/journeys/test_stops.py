@@ -57,7 +57,7 @@ async def test_an_entry_of_the_denylist_binds_within_the_running_run(platform: P
     assert platform.world.count("note") == 0
     journal = (await platform.author.get(f"/api/v1/runs/{run['id']}/journal")).json()["items"]
     (denied,) = [one for one in journal if one["status"] == "denied"]
-    assert denied["meta"]["decision"] == "stop_denylist"
+    assert denied["meta"]["decision"] == "denylisted"
 
 
 async def _released(go: asyncio.Event) -> dict[str, Any]:

@@ -172,7 +172,7 @@ async def test_an_entry_of_the_denylist_denies_the_next_call_of_a_run_that_is_un
     assert held.world.count("note") == 1
     assert held.world.count("look") == 1
     denied = next(one for one in await held.steps(run_id) if one["key"] == "t1.c0")
-    assert (denied["status"], denied["meta"]["decision"]) == ("denied", "stop_denylist")
+    assert (denied["status"], denied["meta"]["decision"]) == ("denied", "denylisted")
     assert "no?e" in denied["content"]["message"]
 
 
