@@ -148,6 +148,7 @@ async def running(
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
+            asyncio.create_task(other.parts.halts.watch_for_ever(other.parts.doors, other.runs, stop)),
         ]
         address = f"http://127.0.0.1:{port}"
         clients = [await stack.enter_async_context(_client(address, key)) for key in await _keys(held, organization)]
