@@ -14,8 +14,11 @@ from agentos.apps.cli import stops as commands
 from agentos.evidence.effects import service as effects
 from agentos.kernel.ids import OrgId
 from tests.journeys.conftest import Platform, running
+from tests.journeys.test_command_line import Shell, shell
 from tests.journeys.test_identity import facts, person
 from tests.runtime.runs.harness import DONE, calls
+
+__all__ = ["shell"]  # a fixture of the command line's tests
 
 
 async def stop(by: httpx.AsyncClient, kind: str, scope: str, target: str = "", **more: str) -> dict[str, Any]:
@@ -196,6 +199,33 @@ async def test_bad_requests_each_get_their_own_error(platform: Platform) -> None
     unprovable = await platform.admin.get(f"/api/v1/stops/{entry['id']}/proof")
     assert (unprovable.status_code, unprovable.json()["code"]) == (404, "nothing_to_prove")
     assert wrong == []
+
+
+async def test_kill_prove_and_resume_on_the_command_line(shell: Shell, tmp_path: Path) -> None:
+    platform = shell.platform
+    applied = await platform.apply([calls(("note", 1)), DONE], ["note"])
+    (killed,) = await shell("kill", "tester", "--reason", "harm")
+    assert (killed["scope"], killed["target"]) == ("deployment", applied["deployment_id"])
+    run = await platform.run()
+    await waiting(platform, run["id"], "stopped")
+    assert [one["id"] for one in await shell("stops", "list")] == [killed["id"]]
+    proof = await shell("stops", "proof", killed["id"])
+    (tmp_path / "proof.json").write_text(json.dumps(proof))
+    assert (await shell("stops", "verify", str(tmp_path / "proof.json")))["valid"] is True
+    (tmp_path / "proof.json").write_text(json.dumps({**proof, "runs_brought_to_rest": 9}))
+    assert (await shell("stops", "verify", str(tmp_path / "proof.json"), code=2))["code"] == "signature_wrong"
+    (lifted,) = await shell("resume", "tester")
+    assert lifted["id"] == killed["id"]
+    await platform.until(run["id"], "completed")
+    assert len(await shell("effects", "list", "--deployment", "tester")) == 1
+    assert (await shell("kill", code=2))["code"] == "nothing_named"
+    assert (await shell("resume", "tester", code=4))["code"] == "not_stopped"
+    assert (await shell("kill", "--global", by="admin", code=3))["code"] == "not_allowed"
+    assert (await shell("deny", "--skill", "*", code=5))["code"] == "stop_denies_everything"
+    await shell("deny", "--skill", "n*", "--domain", "example.com")
+    assert (await shell("stops", "denylist"))["domains"] == ["example.com"]
+    await shell("resume", "--skill", "n*")
+    assert (await shell("stops", "denylist"))["skills"] == []
 
 
 async def test_too_many_runs_for_a_held_deployment_are_refused_with_when_to_come_back(platform: Platform) -> None:

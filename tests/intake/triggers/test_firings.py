@@ -9,8 +9,21 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import StopKind, StopScope
+from agentos.control.stops.model import Wanted as Stopping
 from agentos.intake.triggers import service
-from agentos.intake.triggers.model import BadTrigger, Event, Overlap, Pattern, State, Trigger, TriggerDisabled, Wanted
+from agentos.intake.triggers.model import (
+    BadTrigger,
+    Event,
+    Overlap,
+    Pattern,
+    Schedule,
+    State,
+    Trigger,
+    TriggerDisabled,
+    Wanted,
+)
 from agentos.intake.triggers.service import read_event
 from agentos.kernel.database import Database
 from agentos.kernel.ids import FiringId, OrgId
@@ -29,7 +42,7 @@ async def held(database: Database, organization: OrgId) -> Harness:
     return found
 
 
-async def trigger(held: Harness, name: str = "on_push", on: Pattern | None = None, **more: Any) -> Trigger:
+async def trigger(held: Harness, name: str = "on_push", on: Pattern | Schedule | None = None, **more: Any) -> Trigger:
     wanted = Wanted(name, "tester", "production", on or Pattern(), **({"input": GO} | more))
     async with held.doors.open(held.organization) as work:
         made, _ = await service.add(work, wanted, by="author", at=AT)
@@ -290,3 +303,23 @@ async def disable(held: Harness, made: Trigger, *, cancel_runs: bool = False) ->
             by="author",
             at=AT,
         )
+
+
+async def test_in_degraded_mode_nothing_starts_by_the_clock_and_each_firing_is_kept_with_the_reason(
+    held: Harness,
+) -> None:
+    by_clock = await trigger(held, "nightly", Schedule("0 3 * * *", "UTC"))
+    by_event = await trigger(held)
+    async with held.doors.open(held.organization) as work:
+        stop = await stops.order(work, Stopping(StopKind.DEGRADE, StopScope.ORGANIZATION), by="a")
+    for made in (by_clock, by_event):
+        await fire(held, made, "a")
+    await act(held)
+    assert await states(held, by_event) == ["admitted"]
+    async with held.doors.open(held.organization) as work:
+        (firing,) = await service.firings(work, by_clock.id, state="", before="", most=50)
+        await stops.lift(work, stop.id, by="a")
+    assert (firing.state.value, firing.reason, firing.run_id) == ("refused", "schedules_paused", None)
+    await fire(held, by_clock, "b")
+    await act(held)
+    assert await states(held, by_clock) == ["refused", "admitted"]
