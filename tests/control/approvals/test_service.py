@@ -12,6 +12,7 @@ import pytest
 
 from agentos.control.approvals import service
 from agentos.control.approvals.model import (
+    Approval,
     ApprovalDecidedAlready,
     ApprovalDigestDiffers,
     ApprovalMasked,
@@ -31,7 +32,7 @@ from agentos.kernel.canonical import canonical
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
-from agentos.kernel.unit_of_work import Doors
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from tests.control.approvals.asking import NOON, Asking, asking
 
 MINUTE = timedelta(minutes=1)
@@ -134,16 +135,23 @@ async def test_a_rule_never_asks_fewer_people_than_policy_wants(held: Asking) ->
 async def test_nobody_decides_on_what_is_masked_for_them(held: Asking) -> None:
     asked = await held.ask()
 
-    def masked(arguments: Any) -> bool:
-        return bool(arguments == {"n": 5})
+    async def masked(_work: UnitOfWork, asked: Approval) -> bool:
+        return asked.arguments == canonical({"n": 5})
+
+    async def answer(approval_id: str, said: bool, **more: Any) -> Approval:
+        async with held.doors.open(held.organization) as work:
+            ann = {"person_id": "person_ann", "handle": "ann", "approved": said, "note": "", "at": NOON}
+            return await service.answer(work, approval_id, **ann, **more)
 
     for said in (True, False):
         with pytest.raises(ApprovalMasked) as told:
-            await held.answer(asked.id, "ann", said, may_see=False, masked=masked)
+            await answer(asked.id, said, may_see=False, masked=masked)
         assert told.value.code == "approval_masked"
-    assert (await held.answer(asked.id, "ann", may_see=True, masked=masked)).status is ApprovalStatus.APPROVED
+    assert (await answer(asked.id, True, may_see=True, masked=masked)).status is ApprovalStatus.APPROVED
     other = await held.ask(step="t0.c1")
-    assert (await held.answer(other.id, "ann", may_see=False)).status is ApprovalStatus.APPROVED
+    assert (await answer(other.id, True, may_see=False)).status is ApprovalStatus.APPROVED
+    third = await held.ask(step="t0.c2")
+    assert (await held.answer(third.id, "bob", masked=masked)).status is ApprovalStatus.APPROVED
 
 
 async def test_a_channel_answers_only_for_people_who_may(held: Asking) -> None:

@@ -15,7 +15,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import OidcSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
-from agentos.control.approvals.service import nothing_masked
+from agentos.control.approvals.ports import nothing_masked
 from agentos.control.deployments import routes as deployments
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity

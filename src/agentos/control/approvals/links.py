@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agentos.control.approvals import service, store
-from agentos.control.approvals.model import Approval, Channel, LinkExpired, LinkForged, LinkUsed, Masked
-from agentos.control.approvals.service import nothing_masked
+from agentos.control.approvals.model import Approval, Channel, LinkExpired, LinkForged, LinkUsed
+from agentos.control.approvals.ports import Masked, nothing_masked
 from agentos.kernel import ids
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Invalid
@@ -94,7 +94,6 @@ async def answer(
     approved: bool,
     note: str,
     at: datetime,
-    may_see: bool = True,
     masked: Masked = nothing_masked,
 ) -> Approval:
     """Answer with a link, which is used up by that. A refused answer leaves it as it was.
@@ -110,7 +109,6 @@ async def answer(
         note=note,
         at=at,
         channel=Channel.LINK,
-        may_see=may_see,
         masked=masked,
     )
     await store.use_link(work, link.id, at)

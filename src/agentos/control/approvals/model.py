@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from agentos.control.approvals.routing import ROLE, OnTimeout, Plan, Requirement
 from agentos.control.policy.model import EffectClass
@@ -118,10 +117,6 @@ class Channel(StrEnum):
     LINK = "link"
     SLACK = "slack"
     INBOX = "inbox"
-
-
-# How arguments are looked at for what a person may not see. Without one nothing is masked.
-Masked = Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.control.approvals import card, links, receipts, service
-from agentos.control.approvals.model import MOST_NOTE, Approval, ApprovalStatus, Channel, LinkForged, Masked
+from agentos.control.approvals.model import MOST_NOTE, Approval, ApprovalStatus, Channel, LinkForged
+from agentos.control.approvals.ports import Masked
 from agentos.control.approvals.routing import (
     MOST_NAMED,
     MOST_NEEDED,
@@ -99,7 +100,7 @@ class WantedRouting(_Body):
 
 
 def masked(request: Request) -> Masked:
-    """What finds personal data in arguments."""
+    """What knows whether an approval's arguments are masked."""
     found: Masked = request.app.state.masked
     return found
 
@@ -199,7 +200,7 @@ async def show_approval(approval_id: str, caller: Reader, doors: DoorsDep) -> di
         return shown(found) | await card.card(work, approval_id)
 
 
-@router.get("/{approval_id}/receipt")
+@router.get("/{approval_id}/receipt", openapi_extra=lets_in(409))
 async def show_receipt(approval_id: str, caller: Reader, doors: DoorsDep, signer: SignerDep) -> dict[str, Any]:
     """The signed receipt of a decision; it is checked offline with ``agentos approvals verify``."""
     async with doors.open(caller.organization) as work:
@@ -244,6 +245,7 @@ async def _answer(
             note=body.note,
             at=now(),
             channel=Channel.API,
+            may_see=Permission.SEE_PERSONAL_DATA in caller.permissions,
             masked=masked,
         )
     _measure(meter, caller.organization, answered)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -29,12 +28,12 @@ from agentos.control.approvals.model import (
     ApprovalUnknown,
     Channel,
     Handover,
-    Masked,
     NobodyToRerouteTo,
     Question,
     RerouteToOneself,
     RoutingChanged,
 )
+from agentos.control.approvals.ports import Masked, nothing_masked
 from agentos.control.approvals.routing import ROLE, BadRouting, Plan, Requirement, Routing, bound, check_ref
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import NotAllowed, Permission, PersonUnknown, Role
@@ -44,11 +43,6 @@ from agentos.kernel.unit_of_work import UnitOfWork
 
 TIMEOUT: Final = "timeout"
 LONGEST: Final = timedelta(hours=24)  # a working day later somebody has seen it; denial is the safe end
-
-
-def nothing_masked(_arguments: Any) -> bool:
-    """Nothing in the arguments is masked for anybody."""
-    return False
 
 
 async def wanted(
@@ -109,7 +103,7 @@ async def answer(
             where=approval_id,
             then=f"Hand it over: agentos approvals reroute --approval {approval_id}.",
         )
-    if not may_see and masked(json.loads(asked.arguments)):
+    if not may_see and await masked(work, asked):
         raise ApprovalMasked(
             "the arguments hold personal data that you may not see, and nobody decides on what they cannot see",
             where=approval_id,
@@ -140,7 +134,6 @@ async def answer_as(
     note: str,
     at: datetime,
     channel: Channel,
-    may_see: bool = True,
     masked: Masked = nothing_masked,
 ) -> Approval:
     """The same for a person who is known by handle alone, because they wrote in a channel or came by a link.
@@ -161,7 +154,7 @@ async def answer_as(
         note=note,
         at=at,
         channel=channel,
-        may_see=may_see,
+        may_see=Permission.SEE_PERSONAL_DATA in person.role.permissions,
         masked=masked,
     )
 

@@ -102,6 +102,7 @@ class Permission(StrEnum):
     CHANGE_TRIGGERS = "triggers.change"
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
+    SEE_PERSONAL_DATA = "personal_data.see"
     CHANGE_IDENTITY = "identity.change"
 
     @property
@@ -124,6 +125,7 @@ _MEANS: Final = {
     Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
+    Permission.SEE_PERSONAL_DATA: "see personal data in runs, journals, approvals and drafts; it is masked otherwise",
     Permission.CHANGE_IDENTITY: "see and change people and keys",
 }
 
@@ -166,13 +168,15 @@ _OPERATES: Final = frozenset(
         Permission.CHANGE_TRIGGERS,
         Permission.SEND_EVENTS,
         Permission.CHANGE_SUBSCRIPTIONS,
+        Permission.SEE_PERSONAL_DATA,
     }
 )
-# The one table of roles. An operator does not approve, and an approver does not operate: that takes two people.
+# The one table of roles. An operator does not approve, and an approver does not operate: that takes two people. Whoever
+# acts on personal data sees it; a viewer does not.
 ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
-    Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS}),
+    Role.APPROVER: frozenset({Permission.READ, Permission.ANSWER_APPROVALS, Permission.SEE_PERSONAL_DATA}),
     Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS}
     | {Permission.ANSWER_APPROVALS, Permission.REROUTE_APPROVALS},
     Role.ADMIN: frozenset(Permission),
