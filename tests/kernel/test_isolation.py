@@ -40,7 +40,18 @@ async def test_without_an_organization_there_are_no_rows(doors: Doors, database:
     async with doors.open(organization) as work:
         await give_key(work, "someone", Role.VIEWER)
     async with database.connection("agentos_app") as connection:
-        for table in ("organizations", "people", "keys", "runs", "journal", "outbox", "subscriptions", "deliveries"):
+        for table in (
+            "organizations",
+            "people",
+            "keys",
+            "runs",
+            "journal",
+            "outbox",
+            "subscriptions",
+            "deliveries",
+            "approval_routing",
+            "approval_links",
+        ):
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0
 
 
