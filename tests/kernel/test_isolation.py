@@ -52,6 +52,8 @@ async def test_without_an_organization_there_are_no_rows(doors: Doors, database:
             "deliveries",
             *INBOX,
             "privacy_rules",
+            "approval_routing",
+            "approval_links",
         ):
             assert (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one() == 0
 

@@ -209,7 +209,7 @@ async def show_approval(
     return await _seen(found, skills, sight) | told
 
 
-@router.get("/{approval_id}/receipt")
+@router.get("/{approval_id}/receipt", openapi_extra=lets_in(409))
 async def show_receipt(approval_id: str, caller: Reader, doors: DoorsDep, signer: SignerDep) -> dict[str, Any]:
     """The signed receipt of a decision; it is checked offline with ``agentos approvals verify``."""
     async with doors.open(caller.organization) as work:
