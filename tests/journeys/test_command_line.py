@@ -111,3 +111,12 @@ async def test_health_is_probed(shell: Shell) -> None:
         while not (await shell.platform.nobody.get("/health/ready")).json()["ready"]:
             await asyncio.sleep(0.1)
     assert (await shell("health"))["ready"] is True
+
+
+async def test_rules_of_privacy_are_shown_and_changed_in_part(shell: Shell) -> None:
+    assert (await shell("privacy", "rules"))["template"] == "[REDACTED: {type}]"
+    assert (await shell("privacy", "rules", "--mode", "remove", code=3))["code"] == "not_allowed"
+    changed = await shell("privacy", "rules", "--mode", "remove", "--region", "DE", by="admin")
+    assert (changed["mode"], changed["regions"], changed["changed_by"]) == ("remove", ["DE"], "admin")
+    again = await shell("privacy", "rules", "--template", "<{type}>", by="admin")
+    assert (again["mode"], again["template"]) == ("remove", "<{type}>")
