@@ -22,7 +22,7 @@ from agentos.control.privacy.model import ALWAYS, Rules
 from benchmarks.control.corpus import Corpus, Document
 from benchmarks.report import Row, write
 
-SEED: Final = 20_26
+SEED: Final = 7_151  # reported; the detector was tuned on other seeds
 POSITIVES: Final = 40  # per kind and kind of text: 240 of every kind
 NEGATIVES: Final = 60  # per source
 ROUNDS: Final = 3

@@ -20,6 +20,7 @@ from agentos.control.agents import documents, manifest, schemas
 from agentos.control.agents.documents import Node
 from agentos.control.agents.model import DEFAULT_INPUT, RESERVED, Budgets, ManifestInvalid, Problem, SkillWanted
 from agentos.control.policy.model import Tier
+from agentos.control.privacy.model import Mode
 
 from .catalogues import document
 
@@ -499,3 +500,20 @@ def test_no_schema_breaks_the_reader(schema: dict[str, Any]) -> None:
 def test_no_bytes_break_the_reader(data: bytes) -> None:
     with pytest.raises(ManifestInvalid):
         manifest.read_text(data, "a.yaml")
+
+
+def test_what_becomes_of_prompts_is_read_and_written_again() -> None:
+    (read,) = manifest.read_text(GOOD + "  privacy: {prompts: mask}\n", "a.yaml")
+    assert read.prompts is Mode.MASK
+    (again,) = manifest.read_documents([read.document()])
+    assert again.prompts is Mode.MASK
+    (kept,) = manifest.read_text(GOOD + "  privacy: {prompts: keep}\n", "a.yaml")
+    assert (kept.prompts, "privacy" in kept.document()["spec"]) == (None, False)
+    (fault,) = told(GOOD + "  privacy: {prompts: hide}\n")
+    assert fault.startswith("a.yaml:11:22: prompts 'hide' is not known")
+
+
+def test_a_field_that_is_annotated_with_no_kind_of_personal_data_is_refused() -> None:
+    (fault,) = told(GOOD + "  input: {schema: {properties: {a: {x-personal: nickname}}}}\n")
+    assert "a.yaml:11" in fault and "x-personal" in fault
+    manifest.read_text(GOOD + "  input: {schema: {properties: {a: {x-personal: name}}}}\n", "a.yaml")

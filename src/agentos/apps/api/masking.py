@@ -9,7 +9,7 @@ from typing import Any, Final
 from starlette.datastructures import MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentos.control.privacy.model import PersonalDataUnmasked, told
+from agentos.control.privacy.model import AnswerTooLarge, told
 from agentos.control.privacy.routes import Sight, look
 from agentos.intake.identity.model import Caller, Permission
 from agentos.kernel import http
@@ -67,7 +67,7 @@ class Masking:
         state: dict[str, Any] = scope["state"]
         try:
             if len(body) > MOST_BYTES:
-                raise PersonalDataUnmasked(
+                raise AnswerTooLarge(
                     f"the answer has {len(body)} bytes, and {MOST_BYTES} at most are looked through for personal data",
                     then="Ask for fewer entries, or for the right to see personal data.",
                 )

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Final
 
 from agentos.control.privacy.labels import BLANK, Label, label_of
-from agentos.control.privacy.model import Finding, Kind, Rules, TextTooLong
+from agentos.control.privacy.model import Finding, Kind, Rules, Sensitivity, TextTooLong
 from agentos.control.privacy.numbers import numbers
 from agentos.control.privacy.ports import Recognizer
 from agentos.control.privacy.tokens import announces, tokens
@@ -24,12 +24,10 @@ SHORT: Final = (
     4000  # characters; a longer text holds nearly always something suspect, so that looking for it first costs
 )
 
-# What any finding holds: an @, seven digits close together, or a word that announces or begins a key or password.
-_SUSPECT: Final = re.compile(
-    r"@|[0-9](?:[ .\-/()\u00a0]{0,3}+[0-9]){5}|[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-EHLMPRST]|eyJ|gh[a-z]_|gl[a-z]{1,5}[-_]|xox"
-    r"|xapp-|sk-|k_[lt]|AIza|GOCSPX|ya29|npm_|pypi-|SG\.|shp|_v1_|hf_|hv[sbr]\.|dapi|lin_api|PMAK|dp\.|NRAK|whsec|sq0"
-    r"|-----BEGIN|://[^/]*:|A[KSBC][IC]A"
-)
+# What any number or address holds: an @, six digits close together, or the capitals of a codice fiscale.
+_SUSPECT: Final = re.compile(r"@|[0-9](?:[ .\-/()\u00a0\u2011]{0,3}+[0-9]){5}|[A-Z]{6}[0-9LMNPQRSTUV]{2}[A-EHLMPRST]")
+LEAST: Final = 6  # characters of a text that holds anything
+
 _LOCAL: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.!#$%&'*+/=?^_`{|}~-")
 _DOMAIN: Final = re.compile(r"[^\W_](?:[\w-]{0,62}+)(?:\.[^\W_][\w-]{0,62}+){1,8}+")
 _FILES: Final = frozenset(
@@ -47,12 +45,13 @@ _USER: Final = re.compile(
     r"([^\s\"',;&)\]}]{1,200}+)",
     re.IGNORECASE,
 )
+_CLASS_C: Final = frozenset(kind for kind in Kind if kind.sensitivity is Sensitivity.C)
 _OF_FIELDS: Final = {Label.USER_ID: Kind.USER_ID, Label.LOCATION: Kind.LOCATION}
 
 
 def suspect(text: str) -> bool:
     """Whether a text may hold anything of class A or B. False is certain, but for what a recognizer finds."""
-    return _SUSPECT.search(text) is not None or announces(text.lower())
+    return len(text) >= LEAST and (_SUSPECT.search(text) is not None or announces(text))
 
 
 def find(text: str, rules: Rules, *, named: str = "", recognizer: Recognizer | None = None) -> list[Finding]:
@@ -64,16 +63,15 @@ def find(text: str, rules: Rules, *, named: str = "", recognizer: Recognizer | N
         raise TextTooLong(
             f"{len(text)} characters, {MOST_CHARACTERS} at most are looked through at once", then="Split it."
         )
+    usual = len(text) > SHORT or suspect(text)
+    if not usual and recognizer is None and not rules.kinds & _CLASS_C:
+        return []
     marked = [one.span() for one in rules.markers.finditer(text)] if any(map(text.__contains__, rules.lead)) else []
     whole, text = text, _blanked(text, marked)
     label = label_of(named) if named else None
     found: Iterator[Finding] = iter(())
-    if len(text) > SHORT or suspect(text):
-        found = chain(
-            _addresses(text),
-            tokens(text),
-            numbers(text, rules.regions, label),
-        )
+    if usual:
+        found = chain(_addresses(text), tokens(text), numbers(text, rules.regions, label))
     found = chain(found, _of_class_c(text, rules, label), () if recognizer is None else recognizer(whole))
     wanted = sorted((one for one in found if one.kind in rules.kinds), key=lambda one: (one.start, -one.end))
     return _apart(_unmarked(wanted, marked))

@@ -36,7 +36,7 @@ class PrivacyKeyMissing(Conflict):
     code = "privacy_key_missing"
 
 
-class PersonalDataUnmasked(Invalid):
+class AnswerTooLarge(Invalid):
     """An answer is too large to be looked through for a caller who may not see personal data."""
 
     code = "answer_too_large"

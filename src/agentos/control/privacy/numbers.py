@@ -2,8 +2,8 @@
 and the label before it.
 
 A *shape* is how its digits are grouped. A shape that things share with people (eleven digits in a row) counts without a
-label only where its checksum lets one random number in two hundred pass or fewer; the rates were measured with
-100,000 random numbers per checksum.
+label only where its checksum lets one random number in a hundred pass or fewer; the rates were measured with 4,000
+random numbers per checksum.
 """
 
 from __future__ import annotations

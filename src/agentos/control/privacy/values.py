@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from agentos.control.privacy.finder import find
@@ -15,6 +16,7 @@ from agentos.control.privacy.ports import Recognizer
 MOST_DEPTH: Final = 200  # of a value; what the API takes is nested 64 deep at most
 MOST_PASSES: Final = 4  # over one text: what was taken out may bring together what then looks like a number
 LEAST_NUMBER: Final = 10**6  # a whole number below it is no card, account or phone
+LONGEST_NAME: Final = 60  # of a field; a longer one is somebody's text
 MOST_SCHEMAS: Final = 200  # that apply to one value, references followed
 
 Schema = Mapping[str, Any]
@@ -73,7 +75,7 @@ class _Redaction:
         return value
 
     def text(self, text: str, named: str) -> str:
-        secret = _secret_field(named) if named and text else None
+        secret = secret_field(named) if text and 0 < len(named) <= LONGEST_NAME else None
         if secret is not None and secret in self.rules.kinds and not text.startswith("secret://"):
             return self._whole(secret, text)
         for _ in range(MOST_PASSES):
@@ -182,7 +184,8 @@ def _of_item(applying: list[Schema], place: int) -> list[Schema]:
     return [one for one in found if isinstance(one, Mapping)]
 
 
-def _secret_field(named: str) -> Kind | None:
+@lru_cache(maxsize=1000)  # names of fields are few
+def secret_field(named: str) -> Kind | None:
     """What the name of a field says its whole text is."""
     found = _SECRET_FIELD.search(_CAMEL.sub("_", named).replace("-", "_").casefold())
     if found is None:
