@@ -79,7 +79,7 @@ class Purse:
             await store.settle(self.doors.database, self.organization, self.run_id, bill, self.at)
 
     async def close(self) -> None:
-        await self.spending.close(spent_on=self.at)
+        await self.spending.close(self.step, spent_on=self.at)
 
     async def end(self) -> None:
         bill = self.spending.last_bill(self.step)

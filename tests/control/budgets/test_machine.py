@@ -50,6 +50,7 @@ class Held:
     on: date | None = None  # when what is open was reserved
     open: tuple[int, int] | None = None
     lost: bool = False  # nobody will answer what is open
+    known: bool = False  # the database has a row of it
     over: bool = False
 
 
@@ -97,6 +98,7 @@ class Budgets(RuleBasedStateMachine):
             return
         self._close(number, unknown=True)  # to ask again before an answer came: the first call may have been billed
         full = self.do(purse.reserve(money, money + more))
+        held.known = True
         no_room = [which for which, most in self.caps.items() if self._wants(number, which) + money > most and money]
         assert (full is not None) == bool(no_room), (full, no_room)
         if full is None:
@@ -124,18 +126,15 @@ class Budgets(RuleBasedStateMachine):
         purse, held = self.purses[number], self.helds[number]
         if refused:
             purse.spending.release()
-        if held.lost or not held.open:  # a lost worker closes nothing
-            self.do(purse.close())
-            return
         self.do(purse.close())
-        self._close(number, unknown=not refused)
+        self._close(number, unknown=held.lost or not refused)  # nobody knows what became of a lost worker's call
 
     @rule(number=RUNS)
     def end(self, number: int) -> None:
         held = self.helds[number]
         self.do(self.purses[number].end())
         self._close(number, unknown=True)
-        held.over = held.over or self._known(number)
+        held.over = held.over or held.known
 
     @rule(number=RUNS)
     def a_stale_attempt_reserves_nothing(self, number: int) -> None:
@@ -143,7 +142,7 @@ class Budgets(RuleBasedStateMachine):
         stale, purse.attempt = purse.spending, purse.attempt + 1
         stale.token = (0, 1)
         try:
-            if self._known(number):
+            if self.helds[number].known:
                 self.do(stale.reserve("t0", "elsewhere", "tester", lambda: 1, 0, at=self.at, spent_on=self.at))
                 raise AssertionError("a stale attempt reserved")
         except SpendingFenced:
@@ -170,11 +169,6 @@ class Budgets(RuleBasedStateMachine):
     @invariant()
     def every_overshoot_is_told(self) -> None:
         assert len(self.do(told(self.doors, self.organization, "BudgetOvershot"))) == self.overshot
-
-    def _known(self, number: int) -> bool:
-        """Whether the database knows the run: it has reserved at least once."""
-        held = self.helds[number]
-        return held.on is not None
 
     def _wants(self, number: int, which: tuple[str, Period]) -> int:
         """What is spent and reserved under a cap, or nothing for a cap that is not about the run."""

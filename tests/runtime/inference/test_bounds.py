@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentos.adapters.llm.claude_wire import request
@@ -41,11 +41,13 @@ def wire_bytes(question: Question) -> int:
     return len(msgspec.json.encode({name: body[name] for name in ("system", "messages", "tools") if name in body}))
 
 
+@settings(deadline=None)  # other tests share the machine
 @given(QUESTIONS)
 def test_a_question_has_at_most_as_many_tokens_as_the_wire_has_bytes(question: Question) -> None:
     assert most_tokens(question) >= wire_bytes(question) + CALL_TOKENS
 
 
+@settings(deadline=None)  # other tests share the machine
 @given(QUESTIONS, st.lists(MESSAGES, max_size=4).map(tuple))
 def test_what_the_provider_counted_before_bounds_what_came_after(question: Question, more: tuple[Message, ...]) -> None:
     longer = Question(question.model, question.system, question.messages + more, question.tools)

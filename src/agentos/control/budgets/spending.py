@@ -30,6 +30,10 @@ from agentos.kernel.ids import OrgId
 FRESH_SECONDS: Final = 1.0
 
 
+FIRST: Final = (1, 1)  # the token of an attempt that none came before
+UNKNOWN: Final = -1  # what an earlier attempt counted, and whether it left something reserved
+
+
 class SpendingFenced(Unavailable):
     """Another attempt owns the run now; this one reserves nothing more."""
 
@@ -99,6 +103,10 @@ class Spending:
     _asked: _Asked | None = None
     _counted: int = 0  # answers that are counted in the database or travel there
 
+    def __post_init__(self) -> None:
+        if self.token != FIRST:
+            self._counted = UNKNOWN
+
     @property
     def reserved(self) -> tuple[int, int] | None:
         """Money and tokens that are reserved for the call under way, if they are."""
@@ -126,7 +134,7 @@ class Spending:
         before, asked = self._asked, _Asked(step, provider, model, standing, tariff, most_input, most_output)
         if self.allowed == (None, None) and not standing.caps(self.agent_id):
             if before is not None and before.reserved is not None:
-                await self.close(spent_on=spent_on)
+                await self.close(step, spent_on=spent_on)
             self._asked = asked
             return None
         bill, most = self._bill(step, released=before is not None and before.released), asked.most()
@@ -175,21 +183,21 @@ class Spending:
         self._counted = self.totals.calls
         return cost, self._bill(None)
 
-    async def close(self, *, spent_on: datetime | None = None) -> None:
+    async def close(self, unanswered: str, *, spent_on: datetime | None = None) -> None:
         """Count what is not counted yet and close what is reserved, because the segment ends.
 
-        Raises DatabaseUnavailable. An attempt that was taken over changes nothing.
+        ``unanswered`` is the step that would come next: what is reserved for it, here or by a lost attempt, has no
+        answer. An attempt that was taken over changes nothing. Raises DatabaseUnavailable.
         """
         asked, self._asked = self._asked, None
         if (asked is None or asked.reserved is None) and self._counted == self.totals.calls:
             return
-        step = asked.step if asked is not None else None
-        bill = self._bill(step, released=asked is not None and asked.released)
+        bill = self._bill(unanswered, released=asked is not None and asked.released)
         await store.settle(self.database, self.organization, self.run_id, bill, spent_on)
         self._counted = self.totals.calls
 
     def last_bill(self, unanswered: str) -> str:
-        """The bill for the transaction of the run's end; ``unanswered`` is the step that would come next."""
+        """The bill for the transaction of the run's end; ``unanswered`` as in ``close``."""
         released = self._asked is not None and self._asked.released
         return self._bill(unanswered, released=released, final=True)
 

@@ -63,6 +63,11 @@ async def reserve(segment: Segment, key: str, question: Question, provider: str)
         raise full.error(segment.claimed.run.agent_id)
 
 
+def next_step(segment: Segment) -> str:
+    """The key of the first model call that has no answer yet: they are asked one after the other."""
+    return f"t{segment.spending.totals.calls}"
+
+
 def failed(segment: Segment, error: AgentOSError) -> None:
     """Take note that a call has no answer. A call that was refused cost nothing; one that broke off, nobody knows."""
     begun = error.begun if isinstance(error, ModelUnavailable) else isinstance(error, Bug)

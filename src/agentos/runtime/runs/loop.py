@@ -125,7 +125,7 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
         except Exception as left:
             await segment.journal.flush()
             if isinstance(left, Leave):
-                await segment.spending.close()
+                await segment.spending.close(bills.next_step(segment))
             raise
         return await _ended(segment, RunStatus.COMPLETED, number, output=output)
     except Parked as parked:
@@ -407,7 +407,7 @@ async def _ended(
     data = msgspec.json.encode(output) if status is RunStatus.COMPLETED else None
     await _tell_redacted(segment)
     asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
-    bill = segment.spending.last_bill(f"t{segment.spending.totals.calls}")
+    bill = segment.spending.last_bill(bills.next_step(segment))
     seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked)
     segment.count(RUNS, status=status.value)
     segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
