@@ -113,7 +113,6 @@ async def test_health_is_probed(shell: Shell) -> None:
     assert (await shell("health"))["ready"] is True
 
 
-<<<<<<< HEAD
 async def test_approvals_are_routed_handed_over_and_proved_at_the_command_line(
     shell: Shell, manifest: Path, tmp_path: Path
 ) -> None:
@@ -137,7 +136,8 @@ async def test_approvals_are_routed_handed_over_and_proved_at_the_command_line(
     assert (await shell("approvals", "verify", str(receipt), "--key", "AAAA", code=2))["code"] == "foreign_key"
     assert (await shell("approvals", "verify", str(routing), code=2))["code"] == "not_signed"
     assert (await shell("approvals", "verify", str(tmp_path / "none"), code=2))["code"] == "file_unreadable"
-=======
+
+
 async def test_rules_of_privacy_are_shown_and_changed_in_part(shell: Shell) -> None:
     assert (await shell("privacy", "rules"))["template"] == "[REDACTED: {type}]"
     assert (await shell("privacy", "rules", "--mode", "remove", code=3))["code"] == "not_allowed"
@@ -145,4 +145,3 @@ async def test_rules_of_privacy_are_shown_and_changed_in_part(shell: Shell) -> N
     assert (changed["mode"], changed["regions"], changed["changed_by"]) == ("remove", ["DE"], "admin")
     again = await shell("privacy", "rules", "--template", "<{type}>", by="admin")
     assert (again["mode"], again["template"]) == ("remove", "<{type}>")
->>>>>>> privacy

@@ -432,7 +432,8 @@ def requests_with(document: dict[str, Any], given: str) -> Iterator[tuple[str, s
                     place = place.replace("{" + one["name"] + "}", httpx.QueryParams({"x": given}).__str__()[2:])
             query = {one["name"]: given for one in named if one["in"] == "query" and "integer" not in str(one)}
             body = operation.get("requestBody")
-            schema = body["content"]["application/json"]["schema"] if body else None
+            content = body["content"] if body else {}
+            schema = content["application/json"]["schema"] if "application/json" in content else None
             yield method.upper(), place, query, schema and filled(schema, document["components"]["schemas"], given)
 
 
