@@ -250,3 +250,8 @@ async def test_a_key_that_asks_too_often_is_told_when_to_come_back(
         assert answers[-1].json()["code"] == "rate_exceeded"
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
         assert (await platform.approver.get("/api/v1/me")).status_code == 200
+
+
+def test_every_permission_says_what_it_means_and_somebody_has_it() -> None:
+    assert all(one.means for one in Permission)
+    assert frozenset().union(*ROLES.values()) == frozenset(Permission)

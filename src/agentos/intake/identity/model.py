@@ -138,6 +138,9 @@ _MEANS: Final = {
     Permission.CHANGE_PRIVACY: "say which personal data is looked for and what becomes of it",
     Permission.SEE_PERSONAL_DATA: "see personal data in runs, journals, approvals and drafts; it is masked otherwise",
     Permission.CHANGE_IDENTITY: "see and change people, their addresses and keys, and connect Slack",
+    Permission.ORDER_STOPS: "stop and release deployments, agents and categories, and change the emergency denylist",
+    Permission.STOP_ORGANIZATION: "stop and release the whole organization",
+    Permission.STOP_EVERYTHING: "stop and release every organization, out of the platform's own",
 }
 
 # A person answers for these; no machine's key can have them.
