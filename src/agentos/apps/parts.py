@@ -40,7 +40,8 @@ from agentos.apps.settings import (
     skill_modules,
 )
 from agentos.control.approvals.answers import Answers
-from agentos.control.privacy.service import Privacy, cleaner, hiding, recognizer_of
+from agentos.control.privacy.ports import recognizer_of
+from agentos.control.privacy.service import Privacy, cleaner, hiding
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link

@@ -8,7 +8,7 @@ import pytest
 
 from agentos.adapters.recognizers.listed import listed
 from agentos.control.privacy.model import Rules
-from agentos.control.privacy.service import recognizer_of
+from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.values import redact
 from agentos.kernel.settings import BadSetting
 

@@ -254,6 +254,12 @@ def test_a_submitted_draft_executes_under_approval_or_not_at_all(tier: Tier, eff
         assert decision.verdict is Verdict.ASK_TWO
 
 
+@given(st.sampled_from([tier for tier in Tier if tier > Tier.L0]), st.sampled_from([e for e in EffectClass if e > 0]))
+def test_in_degraded_mode_a_submitted_draft_stays_a_draft(tier: Tier, effect: EffectClass) -> None:
+    call = Proposed("s", effect, True, tier, submitted=True)
+    assert decide(call, stopped(StopKind.DEGRADE)).verdict is Verdict.DRAFT
+
+
 def test_the_hash_covers_stops_and_both_policies() -> None:
     books = [
         PLAIN,

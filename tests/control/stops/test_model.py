@@ -18,8 +18,8 @@ from agentos.control.stops.model import (
     Subject,
     Wanted,
     checked,
-    epoch_of,
 )
+from agentos.control.stops.service import epoch_of
 
 SUBJECT = Subject("dep_1", "writer", "docs")
 TARGETS = {

@@ -16,6 +16,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.epochs import ORGANIZATION, bump, category_scope, deployment_scope
 from agentos.kernel.ids import OrgId, RunId
+from agentos.runtime.runs import service
 from agentos.runtime.runs.model import RunStatus
 from agentos.runtime.skills import Retry
 from agentos.runtime.skills import service as skills
@@ -221,3 +222,44 @@ async def test_a_run_reads_policies_only_when_an_epoch_has_moved(
             await bump(work, epoch)
         await held.finish(await held.start())
     assert reads == 4
+
+
+async def uncertain(held: Harness, run_id: RunId, number: int = 1) -> None:
+    """The worker is lost while the call is on the wire, and a person says that it did not happen."""
+
+    def crash(_arguments: dict[str, Any]) -> Any:
+        raise KeyboardInterrupt
+
+    held.world.next("send", crash)
+    with pytest.raises(KeyboardInterrupt):
+        await held.segment(run_id, number)
+    run = await held.finish(run_id, number + 1)
+    assert run.waiting is not None
+    assert run.waiting["reason"] == "uncertain_effect"
+    async with held.doors.open(held.organization) as work:
+        await service.settle(work, run_id, "t0.c0~1", happened=False, value=None, by="ann")
+
+
+async def test_a_call_that_was_allowed_is_not_sent_again_without_the_yes_that_it_takes_now(held: Harness) -> None:
+    await held.agent([calls(("send", 1)), DONE])
+    run_id = await held.start()
+    await uncertain(held, run_id)
+    await save(held, OrganizationPolicy(ask=("send",)))
+    run = await held.finish(run_id, 5)
+    assert (run.status, held.world.count("send")) == (RunStatus.WAITING_APPROVAL, 1)
+    await approve(held, run_id)
+    run = await held.finish(run_id, 8)
+    assert (run.status, held.world.count("send")) == (RunStatus.COMPLETED, 2)
+
+
+async def test_a_yes_covers_its_call_also_when_it_has_to_be_sent_again(held: Harness) -> None:
+    await held.agent([calls(("send", 1)), DONE])
+    await save(held, OrganizationPolicy(ask=("send",)))
+    run_id = await held.start()
+    assert (await held.finish(run_id)).status is RunStatus.WAITING_APPROVAL
+    await approve(held, run_id)
+    await uncertain(held, run_id, 3)
+    run = await held.finish(run_id, 8)
+    assert (run.status, held.world.count("send")) == (RunStatus.COMPLETED, 2)
+    async with held.doors.open(held.organization) as work:
+        assert len(await approvals.listed(work, status="", run_id=run_id, after="", most=10)) == 1

@@ -8,7 +8,6 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.client import connect
-from agentos.apps.organizations import add_organization, every_organization
 from agentos.intake.identity.model import PEOPLE_ONLY, ROLES, Permission
 
 Handle = Annotated[str, typer.Argument(metavar="PERSON", help="A person's handle.")]
@@ -48,6 +47,8 @@ def show_organization() -> None:
 
 def list_organizations() -> None:
     """List every organization. Works at the machine only: it asks the database, not the API."""
+    from agentos.apps.organizations import every_organization  # see create_organization
+
     output.show(every_organization(), columns=("org", "name", "people", "created_at"))
 
 
@@ -57,6 +58,9 @@ def create_organization(
     admin: Annotated[str, typer.Option("--admin", help="Handle of its first admin.")] = "admin",
 ) -> None:
     """Create an organization and its first admin, whose key is shown once. Works at the machine only."""
+    # Only here is the database's driver needed, which takes half a second of every other command's start.
+    from agentos.apps.organizations import add_organization
+
     output.show(add_organization(organization, name=name or organization, admin=admin))
 
 

@@ -12,13 +12,12 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.client import connect
-from agentos.apps.settings import PrivacySettings
 from agentos.control.privacy import files
 from agentos.control.privacy.files import Looked
 from agentos.control.privacy.finder import find
 from agentos.control.privacy.model import Counts, Kind, Mode, Rules, counted, told
-from agentos.control.privacy.ports import Recognizer
-from agentos.control.privacy.service import recognizer_of
+from agentos.control.privacy.ports import Recognizer, recognizer_of
+from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.privacy.values import redact as redacted
 from agentos.kernel.errors import Invalid
 

@@ -14,7 +14,6 @@ from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
 from agentos.apps.client import Client, connect
 from agentos.control.stops.model import StopScope
-from agentos.evidence.effects import service as effects
 from agentos.kernel.errors import Invalid, NotFound
 
 PATH: Final = "/api/v1/stops"
@@ -185,6 +184,9 @@ def verify(
         raise ProofUnreadable(f"the proof cannot be read: {type(error).__name__}", where=str(file)) from None
     if not isinstance(document, dict):
         raise ProofUnreadable("the file holds no document", where=str(file))
+    # Of the commands only this one needs it, and the database's driver behind it takes half a second to load.
+    from agentos.evidence.effects import service as effects
+
     output.show(effects.check(document, pinned=key or None) | {"key": "pinned" if key else "not compared: see --key"})
 
 

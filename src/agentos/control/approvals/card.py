@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from agentos.control.approvals import service
 from agentos.control.approvals.model import Approval
 from agentos.control.deployments import service as deployments
+from agentos.control.policy.hosts import hosts_of
 from agentos.control.policy.model import EffectClass
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_PLACES: Final = 100  # hosts and paths that a card names; arguments may hold thousands
-_SCHEMES: Final = ("http", "https", "ws", "wss", "ftp", "sftp", "ssh", "postgresql", "redis", "amqp", "smtp")
 
 MEANS: Final = {
     EffectClass.S0: "reads",
@@ -85,29 +84,14 @@ def clock(asked: Approval) -> dict[str, Any]:
 
 
 def places(arguments: Any) -> tuple[list[str], list[str]]:
-    """The hosts and the paths that arguments name, in order, at most 100 of each.
+    """The hosts that arguments name, as policy finds them, and the texts that begin like a path; at most 100 of each.
 
-    Found are addresses with a scheme, and texts that begin like a path; what a skill reaches besides it does not say.
+    What a skill reaches besides they do not say.
     """
-    hosts: dict[str, None] = {}
-    paths: dict[str, None] = {}
-    for text in _texts(arguments):
-        host = _host(text)
-        if host:
-            hosts[host] = None
-        elif text.startswith(("/", "./", "../", "~/")) and "\n" not in text:
-            paths[text[:500]] = None
-    return list(hosts)[:MOST_PLACES], list(paths)[:MOST_PLACES]
-
-
-def _host(text: str) -> str:
-    scheme, separator, _ = text[:20].partition("://")
-    if not separator or scheme.lower() not in _SCHEMES:
-        return ""
-    try:
-        return urlsplit(text).hostname or ""
-    except ValueError:
-        return ""
+    paths = dict.fromkeys(
+        text[:500] for text in _texts(arguments) if text.startswith(("/", "./", "../", "~/")) and "\n" not in text
+    )
+    return list(hosts_of(arguments))[:MOST_PLACES], list(paths)[:MOST_PLACES]
 
 
 def _texts(value: Any) -> Iterator[str]:

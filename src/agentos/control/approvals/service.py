@@ -164,9 +164,10 @@ async def answer_as(
     )
 
 
-async def consume(work: UnitOfWork, asked: Approval, question: Question, *, at: datetime) -> None:
+async def consume(work: UnitOfWork, asked: Approval, question: Question, *, at: datetime, again: bool = False) -> None:
     """Use up a yes in the transaction that journals the intent.
 
+    ``again``: the call has been sent before; a yes that was used for it covers the effect, however often it is sent.
     Raises ApprovalDigestDiffers or ApprovalNotUsable (Conflict).
     """
     now = _bound(question, asked.requirement)
@@ -174,6 +175,8 @@ async def consume(work: UnitOfWork, asked: Approval, question: Question, *, at: 
         raise ApprovalDigestDiffers(
             "the yes was given to another call than this one", where=asked.id, then="Start the run again."
         )
+    if again and asked.consumed_at is not None:
+        return
     if not await store.consume(work, asked.id, at):
         raise ApprovalNotUsable("the approval was used already or is no yes", where=asked.id)
 

@@ -14,6 +14,7 @@ import structlog
 
 from agentos.control.approvals import service, store
 from agentos.control.approvals.model import ApprovalEscalated, ApprovalExpired, ApprovalReminded, ApprovalSlaMissed
+from agentos.kernel.errors import Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
@@ -43,8 +44,14 @@ async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
         due = [row for row in rows if row.seconds <= 0]
         moved = 0
         for row in due:
-            async with doors.open(OrgId(row.org)) as work:
-                moved += await service.advance(work, row.approval_id, at=row.at)
+            try:
+                async with doors.open(OrgId(row.org)) as work:
+                    moved += await service.advance(work, row.approval_id, at=row.at)
+            except Unavailable:
+                raise
+            except Exception as error:  # one that cannot go on keeps no other from it; the next look tries it again
+                log.exception("approval_clock_failed", approval=row.approval_id, error=type(error).__name__)
+                continue
             for fact in work.facts:
                 meter.count(APPROVAL_CLOCK, 1, org=row.org, did=_DID[type(fact)])
         if not moved:  # nothing is due, or other clocks have it in their hands

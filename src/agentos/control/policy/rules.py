@@ -168,7 +168,8 @@ def _tier_matrix(case: Case) -> Answer:
         named += [f"cedar: {one}" for one in case.said.permitted]
         if named:
             verdict, reasons = Verdict.ALLOW, (*reasons, *named)
-    if call.submitted and verdict in (Verdict.DRAFT, Verdict.ALLOW):
+    stays = verdict is Verdict.DRAFT and case.book.stops.degraded is not None  # also when a person submits it
+    if call.submitted and not stays and verdict in (Verdict.DRAFT, Verdict.ALLOW):
         verdict = Verdict.ASK_TWO if call.effect is EffectClass.S4 else Verdict.ASK
         reasons += ("a person submitted it",)
     return Answer(verdict, reasons)

@@ -105,7 +105,7 @@ async def show_rules(caller: Reader, doors: DoorsDep, privacy: PrivacyDep) -> di
 
 @router.put("/rules")
 async def change_rules(body: NewRules, caller: Changer, doors: DoorsDep, privacy: PrivacyDep) -> dict[str, Any]:
-    """Say what is looked for and what becomes of it. It binds the next answer, prompt and message."""
+    """Say what is looked for and what becomes of it. It binds the next answer, and the prompts of a next segment."""
     at = now()
     async with doors.open(caller.organization) as work:
         rules = await service.change(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,7 +27,6 @@ from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.privacy.values import Schema
 from agentos.kernel.canonical import digest
 from agentos.kernel.errors import AgentOSError
-from agentos.kernel.settings import BadSetting
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import PERSONAL_DATA
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -51,20 +49,6 @@ class Privacy:
         if self.meter is not None:
             for kind, number in counts.items():
                 self.meter.count(PERSONAL_DATA, number, place=place, kind=kind.name)
-
-
-def recognizer_of(named: str) -> Recognizer | None:
-    """The recognizer that AGENTOS_PRIVACY_RECOGNIZER names. Raises BadSetting (Invalid)."""
-    if not named:
-        return None
-    module, _, name = named.partition(":")
-    try:
-        found: Recognizer = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError):
-        raise BadSetting(
-            f"AGENTOS_PRIVACY_RECOGNIZER: there is no '{named[:100]}'", then="Write MODULE:NAME of a callable."
-        ) from None
-    return found
 
 
 async def rules_of(work: UnitOfWork, privacy: Privacy) -> Rules:

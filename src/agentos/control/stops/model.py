@@ -10,7 +10,6 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import ClassVar, Final
 
-from agentos.kernel import epochs
 from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
 
@@ -117,7 +116,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Denylist:
-    """The organization's emergency denylist as one document. ``revision`` rises with every change of its stops."""
+    """The organization's emergency denylist as one document. ``revision`` rises with every change of its entries."""
 
     skills: tuple[str, ...]
     domains: tuple[str, ...]
@@ -297,16 +296,3 @@ def confirmed(typed: str) -> None:
             where="confirm",
             then=f"Confirm with the word '{StopScope.GLOBAL.value}'.",
         )
-
-
-def epoch_of(scope: StopScope, target: str) -> str:
-    """The epoch that a stop of this scope bumps."""
-    match scope:
-        case StopScope.GLOBAL:
-            return epochs.GLOBAL
-        case StopScope.CATEGORY:
-            return epochs.category_scope(target)
-        case StopScope.DEPLOYMENT:
-            return epochs.deployment_scope(target)
-        case _:
-            return epochs.ORGANIZATION

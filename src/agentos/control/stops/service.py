@@ -25,7 +25,6 @@ from agentos.control.stops.model import (
     TooManyStops,
     Wanted,
     checked,
-    epoch_of,
 )
 from agentos.kernel import epochs, ids
 from agentos.kernel.ids import OrgId
@@ -109,8 +108,7 @@ async def age(work: UnitOfWork, stop_id: str) -> float:
 
 async def denylist(work: UnitOfWork) -> Denylist:
     """The organization's emergency denylist."""
-    revision = (await epochs.read(work, [epochs.ORGANIZATION])).get(epochs.ORGANIZATION, 0)
-    return _document(await store.in_force(work), revision)
+    return _document(await store.in_force(work), await store.denylist_revision(work))
 
 
 async def replace_denylist(
@@ -121,10 +119,11 @@ async def replace_denylist(
     ``seen``: the revision that it was made from; None replaces whatever is there. Raises what ``order`` does, and
     DenylistChanged (Conflict).
     """
-    revision = await epochs.bump(work, epochs.ORGANIZATION)
-    if seen is not None and seen != revision - 1:
+    await epochs.bump(work, epochs.ORGANIZATION)  # and hold it: nobody else changes an entry until this commits
+    revision = await store.denylist_revision(work)
+    if seen is not None and seen != revision:
         raise DenylistChanged(
-            f"the denylist is at revision {revision - 1}, not {seen}", where="revision", then="Read it again."
+            f"the denylist is at revision {revision}, not {seen}", where="revision", then="Read it again."
         )
     asked = [checked(Wanted(StopKind.DENY, *one, reason, confirm)) for one in wanted.entries()]
     stays = {(one.scope, one.target) for one in asked}
@@ -137,7 +136,7 @@ async def replace_denylist(
             if not await store.known(work, one.scope, one.target):
                 raise StopTargetUnknown(f"no {one.scope} '{one.target}'", where="target", then=_WHERE[one.scope])
             await _add(work, one, by)
-    return _document(await store.in_force(work), revision)
+    return await denylist(work)
 
 
 _WHERE = {
@@ -161,6 +160,19 @@ async def _add(work: UnitOfWork, wanted: Wanted, by: str) -> Stop:
 
 def _is_entry(one: Stop) -> bool:
     return one.kind is StopKind.DENY and one.organization != EVERYBODY
+
+
+def epoch_of(scope: StopScope, target: str) -> str:
+    """The epoch that a stop of this scope bumps."""
+    match scope:
+        case StopScope.GLOBAL:
+            return epochs.GLOBAL
+        case StopScope.CATEGORY:
+            return epochs.category_scope(target)
+        case StopScope.DEPLOYMENT:
+            return epochs.deployment_scope(target)
+        case _:
+            return epochs.ORGANIZATION
 
 
 def _document(stops: list[Stop], revision: int) -> Denylist:

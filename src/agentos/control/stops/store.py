@@ -25,6 +25,7 @@ _SAME: Final = text(
 )
 _COUNT: Final = text("SELECT count(*) AS stops FROM stops WHERE org = :org AND lifted_at IS NULL")
 # The time and the horizon are the database's own, taken here: after the epoch's lock was had.
+_REVISION: Final = text("SELECT count(*) + count(lifted_at) AS changes FROM stops WHERE org = :org AND kind = 'deny'")
 _ADD: Final = text(
     "INSERT INTO stops (org, id, kind, scope, target, reason, ordered_by) "
     "VALUES (:org, :id, :kind, :scope, :target, :reason, :by)"
@@ -41,6 +42,12 @@ _TARGETS: Final = {
 }
 _STOP_EVERYTHING: Final = text("SELECT everything_stopped(:id, :kind, :reason, :by, :org, :fact, CAST(:body AS jsonb))")
 _LIFT_EVERYTHING: Final = text("SELECT everything_lifted(:id, :reason, :by, :org, :fact, CAST(:body AS jsonb))")
+
+
+async def denylist_revision(work: UnitOfWork) -> int:
+    """How often an entry of the organization's denylist was ordered or lifted."""
+    row = await work.first(_REVISION, {"org": work.organization})
+    return int(row.changes) if row else 0
 
 
 async def in_force(work: UnitOfWork) -> list[Stop]:

@@ -100,6 +100,10 @@ async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
         except AgentOSError as error:
             if retryable(error) and tried < one.retry.attempts:
                 await segment.interruptible(asyncio.sleep(_pause(one, tried, error)))
+                await segment.may_begin()
+                decision = _decided(segment, effect)
+                if decision.verdict is not Verdict.ALLOW:
+                    return await _denied(segment, effect.key, call, decision, effect.meta(), one)
                 continue
             meta = effect.meta(tries=tried, **_record(segment, decision))
             return await _failed(segment, call, _entry(effect.key, one, "error", meta, _said(error)), error)
@@ -158,8 +162,7 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
             return await _drafted(segment, call, effect, decision)
         try:
             began = elapsed()
-            if decision.verdict is Verdict.ALLOW or effect.sends:
-                # A call that is sent again was approved once, and the approval covers the effect, not the send.
+            if decision.verdict is Verdict.ALLOW:
                 await segment.record(_intent(segment, effect, decision))
             else:
                 refused = await _approved(segment, call, effect, decision)
@@ -194,7 +197,7 @@ async def _approved(segment: Segment, call: Call, effect: Effect, decision: Deci
             waiting = Waiting(Reason.APPROVAL, f"approval:{asked.id}", left, asked.id, key)
             await outcomes.park(work, segment.claimed, waiting, RunStatus.WAITING_APPROVAL)
         elif asked.status is ApprovalStatus.APPROVED:
-            await approvals.consume(work, asked, question, at=at)
+            await approvals.consume(work, asked, question, at=at, again=effect.sends > 0)
             intent = _intent(segment, effect, decision, **asking.given(asked))
             await segment.journal.append_within(connection, intent)
     if asked.status is ApprovalStatus.PENDING:
@@ -252,7 +255,7 @@ async def _settled(segment: Segment, call: Call, effect: Effect) -> Result | Non
     one = effect.skill
     if one.repeatable:
         return None
-    if one.lookup is not None:
+    if one.lookup is not None and _decided(segment, effect).verdict is not Verdict.DENY:
         try:
             found = await asyncio.wait_for(
                 one.lookup(segment.context(one, effect.key), effect.arguments), one.timeout.total_seconds()

@@ -373,6 +373,7 @@ async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:
     """End or pause the run as it was ordered."""
     if order == "cancel":
         return await _ended(segment, RunStatus.CANCELLED, number)
+    await segment.spending.close(bills.next_step(segment))
     async with segment.parts.doors.open(segment.claimed.run.organization) as work:
         run = await outcomes.hold(work, segment.claimed)
         if run.ordered != "pause":  # taken back, or overtaken by a cancel, before the run came to rest
@@ -384,6 +385,7 @@ async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:
 
 async def _rest(segment: Segment, stop: StopOrder, number: int, *, live: bool) -> SegmentEnd:
     """Let the run wait until the stop is lifted. ``live``: it was at work, and the stop has brought it to rest."""
+    await segment.spending.close(bills.next_step(segment))
     resting = await outcomes.rest(
         segment.parts.doors,
         segment.claimed,
