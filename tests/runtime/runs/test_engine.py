@@ -232,7 +232,8 @@ async def test_the_sweeper_restores_a_parked_run_whose_workflow_is_gone(
             (asked,) = await approvals.listed(work, status="pending", run_id=run_id, after="", most=2)
             await approvals.answer(work, asked.id, person_id="p", handle="approver", approved=True, note="", at=now())
         assert (await stage.ended(run_id)).status.value == "completed"
-    assert stage.held.world.count("pay") == 1
+    # The sweep may find runs that an earlier test left behind, too.
+    assert [key for _, key in stage.held.world.done if key.startswith(run_id)] == [f"{run_id}.t0.c0"]
 
 
 async def test_a_long_inline_run_goes_on_under_heartbeats(stage: Stage) -> None:

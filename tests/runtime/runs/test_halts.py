@@ -173,7 +173,7 @@ async def test_an_entry_of_the_denylist_denies_the_next_call_of_a_run_that_is_un
     assert held.world.count("look") == 1
     denied = next(one for one in await held.steps(run_id) if one["key"] == "t1.c0")
     assert (denied["status"], denied["meta"]["decision"]) == ("denied", "denylisted")
-    assert "no?e" in denied["content"]["message"]
+    assert "no?e" in denied["meta"]["reasons"][0]
 
 
 async def test_a_denied_provider_is_not_asked_and_the_run_waits(held: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
