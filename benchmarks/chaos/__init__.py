@@ -4,7 +4,7 @@
     python -m benchmarks.chaos --short               the one of the tests: 24 kills, 100 runs, 1 stop
     python -m benchmarks.chaos --seed 7 --keep       the same dice again, and the home stays for a look
 
-``experiment`` tells the story; ``killer`` kills services, ``people`` answer, ``stopper`` stops a deployment and has that
+``experiment`` tells the story; ``killer`` kills services, ``people`` answer, ``stopper`` stops a deployment and has it
 proved, ``receivers`` keep the record that decides what really happened outside, ``measure`` turns journals, proofs and
 records into rows. What the agents do is in ``behaviours`` and ``skills``, which the workers load.
 """

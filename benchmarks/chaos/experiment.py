@@ -31,9 +31,7 @@ ASKED_SHARE = 0.2  # of the runs: a person must approve their last delivery
 TWICE_SHARE = 0.05  # of the requests: sent twice at the same moment, with the same key
 THINK_SECONDS = (0.0, 0.1, 0.2, 0.3)  # before each; so some runs are over within a second, others take three
 MOST_OPEN = 25  # runs under way at a time: what two cores carry, so that kills are what hurts and not the load
-OVER_SECONDS = (
-    60.0  # after the last kill and the last stop: then a run that is neither over nor waits for a reason is lost
-)
+OVER_SECONDS = 60.0  # after the last kill and stop: then a run that is neither over nor waits for a reason is lost
 NOT_INHERITED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "AGENTOS_API_PORT", "AGENTOS_WORKERS", "PYTHONDONTWRITEBYTECODE")
 TERMINAL = ("completed", "failed", "cancelled", "blocked")
 

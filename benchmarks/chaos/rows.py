@@ -32,7 +32,7 @@ def rows(found: Found) -> list[Row]:
     all_rows = [
         Row("kills", "SIGKILLs", len(found.kills), found.size.kills, "higher"),
         Row("runs", "runs", len(found.runs), found.size.runs, "higher", where="accepted over HTTP, with a key each"),
-        Row("runs lost", "runs", len(lost), 0, where="60 s after the last kill, everything that waits being answered"),
+        Row("runs lost", "runs", len(lost), 0, where="60 s after the last kill and stop; all that waits is answered"),
         Row("runs doubled", "runs", found.strangers, 0, where="beside those that were asked for"),
         Row("runs not completed", "runs", len(other), 0, where="over, but failed, blocked or cancelled"),
         Row("effects doubled", "effects", outside.doubled_keyed, 0, where="receiver that honours keys"),

@@ -45,7 +45,7 @@ class Stopper:
         self._person = person
         self._deployments = deployments
         self._killer = killer
-        self._random = random.Random(seed)
+        self._random = random.Random(f"{seed} stops")  # not the killer's dice, or both would throw the same
         self._moments = spread(stops, kills, self._random)
 
     async def work(self) -> None:
