@@ -28,13 +28,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int)
     parser.add_argument("--runs", type=int)
     parser.add_argument("--deletions", type=int)
+    parser.add_argument("--stops", type=int)
     parser.add_argument("--workers", type=int)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--home", type=Path, help="of the stack; a new folder, removed at the end unless --keep")
     parser.add_argument("--results", type=Path, help="a file for the rows, beside the one in build/bench")
     parser.add_argument("--keep", action="store_true", help="keep the home, also when all targets are met")
     given = parser.parse_args()
-    sizes = ("kills", "runs", "deletions", "workers", "minutes")
+    sizes = ("kills", "runs", "deletions", "stops", "workers", "minutes")
     size = replace(
         SHORT if given.short else FULL, **{name: getattr(given, name) for name in sizes if getattr(given, name)}
     )

@@ -55,6 +55,10 @@ class Client:
         """POST, with an Idempotency-Key where one is given. Raises Refused, GaveUp."""
         return await self._call("POST", path, body, {"Idempotency-Key": key} if key else {}, {})
 
+    async def delete(self, path: str) -> Any:
+        """DELETE. Raises Refused, GaveUp."""
+        return await self._call("DELETE", path, None, {}, {})
+
     async def every(self, path: str, **query: Any) -> list[dict[str, Any]]:
         """All items of a listing, page by page."""
         found: list[dict[str, Any]] = []

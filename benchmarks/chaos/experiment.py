@@ -1,4 +1,4 @@
-"""The experiment: a stack of its own, runs that are asked for, kills, and then the reckoning."""
+"""The experiment: a stack of its own, runs that are asked for, kills and stops, and then the reckoning."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from benchmarks.chaos.killer import Kill, Killer
 from benchmarks.chaos.measure import Told
 from benchmarks.chaos.people import People
 from benchmarks.chaos.receivers import Receivers
+from benchmarks.chaos.stopper import Stopper, Stopping
 
 ROOT = Path(__file__).parents[2]
 MODULES = "benchmarks.chaos.skills,benchmarks.chaos.behaviours"
@@ -30,7 +31,7 @@ ASKED_SHARE = 0.2  # of the runs: a person must approve their last delivery
 TWICE_SHARE = 0.05  # of the requests: sent twice at the same moment, with the same key
 THINK_SECONDS = (0.0, 0.1, 0.2, 0.3)  # before each; so some runs are over within a second, others take three
 MOST_OPEN = 25  # runs under way at a time: what two cores carry, so that kills are what hurts and not the load
-OVER_SECONDS = 60.0  # after the last kill: then a run that is neither over nor waits for a reason is lost
+OVER_SECONDS = 60.0  # after the last kill and stop: then a run that is neither over nor waits for a reason is lost
 NOT_INHERITED = ("DATABASE_URL", "TEMPORAL_ADDRESS", "AGENTOS_API_PORT", "AGENTOS_WORKERS", "PYTHONDONTWRITEBYTECODE")
 TERMINAL = ("completed", "failed", "cancelled", "blocked")
 
@@ -44,13 +45,14 @@ class Size:
     kills: int
     deletions: int
     runs: int
+    stops: int
     workers: int
     lonely: float  # the share of the workers' kills that nothing else follows until their runs go on
     minutes: float  # the killing ends then at the latest
 
 
-FULL = Size(kills=300, deletions=8, runs=2000, workers=2, lonely=0.6, minutes=12)
-SHORT = Size(kills=24, deletions=1, runs=100, workers=2, lonely=0.25, minutes=2)
+FULL = Size(kills=300, deletions=8, runs=2000, stops=10, workers=2, lonely=0.6, minutes=12)
+SHORT = Size(kills=24, deletions=1, runs=100, stops=1, workers=2, lonely=0.25, minutes=2)
 
 
 @dataclass(slots=True)
@@ -60,6 +62,8 @@ class Found:
     size: Size
     seed: int
     kills: list[Kill]
+    stops: list[Stopping]
+    key: str  # that proofs are signed by, as the platform gave it before the first kill
     runs: list[Told]
     strangers: int  # runs that nobody asked for, or that were asked for once and are there twice
     receivers: Receivers
@@ -78,15 +82,19 @@ async def experiment(home: Path, size: Size, seed: int, say: Say) -> Found:
         keys = client.keys(home)
         author = await stack.enter_async_context(Client(address, keys["author"], trouble))
         approver = await stack.enter_async_context(Client(address, keys["approver"], trouble))
-        await author.post("/api/v1/agents", {"documents": [_agent(kind) for kind in KINDS]})
+        applied = await author.post("/api/v1/agents", {"documents": [_agent(kind) for kind in KINDS]})
+        deployments = {one["agent_id"].removeprefix("chaos_"): one["deployment_id"] for one in applied["applied"]}
+        key = (await author.get("/api/v1/signing-key"))["public_key"]
 
         numbers: dict[str, int] = {}
         people = People(approver, author, receivers, numbers, seed)
         killer = Killer(Home(home), receivers, seed, wanted=size.kills, deletions=size.deletions, lonely=size.lonely)
+        stopper = Stopper(author, deployments, killer, seed, stops=size.stops, kills=size.kills)
         requests = _Requests(author, receivers, numbers, size, seed)
         answering = asyncio.create_task(people.work())
         asking = asyncio.create_task(requests.work())
-        watching = asyncio.create_task(_watch(requests, killer, people, say))
+        stopping = asyncio.create_task(stopper.work())
+        watching = asyncio.create_task(_watch(requests, killer, people, stopper, say))
         try:
             requests.release(size.runs // 20)
             share = (size.runs - size.runs // 20) / size.kills
@@ -94,19 +102,21 @@ async def experiment(home: Path, size: Size, seed: int, say: Say) -> Found:
                 lambda: requests.release(size.runs // 20 + int(share * len(killer.kills))),
                 until=time.monotonic() + size.minutes * 60,
             )
-            last = time.monotonic()
             requests.release(size.runs)
             say(f"{len(killer.kills)} kills are done; waiting for what is under way")
+            await stopping
+            last = time.monotonic()
             await asking
             await _until_over(author, last + OVER_SECONDS, [answering])
         finally:
-            for task in (answering, asking, watching):
+            for task in (answering, asking, stopping, watching):
                 task.cancel()
-            for task in (answering, asking, watching):
+            for task in (answering, asking, stopping, watching):
                 with suppress(asyncio.CancelledError):
                     await task
         runs, strangers = await _told(author, requests, people)
-        return Found(size, seed, killer.kills, runs, strangers, receivers, people, trouble, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        return Found(size, seed, killer.kills, stopper.done, key, runs, strangers, receivers, people, trouble, seconds)
 
 
 class _Requests:
@@ -185,13 +195,14 @@ def _agent(kind: str) -> dict[str, Any]:
     }
 
 
-async def _watch(requests: _Requests, killer: Killer, people: People, say: Say) -> None:
+async def _watch(requests: _Requests, killer: Killer, people: People, stopper: Stopper, say: Say) -> None:
     while True:
         await asyncio.sleep(10)
         accepted = len(requests.accepted)
         say(
             f"{len(killer.kills)} kills, {accepted} runs accepted, {requests.under_way(accepted)} under way, "
-            f"{len(people.answers)} approvals answered, {len(people.settled)} effects settled"
+            f"{len(people.answers)} approvals answered, {len(people.settled)} effects settled, "
+            f"{len(stopper.done)} stops lifted"
         )
 
 

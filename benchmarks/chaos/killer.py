@@ -2,6 +2,7 @@
 
 Some kills are lonely: a worker dies while everything else serves, and nothing else is killed until its runs go on
 elsewhere. They show how long a takeover takes. All others come as they come, also onto what has not come back yet.
+A person who stops runs may demand that certain services are killed next.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ class Kill:
     serving: bool  # whether every service served just before
     seconds_since_last: float
 
+    @property
+    def kind(self) -> str:
+        """Which service it was, whatever was done to it besides."""
+        return self.victim.partition(" ")[0]
+
+
+def spread(count: int, kills: int, dice: random.Random) -> list[int]:
+    """So many moments among so many kills, over the whole time, never the very first or last."""
+    return [int(kills / count * (number + dice.uniform(0.3, 0.7))) for number in range(count)]
+
 
 class Killer:
     """Kills one service after the other until it has killed as many as wanted."""
@@ -48,24 +59,21 @@ class Killer:
         self, home: Home, receivers: Receivers, seed: int, *, wanted: int, deletions: int, lonely: float
     ) -> None:
         self.kills: list[Kill] = []
+        self.demanded: list[str] = []  # what is killed next, whatever the dice say
+        self.held = False  # a stop holds runs, which do not go on elsewhere: nothing waits for that
+        self.over = False
         self._home = home
         self._receivers = receivers
         self._random = random.Random(seed)
         self._wanted = wanted
         self._lonely = lonely
-        every = wanted / deletions if deletions else wanted + 1
-        # Spread over the whole time, never the very first or last.
-        self._deletions = {int(every * (number + self._random.uniform(0.3, 0.7))) for number in range(deletions)}
+        self._deletions = set(spread(deletions, wanted, self._random))
 
     async def work(self, after_each: Callable[[], None], until: float) -> None:
         """Kill until as many as wanted are killed, or until that time of ``time.monotonic``."""
         while len(self.kills) < self._wanted and time.monotonic() < until:
-            number = len(self.kills)
-            if number in self._deletions:
-                victim = "temporal and its file"
-            else:
-                victim = self._random.choices(list(SHARES), list(SHARES.values()))[0]
-            lonely = victim == "worker" and self._random.random() < self._lonely
+            victim = self._next()
+            lonely = victim == "worker" and not self.held and self._random.random() < self._lonely
             if lonely:
                 await self._all_serve()
                 await asyncio.sleep(self._random.uniform(0.5, 1.5))  # until runs are in the workers' hands again
@@ -73,12 +81,22 @@ class Killer:
             if done is None:
                 continue
             self.kills.append(done)
+            if done.kind in self.demanded:
+                self.demanded.remove(done.kind)
             after_each()
             if lonely:
                 await self._moved(done)
             else:
                 gap = min(self._random.expovariate(1 / GAP_SECONDS), LONGEST_GAP_SECONDS)
                 await asyncio.sleep(max(gap, 0.02))
+        self.over = True
+
+    def _next(self) -> str:
+        if len(self.kills) in self._deletions:
+            return "temporal and its file"
+        if self.demanded:
+            return self.demanded[0]
+        return self._random.choices(list(SHARES), list(SHARES.values()))[0]
 
     async def _kill(self, victim: str) -> Kill | None:
         kind = victim.partition(" ")[0]
@@ -134,14 +152,14 @@ class Killer:
 
     async def _all_serve(self) -> None:
         limit = time.monotonic() + SERVING_SECONDS
-        while not self._serves() and time.monotonic() < limit:
+        while not self._serves() and not self.held and time.monotonic() < limit:
             await asyncio.sleep(0.05)
 
     async def _moved(self, kill: Kill) -> None:
         """Wait until every run that the process had in its hands was seen in another one."""
         held = self._receivers.in_hands_of(kill.pid)
         limit = time.monotonic() + MOVED_SECONDS
-        while time.monotonic() < limit:
+        while time.monotonic() < limit and not self.held:
             if not held & self._receivers.in_hands_of(kill.pid):
                 return
             await asyncio.sleep(0.05)

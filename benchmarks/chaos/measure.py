@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from agentos.evidence.effects import service as effects
+from agentos.kernel.errors import AgentOSError
 from benchmarks.chaos.killer import Kill
-from benchmarks.chaos.receivers import Receivers
+from benchmarks.chaos.receivers import Delivery, Receivers
+from benchmarks.chaos.stopper import UNDER, Stopping
 
 # How long a kill of the engine or the database can reach: until it serves again, until workers' heartbeats that were
 # not heard in time have run out (2 s), and a call that was sent just before may still be sent or answered (3 s).
@@ -49,8 +52,11 @@ class Takeover:
     alone: bool
 
 
-def takeovers(runs: list[Told], kills: list[Kill], receivers: Receivers) -> list[Takeover]:
-    """Every takeover after a kill of a worker, with whether anything else was down or was killed meanwhile."""
+def takeovers(runs: list[Told], kills: list[Kill], stops: list[Stopping], receivers: Receivers) -> list[Takeover]:
+    """Every takeover after a kill of a worker, with whether anything else was down or was killed meanwhile.
+
+    A run that a stop held meanwhile is none: it was not to go on.
+    """
     found = []
     moments = [kill.at for kill in kills]
     for place, kill in enumerate(kills):
@@ -61,6 +67,8 @@ def takeovers(runs: list[Told], kills: list[Kill], receivers: Receivers) -> list
                 continue
             at = _next_attempt(told, kill.at)
             if at is None or at - kill.at < LAST_BREATH_SECONDS:  # it was in other hands already
+                continue
+            if any(one.kind == told.kind and one.ordering <= at and kill.at <= one.lifted for one in stops):
                 continue
             others = bisect_right(moments, at) - (place + 1)
             found.append(Takeover(told.number, kill, at - kill.at, alone=others == 0 and kill.serving))
@@ -73,7 +81,10 @@ def executed_by(told: Told, kill: Kill, receivers: Receivers) -> bool:
     if not before or before[-1] != kill.pid:
         return False
     last = bisect_right(told.times, kill.at) - 1
-    return last >= 0 and last + 1 < len(told.times) and told.journal[last]["kind"] != "ask"
+    if last < 0 or last + 1 == len(told.times):
+        return False
+    row = told.journal[last]
+    return row["kind"] != "ask" and not row["key"].startswith("stopped:")
 
 
 def _next_attempt(told: Told, at: float) -> float | None:
@@ -102,7 +113,11 @@ class Call:
     @property
     def step(self) -> int:
         """Which delivery of its run it was: the agents make one in each turn."""
-        return int(self.key.partition(".")[0].removeprefix("t"))
+        return _delivery(self.key)
+
+
+def _delivery(key: str) -> int:
+    return int(key.partition(".")[0].removeprefix("t"))
 
 
 def calls(runs: list[Told]) -> list[Call]:
@@ -181,3 +196,72 @@ def outside(runs: list[Told], receivers: Receivers) -> Outside:
         missing=missing,
         without_a_yes=without,
     )
+
+
+@dataclass(slots=True)
+class Stopped:
+    """What the proofs and the receivers say of all stops together."""
+
+    committed: int = 0  # effects after an order and before its lift, by the proofs
+    received: int = 0  # the same, by the receivers' records
+    wire: int = 0  # calls that were on the wire at an order, by the proofs
+    proofs: int = 0  # that verify
+    beset: int = 0  # stops under which each service of UNDER was killed
+
+
+def stopped(runs: list[Told], kills: list[Kill], stops: list[Stopping], key: str, receivers: Receivers) -> Stopped:
+    """What came after each order, told in two ways that share nothing but the time of the order."""
+    found = Stopped(received=len(received_after(runs, stops, receivers)))
+    for stop in stops:
+        found.committed += len({_send(one) for proof in stop.proofs for one in proof["effects_after"]})
+        found.wire += len(_on_the_wire(stop))
+        found.proofs += sum(_verifies(proof, key) for proof in stop.proofs)
+        died = {kill.kind for kill in kills if stop.answered <= kill.at <= stop.lifting}
+        found.beset += died >= set(UNDER)
+    return found
+
+
+def received_after(runs: list[Told], stops: list[Stopping], receivers: Receivers) -> list[Delivery]:
+    """Deliveries that a stop should have withheld, by the receivers' own records.
+
+    What arrived was sent by the last intent that its run had journaled for it before. It should not have come if that
+    intent is from after the order and before the lift, if there is no intent, or if it came after the order's answer
+    and the proof does not name the call among those on the wire.
+    """
+    ids = {told.number: told.run["id"] for told in runs}
+    sent: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+    for call in calls(runs):
+        sent[call.told.number, call.step].append(call.sent)
+    found = []
+    for stop in stops:
+        ordered, lifted = (
+            datetime.fromisoformat(stop.stop[f"{what}_at"]).timestamp() for what in ("ordered", "lifted")
+        )
+        wire = _on_the_wire(stop)
+        for one in receivers.keyed if stop.kind == "keyed" else receivers.plain:
+            intent = max((at for at in sent[one.number, one.step] if at <= one.arrived), default=None)
+            if intent is None:
+                bad = ordered < one.arrived < lifted
+            else:
+                unnamed = (ids[one.number], one.step) not in wire
+                bad = ordered < intent < lifted or (stop.answered < one.arrived < stop.lifting and unnamed)
+            if bad:
+                found.append(one)
+    return found
+
+
+def _on_the_wire(stop: Stopping) -> set[tuple[str, int]]:
+    """The calls that were on the wire at the order, by both proofs: of which run, and which delivery."""
+    return {(one["run_id"], _delivery(one["step"])) for proof in stop.proofs for one in proof["on_the_wire"]}
+
+
+def _send(effect: dict[str, Any]) -> tuple[str, str, int]:
+    return effect["run_id"], effect["step"], effect["send"]
+
+
+def _verifies(proof: dict[str, Any], key: str) -> bool:
+    try:
+        effects.check(proof, pinned=key)
+    except AgentOSError:
+        return False
+    return True

@@ -10,6 +10,8 @@ import msgspec
 
 from benchmarks.chaos import measure
 from benchmarks.chaos.experiment import FULL, TERMINAL, Found
+from benchmarks.chaos.killer import Kill
+from benchmarks.chaos.stopper import Stopping
 from benchmarks.report import Row, percentile, write
 
 
@@ -22,13 +24,15 @@ def rows(found: Found) -> list[Row]:
     late = [call for call in uncertain if not measure.hit_by(call, found.kills, found.receivers)]
     lost = [told for told in found.runs if told.run["status"] not in TERMINAL]
     other = [told for told in found.runs if told.run["status"] in set(TERMINAL) - {"completed"}]
-    taken = measure.takeovers(found.runs, found.kills, found.receivers)
+    taken = measure.takeovers(found.runs, found.kills, found.stops, found.receivers)
     alone = [one.seconds for one in taken if one.alone]
     crowded = [one.seconds for one in taken if not one.alone]
+    stopped = measure.stopped(found.runs, found.kills, found.stops, found.key, found.receivers)
+    proofs = 2 * found.size.stops
     all_rows = [
         Row("kills", "SIGKILLs", len(found.kills), found.size.kills, "higher"),
         Row("runs", "runs", len(found.runs), found.size.runs, "higher", where="accepted over HTTP, with a key each"),
-        Row("runs lost", "runs", len(lost), 0, where="60 s after the last kill, everything that waits being answered"),
+        Row("runs lost", "runs", len(lost), 0, where="60 s after the last kill and stop; all that waits is answered"),
         Row("runs doubled", "runs", found.strangers, 0, where="beside those that were asked for"),
         Row("runs not completed", "runs", len(other), 0, where="over, but failed, blocked or cancelled"),
         Row("effects doubled", "effects", outside.doubled_keyed, 0, where="receiver that honours keys"),
@@ -39,6 +43,25 @@ def rows(found: Found) -> list[Row]:
         Row("effects uncertain", "effects", len(uncertain), len(hit), where="second receiver; people asked it"),
         Row("calls hit on the wire", "calls", len(hit), where="both receivers; something was killed under them"),
         Row("uncertain with nothing killed", "effects", len(late), where="answered later than the skill's second"),
+        Row(
+            "stops ordered under kills",
+            "stops",
+            len(found.stops),
+            found.size.stops,
+            "higher",
+            where="over HTTP, lifted",
+        ),
+        Row(
+            "stops amid all kinds of kills", "stops", stopped.beset, 1, "higher", where="worker, API and Temporal died"
+        ),
+        Row("calls on the wire at a stop", "calls", stopped.wire, where="by the proofs"),
+        Row("effects committed after a stop", "effects", stopped.committed, 0, where="by the proofs"),
+        Row(
+            "effects received after a stop", "effects", stopped.received, 0, where="by both receivers and the journals"
+        ),
+        Row(
+            "proofs of stop that verify", "proofs", stopped.proofs, proofs, "higher", where="before and after the lift"
+        ),
         Row("answers that were our fault", "answers", found.trouble["500 bug"], 0, where="HTTP 500 of the API"),
         Row(
             "takeover, p95",
@@ -66,7 +89,9 @@ def tell(found: Found, say: Callable[[str], None]) -> None:
     say("tries that were not answered: " + _counted(found.trouble))
     happened = sum(yes for _, yes in found.people.settled.values())
     say(f"settled by a person: {len(found.people.settled)}, of which had happened: {happened}")
-    taken = measure.takeovers(found.runs, found.kills, found.receivers)
+    for stop in found.stops:
+        say(_of_a_stop(stop, found.kills))
+    taken = measure.takeovers(found.runs, found.kills, found.stops, found.receivers)
     alone = sorted(one.seconds for one in taken if one.alone)
     if alone:
         say("takeovers alone: " + ", ".join(f"p{p} {percentile(alone, p / 100):.2f} s" for p in (50, 75, 90, 95, 100)))
@@ -87,6 +112,8 @@ def keep(found: Found, file: Path) -> None:
     receivers, people = found.receivers, found.people
     evidence = {
         "kills": found.kills,
+        "stops": found.stops,
+        "key": found.key,
         "runs": found.runs,
         "keyed": receivers.keyed,
         "plain": receivers.plain,
@@ -94,6 +121,16 @@ def keep(found: Found, file: Path) -> None:
         "settled": [[run, send, at, happened] for (run, send), (at, happened) in people.settled.items()],
     }
     file.write_bytes(msgspec.json.encode(evidence))
+
+
+def _of_a_stop(stop: Stopping, kills: list[Kill]) -> str:
+    proof = stop.proofs[-1]
+    under = Counter(kill.victim for kill in kills if stop.answered <= kill.at <= stop.lifting)
+    return (
+        f"stop of {stop.kind} for {stop.lifting - stop.answered:.1f} s: {proof['runs_brought_to_rest']} runs brought "
+        f"to rest within {proof['time_to_stop_seconds']} s, {proof['runs_held_before_working']} held before working, "
+        f"{len(proof['on_the_wire'])} calls on the wire; killed under it: {_counted(under)}"
+    )
 
 
 def _counted(what: Counter[str]) -> str:

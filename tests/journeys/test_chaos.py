@@ -1,5 +1,7 @@
 """Services of a real stack are killed at random while runs go on, and nothing is lost, doubled or left open.
 
+A stop is ordered meanwhile: no effect comes after it, and that is proved.
+
 It is ``make chaos`` with smaller numbers. What it prints is shown when it fails, with the seed that throws its dice
 again.
 """
@@ -26,6 +28,8 @@ NEVER = (
     "effects doubled, second receiver",
     "effects missing",
     "effects without a yes",
+    "effects committed after a stop",
+    "effects received after a stop",
 )
 SECONDS = 280  # it takes 50 on an idle machine; what it asserts holds however long it takes
 
@@ -46,3 +50,5 @@ def test_nothing_is_lost_or_doubled_while_services_are_killed(tmp_path: Path) ->
     assert found["runs"] == 100, told
     assert {name: found[name] for name in NEVER} == dict.fromkeys(NEVER, 0), told
     assert found["effects uncertain"] <= found["calls hit on the wire"], told
+    assert found["stops ordered under kills"] == found["stops amid all kinds of kills"] == 1, told
+    assert found["proofs of stop that verify"] == 2, told
