@@ -70,8 +70,14 @@ class Killer:
         self._deletions = set(spread(deletions, wanted, self._random))
 
     async def work(self, after_each: Callable[[], None], until: float) -> None:
-        """Kill until as many as wanted are killed, or until that time of ``time.monotonic``."""
-        while len(self.kills) < self._wanted and time.monotonic() < until:
+        """Kill until as many as wanted are killed, or until that time of ``time.monotonic``.
+
+        While a stop is ordered or in force then, only what is demanded is killed, on top.
+        """
+        while (self.held or len(self.kills) < self._wanted) and time.monotonic() < until:
+            if len(self.kills) >= self._wanted and not self.demanded:
+                await asyncio.sleep(0.02)
+                continue
             victim = self._next()
             lonely = victim == "worker" and not self.held and self._random.random() < self._lonely
             if lonely:
