@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from agentos.control.approvals import service as approvals
@@ -29,7 +29,7 @@ from agentos.runtime.runs.model import RunStatus
 from tests.runtime.runs.harness import DONE, Harness, calls, harness, make_skill
 
 EVENTS = (
-    *("yes", "yes", "no", "timeout", "lower", "raise", "stop", "lift", "segment", "segment"),
+    *("yes", "yes", "yes", "yes", "no", "timeout", "lower", "raise", "stop", "lift", "segment", "segment"),
     *("crash before the intent", "crash before the send", "crash within the call"),
     *("stop before the intent", "stop within the call"),
 )
@@ -98,7 +98,8 @@ class Play:
         consume = approvals.consume
 
         async def stop_first(*given: Any, **more: Any) -> None:
-            await self.order()
+            if not self.stop:
+                await self.order()
             await consume(*given, **more)
 
         async def stop_within() -> dict[str, Any]:
@@ -197,10 +198,16 @@ async def test_no_ordering_acts_twice_or_without_a_yes_or_after_a_stop(database:
         deadline=None,
         database=None,
         derandomize=True,
-        phases=[Phase.generate],  # to look for a shorter ordering takes longer than the test may
+        phases=[Phase.explicit, Phase.generate],  # to look for a shorter ordering takes longer than the test may
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(st.sampled_from(EVENTS), max_size=8))
+    @given(st.lists(st.sampled_from(EVENTS), min_size=3, max_size=10))
+    @example(["yes", "stop", "segment", "lift", "segment"])
+    @example(["stop", "yes", "segment", "segment", "lift"])
+    @example(["stop", "segment", "lift", "yes", "segment"])
+    @example(["yes", "stop before the intent", "segment", "lift"])
+    @example(["yes", "stop within the call", "segment", "lift"])
+    @example(["yes", "crash before the send", "stop", "segment", "lift"])
     def every(events: list[str]) -> None:
         asyncio.run_coroutine_threadsafe(play(held, deployment, events), loop).result(60)
 
