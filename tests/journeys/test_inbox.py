@@ -18,6 +18,7 @@ from tests.fakes.slack import Slack, buttons, signed
 from tests.journeys.conftest import Platform, running
 from tests.journeys.test_command_line import Shell
 from tests.journeys.test_identity import facts, person
+from tests.journeys.test_privacy import annotated
 from tests.runtime.runs.harness import DONE, calls
 
 THREADS = "/api/v1/inbox/threads"
@@ -193,6 +194,16 @@ async def test_the_link_in_a_mail_shows_when_it_is_opened_and_decides_once_when_
     again = await nobody.post(path, json={"approved": False})
     assert (again.status_code, again.json()["code"]) == (409, "approval_link_used")
     await until(lambda: contains(channels, thread, "Approved by mailer."))
+
+
+async def test_a_name_that_a_schema_annotates_is_not_shown_in_slack(channels: Channels) -> None:
+    annotated(channels.platform, "greet", "S3")
+    await channels.platform.apply([calls(("greet", 4711)), DONE], ["greet"], tier="L3")
+    question = await channels.platform.question((await channels.platform.run())["id"])
+    await until(lambda: sent(channels, question["id"], 4))
+    (post,) = channels.slack.to("U0SLACKER")
+    assert set(buttons(post)) == {"open"}
+    assert '"n": 4711' not in str(post)
 
 
 async def test_talk_stays_talk_and_answers_only_what_asks(channels: Channels) -> None:

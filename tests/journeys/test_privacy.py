@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from agentos.adapters.llm import stub
+from agentos.control.privacy.service import UNKNOWN
 from agentos.runtime.inference import Question
 from tests.journeys.conftest import Platform
-from tests.journeys.test_identity import facts, person
-from tests.runtime.runs.harness import DONE, calls
+from tests.journeys.test_identity import facts, key, person
+from tests.runtime.runs.harness import DONE, calls, make_skill
 
 CARD = 4111111111111111
 EMAIL = "ann.lee@example.com"
@@ -82,6 +86,102 @@ async def test_fields_that_a_schema_annotates_are_masked(platform: Platform) -> 
         shown = (await viewer.get(f"/api/v1/runs/{run['id']}")).json()
     assert shown["input"] == {"name": "[REDACTED: NAME]", "note": "calls Ann"}
     assert (await platform.author.get(f"/api/v1/runs/{run['id']}")).json()["input"]["name"] == "Ann Lee"
+
+
+def annotated(platform: Platform, name: str, effect: str) -> None:
+    """Load a skill whose one argument its schema calls a name, whatever it looks like."""
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "x-personal": "name"}}}
+    made = make_skill(platform.world, name, effect, idempotent=True)
+    platform.held.parts.registry.add(replace(made, input_schema=schema))
+
+
+async def test_whose_key_is_shown_markers_approves_neither_by_the_api_nor_in_a_thread(platform: Platform) -> None:
+    annotated(platform, "greet", "S3")
+    await platform.apply([calls(("greet", 7)), DONE], ["greet"], tier="L3")
+    question = await platform.question((await platform.run())["id"])
+    path = f"/api/v1/approvals/{question['id']}"
+    scopes = ["read", "approvals.answer", "inbox.write"]
+    narrow = (await key(platform, person="approver", scopes=scopes))["secret"]
+    async with platform.acting(narrow) as narrowed:
+        shown = (await narrowed.get(path)).json()
+        assert (shown["arguments"], shown["redacted"]) == ({"n": "[REDACTED: NAME]"}, True)
+        refused = await narrowed.post(f"{path}/approve", json={})
+        assert (refused.status_code, refused.json()["code"]) == (403, "approval_masked")
+        async with asyncio.timeout(30):
+            while not (
+                threads := (await narrowed.get(f"/api/v1/inbox/threads?about={question['id']}")).json()["items"]
+            ):
+                await asyncio.sleep(0.03)
+        number = threads[0]["number"]
+        said = await narrowed.post(f"/api/v1/inbox/threads/{number}/messages", json={"text": f"approve {number}"})
+        assert said.status_code == 201, said.text
+        async with asyncio.timeout(30):
+            while not (outcome := await outcomes(narrowed, number)):
+                await asyncio.sleep(0.03)
+    assert outcome[0].startswith("This did not count: the arguments hold personal data")
+    assert (await platform.approver.get(path)).json()["status"] == "pending"
+    assert (await platform.approver.post(f"{path}/approve", json={})).json()["status"] == "approved"
+
+
+async def outcomes(client: httpx.AsyncClient, number: int) -> list[str]:
+    messages = (await client.get(f"/api/v1/inbox/threads/{number}/messages")).json()["items"]
+    return [one["text"] for one in messages if one["kind"] == "outcome"]
+
+
+async def test_what_an_order_answers_is_masked_as_what_it_is_about(platform: Platform) -> None:
+    annotated(platform, "greet", "S3")
+    annotated(platform, "wave", "S1")
+    called = [calls(("wave", 7)), calls(("greet", 7)), DONE]
+    await platform.apply(called, ["wave", "greet"], tier="L3", input={"schema": PERSON})
+    scopes = ["read", "runs.start", "runs.order", "approvals.reroute"]
+    narrow = (await key(platform, person="admin", scopes=scopes))["secret"]
+    run = await platform.run({"name": "Ann Lee"})
+    question = await platform.question(run["id"])
+    async with platform.acting(narrow) as narrowed:
+        rerouted = await narrowed.post(
+            "/api/v1/approvals/reroute", json={"approval": question["id"], "to": ["approver"]}
+        )
+        assert rerouted.json()["items"][0]["arguments"] == {"n": "[REDACTED: NAME]"}
+        for order in ("pause", "resume", "cancel"):
+            answer = await narrowed.post(f"/api/v1/runs/{run['id']}/{order}")
+            assert answer.json()["input"] == {"name": "[REDACTED: NAME]"}, answer.text
+        started = await narrowed.post("/api/v1/runs", json={"agent": "tester", "input": {"name": "Bo Li"}})
+        assert started.json()["input"] == {"name": "[REDACTED: NAME]"}
+
+
+async def test_a_submitted_draft_answers_with_its_run_masked(platform: Platform) -> None:
+    await platform.apply([calls(("note", 1)), DONE], ["note"], tier="L1", input={"schema": PERSON})
+    await platform.until((await platform.run({"name": "Ann Lee"}))["id"], "completed")
+    (draft,) = (await platform.author.get("/api/v1/drafts")).json()["items"]
+    narrow = (await key(platform, person="author", scopes=["read", "drafts.submit"]))["secret"]
+    async with platform.acting(narrow) as narrowed:
+        submitted = await narrowed.post(f"/api/v1/drafts/{draft['id']}/submit")
+    assert submitted.json()["input"] == {"name": "[REDACTED: NAME]"}, submitted.text
+
+
+async def test_what_another_version_annotates_is_masked_and_all_where_no_version_is_loaded(platform: Platform) -> None:
+    annotated(platform, "greet", "S3")
+    annotated(platform, "wave", "S1")
+    await platform.apply([calls(("wave", 7), ("greet", 7)), DONE], ["wave", "greet"], tier="L3")
+    run = await platform.run()
+    question = await platform.question(run["id"])
+    loaded = platform.held.parts.registry._skills
+    async with platform.acting(await person(platform, "looker", "viewer")) as viewer:
+        for name in ("greet", "wave"):
+            loaded[name, "2"] = replace(loaded.pop((name, "1")), version="2")
+        assert await arguments(viewer, question) == [{"n": "[REDACTED: NAME]"}] * 3
+        for name in ("greet", "wave"):
+            del loaded[name, "2"]
+        assert await arguments(viewer, question) == [UNKNOWN] * 3
+
+
+async def arguments(viewer: httpx.AsyncClient, question: dict[str, Any]) -> list[Any]:
+    """What a viewer sees of an approval's arguments, of the model's call and of the intent of another."""
+    asked = (await viewer.get(f"/api/v1/approvals/{question['id']}")).json()
+    journal = (await viewer.get(f"/api/v1/runs/{question['run_id']}/journal")).json()["items"]
+    (model,) = [row for row in journal if row["kind"] == "model"]
+    (intent,) = [row for row in journal if row["phase"] == "intent"]
+    return [asked["arguments"], model["content"]["calls"][0]["arguments"], intent["content"]]
 
 
 @pytest.mark.parametrize("mode", ["keep", "mask", "remove"])

@@ -39,9 +39,9 @@ from agentos.apps.settings import (
     roots,
     skill_modules,
 )
-from agentos.control.approvals.answers import Answers
+from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
-from agentos.control.privacy.service import Privacy, cleaner, hiding
+from agentos.control.privacy.service import Privacy, cleaner
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -131,15 +131,14 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         privacy=privacy,
     )
     firings = Firings(parts)
-    answers = Answers(doors, meter, privacy)
+    answers = Answers(doors, meter, privacy, registry)
     doors.hint = _each(run_engine.hint, firings.hint, answers.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
     address = NotificationSettings.read().address
-    notifications = Notifications(
-        doors, channels, meter, signer, address=address, hiding=partial(hiding, privacy=privacy)
-    )
+    hides = partial(hiding, privacy=privacy, schemas=registry)
+    notifications = Notifications(doors, channels, meter, signer, address=address, hiding=hides)
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()

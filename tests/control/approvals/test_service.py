@@ -136,8 +136,8 @@ async def test_a_rule_never_asks_fewer_people_than_policy_wants(held: Asking) ->
 async def test_nobody_decides_on_what_is_masked_for_them(held: Asking) -> None:
     asked = await held.ask()
 
-    def hides(arguments: Any) -> bool:
-        return bool(arguments == {"n": 5})
+    def hides(about: Approval) -> bool:
+        return about.arguments == canonical({"n": 5})
 
     async def answer(said: bool, hides: Hides) -> Approval:
         async with held.doors.open(held.organization) as work:

@@ -16,7 +16,7 @@ from agentos.adapters.notify import ways
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.secrets.environment import SecretMissing
 from agentos.control.approvals import service as approvals
-from agentos.control.approvals.model import Approval, ApprovalRequested
+from agentos.control.approvals.model import Approval, ApprovalRequested, Hides
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import Role
 from agentos.intake.inbox import addresses
@@ -52,7 +52,7 @@ class Asked:
         self.runs = harness(database, organization)
         self.secrets = {"slack-token": TOKEN, "slack-signing": SIGNING}
         self.signer = Signer.load(signing_key())
-        self.masked: Callable[[Any], bool] = lambda _: False
+        self.masked: Hides = lambda _: False
         self.notifications = self.worker()
 
     def worker(self, **given: Any) -> Notifications:
@@ -62,7 +62,7 @@ class Asked:
         address = "https://agents.example.org/"
         return Notifications(self.doors, found, self.meter, self.signer, address=address, hiding=self._hiding)
 
-    async def _hiding(self, _work: UnitOfWork) -> Callable[[Any], bool]:
+    async def _hiding(self, _work: UnitOfWork) -> Hides:
         return self.masked
 
     def _secret(self, name: str) -> str:

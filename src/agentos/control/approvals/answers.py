@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
 
 from agentos.control.approvals import service
-from agentos.control.approvals.model import Approval, ApprovalStatus, Channel
-from agentos.control.privacy.service import Privacy, hiding
+from agentos.control.approvals.model import Approval, ApprovalStatus, Channel, Hides
+from agentos.control.approvals.ports import Schemas
+from agentos.control.privacy.service import Privacy, hides, rules_of
+from agentos.control.privacy.values import Schema
 from agentos.intake.inbox import model
 from agentos.intake.inbox import service as inbox
 from agentos.intake.inbox.model import AnswerGiven, Message
@@ -30,13 +34,25 @@ def measure(meter: Meter, organization: str, answered: Approval) -> None:
         meter.observe(APPROVAL_SECONDS, seconds, org=organization, status=answered.status.value)
 
 
+def by_schema(schemas: Schemas, hides: Callable[[Any, Schema | None], bool]) -> Hides:
+    """Tells of an approval whether its arguments hold what ``hides`` finds, which is given the skill's schema."""
+    return lambda asked: hides(json.loads(asked.arguments), schemas.input_schema(asked.skill, asked.skill_version))
+
+
+async def hiding(work: UnitOfWork, privacy: Privacy, schemas: Schemas) -> Hides:
+    """Tells of an approval whether its arguments hold what is kept from people without the right to see it."""
+    rules = await rules_of(work, privacy)
+    return by_schema(schemas, partial(hides, privacy, rules))
+
+
 class Answers:
     """Settles answers that were given in channels. All of it is safe to repeat."""
 
-    def __init__(self, doors: Doors, meter: Meter, privacy: Privacy) -> None:
+    def __init__(self, doors: Doors, meter: Meter, privacy: Privacy, schemas: Schemas) -> None:
         self._doors = doors
         self._meter = meter
         self._privacy = privacy
+        self._schemas = schemas
 
     def consumer(self) -> Consumer:
         """The reliable path: every answer, in order, until it is settled."""
@@ -46,32 +62,32 @@ class Answers:
         """The quick path, tried once right after the commit."""
         for fact in facts:
             if isinstance(fact, AnswerGiven):
-                await self._settle(organization, fact.message_id)
+                await self._settle(organization, fact)
 
     async def _deliver(self, delivery: Delivery) -> None:
         assert isinstance(delivery.fact, AnswerGiven)
-        await self._settle(delivery.organization, delivery.fact.message_id)
+        await self._settle(delivery.organization, delivery.fact)
 
-    async def _settle(self, organization: OrgId, message_id: str) -> None:
+    async def _settle(self, organization: OrgId, fact: AnswerGiven) -> None:
         """The answer and its outcome in one unit of work; what was refused has its outcome in another."""
         try:
             async with self._doors.open(organization) as work:
-                given = await inbox.unsettled(work, message_id)
+                given = await inbox.unsettled(work, fact.message_id)
                 if given is None:
                     return
-                answered = await self._answer(work, given)
+                answered = await self._answer(work, given, sees=fact.sees)
                 await inbox.settle(work, given, outcome=inbox.COUNTED, text=_outcome(answered))
         except Unavailable:
             raise
         except AgentOSError as error:
             async with self._doors.open(organization) as work:
-                given = await inbox.unsettled(work, message_id)
+                given = await inbox.unsettled(work, fact.message_id)
                 if given is not None:
                     await inbox.settle(work, given, outcome=error.code, text=f"This did not count: {error}")
             return
         measure(self._meter, organization, answered)
 
-    async def _answer(self, work: UnitOfWork, given: Message) -> Approval:
+    async def _answer(self, work: UnitOfWork, given: Message, *, sees: bool) -> Approval:
         said = model.read_answer(given.text)
         return await service.answer_as(
             work,
@@ -81,7 +97,8 @@ class Answers:
             note=said.note if said else "",
             at=now(),
             channel=Channel.SLACK if given.channel is model.Channel.SLACK else Channel.INBOX,
-            hides=await hiding(work, self._privacy),
+            hides=await hiding(work, self._privacy, self._schemas),
+            sees=sees,
         )
 
 

@@ -15,8 +15,18 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from agentos.control.approvals import service, store
-from agentos.control.approvals.model import Approval, Channel, Hides, LinkExpired, LinkForged, LinkUsed
+from agentos.control.approvals.model import (
+    Approval,
+    ApprovalDecidedAlready,
+    ApprovalStatus,
+    Channel,
+    Hides,
+    LinkExpired,
+    LinkForged,
+    LinkUsed,
+)
 from agentos.control.approvals.service import nothing_hidden
+from agentos.intake.identity.model import Person
 from agentos.kernel import ids
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Invalid
@@ -75,8 +85,12 @@ def read(signer: Signer, token: str) -> Link:
         ) from None
 
 
-async def look(work: UnitOfWork, link: Link, *, at: datetime) -> Approval:
-    """The approval of a link that still works. Changes nothing. Raises LinkForged, LinkUsed, LinkExpired."""
+async def look(work: UnitOfWork, link: Link, *, at: datetime) -> tuple[Approval, Person]:
+    """The approval of a link that still works, which waits, and the person whom the link is for. Changes nothing.
+
+    Raises LinkForged (Forbidden); LinkUsed, LinkExpired, ApprovalDecidedAlready (Conflict); and PersonUnknown
+    (NotFound) or NotAllowed (Forbidden) when the person may not answer now.
+    """
     found = await store.link(work, link.id)
     if found is None or (found.approval_id, found.handle) != (link.approval_id, link.handle):
         raise LinkForged("this link is not known here", then="Answer with 'agentos approvals'.")
@@ -84,7 +98,13 @@ async def look(work: UnitOfWork, link: Link, *, at: datetime) -> Approval:
         raise LinkUsed("this link was answered with already", where=link.approval_id, then="Each works once.")
     if at >= found.expires_at:
         raise LinkExpired("the time of this link is over", where=link.approval_id, then="See 'agentos approvals show'.")
-    return await service.get(work, link.approval_id)
+    person = await service.answerer(work, link.handle)
+    asked = await service.get(work, link.approval_id)
+    if asked.status is not ApprovalStatus.PENDING:
+        raise ApprovalDecidedAlready(
+            f"the approval is {asked.status} already", where=asked.id, then="See 'agentos approvals show'."
+        )
+    return asked, person
 
 
 async def answer(

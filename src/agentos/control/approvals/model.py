@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from agentos.control.approvals.routing import ROLE, OnTimeout, Plan, Requirement
 from agentos.control.policy.model import EffectClass
@@ -120,10 +120,6 @@ class Channel(StrEnum):
     INBOX = "inbox"
 
 
-# Whether arguments hold what is kept from the person who answers.
-Hides = Callable[[Any], bool]
-
-
 @dataclass(frozen=True, slots=True)
 class Question:
     """A call that needs people, as the runtime puts it."""
@@ -220,6 +216,10 @@ class Approval:
         """Whether this person is asked now."""
         asked = self.asks(of=handle)
         return not asked or handle in asked or (role is not None and ROLE + role.value in asked)
+
+
+# Whether the arguments of an approval hold what is kept from the person who answers.
+Hides = Callable[[Approval], bool]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.approvals import card, links, receipts, service
-from agentos.control.approvals.answers import measure
+from agentos.control.approvals.answers import by_schema, hiding, measure
 from agentos.control.approvals.model import MOST_NOTE, Approval, Channel, LinkForged
+from agentos.control.approvals.ports import Schemas
 from agentos.control.approvals.routing import (
     MOST_NAMED,
     MOST_NEEDED,
@@ -21,13 +21,12 @@ from agentos.control.approvals.routing import (
     OnTimeout,
     Routing,
 )
-from agentos.control.privacy.routes import PrivacyDep, Sight, SightDep
-from agentos.control.privacy.service import hiding
+from agentos.control.privacy.routes import PrivacyDep, Sight, SightDep, look
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may, refused
 from agentos.kernel.clock import now
-from agentos.kernel.errors import NotFound
 from agentos.kernel.http import Cursor, DoorsDep, Limit, SignerDep, page, position_of
+from agentos.kernel.ids import KeyId
 from agentos.kernel.openapi import lets_in
 from agentos.kernel.telemetry import Meter
 
@@ -102,9 +101,9 @@ class WantedRouting(_Body):
     on_timeout: dict[EffectName, OnTimeout] = Field(default_factory=dict)
 
 
-async def skills(request: Request) -> SkillCatalogue:
-    """The skills that are loaded; their schemas say which arguments are personal."""
-    found: SkillCatalogue = request.app.state.skills
+async def schemas(request: Request) -> Schemas:
+    """The schemas of the skills that are loaded; they say which arguments are personal."""
+    found: Schemas = request.app.state.parts.registry
     return found
 
 
@@ -114,7 +113,7 @@ def meter(request: Request) -> Meter:
     return found
 
 
-SkillsDep = Annotated[SkillCatalogue, Depends(skills)]
+SchemasDep = Annotated[Schemas, Depends(schemas)]
 MeterDep = Annotated[Meter, Depends(meter)]
 
 
@@ -122,7 +121,7 @@ MeterDep = Annotated[Meter, Depends(meter)]
 async def list_approvals(
     caller: Reader,
     doors: DoorsDep,
-    skills: SkillsDep,
+    schemas: SchemasDep,
     sight: SightDep,
     limit: Limit = 50,
     cursor: Cursor = "",
@@ -140,7 +139,7 @@ async def list_approvals(
             after=position_of(cursor),
             most=limit + 1,
         )
-    return page([await _seen(one, skills, sight) for one in found], limit)
+    return page([await _seen(one, schemas, sight) for one in found], limit)
 
 
 @router.get("/routing")
@@ -161,22 +160,29 @@ async def set_routing(body: WantedRouting, caller: Router, doors: DoorsDep) -> d
 
 
 @router.post("/reroute")
-async def reroute(body: Reroute, caller: Rerouter, doors: DoorsDep) -> dict[str, Any]:
+async def reroute(
+    body: Reroute, caller: Rerouter, doors: DoorsDep, schemas: SchemasDep, sight: SightDep
+) -> dict[str, Any]:
     """Hand what waits to the backups or to named people, who may answer besides from now on."""
     async with doors.open(caller.organization) as work:
         found = await service.reroute(
             work, approval_id=body.approval, deployment_id=body.deployment, to=body.to, by=caller.handle, at=now()
         )
-    return {"rerouted": len(found), "items": [shown(one) for one in found]}
+    return {"rerouted": len(found), "items": [await _seen(one, schemas, sight) for one in found]}
 
 
 @router.get("/links/{token}", openapi_extra=lets_in(403, 404, 409, 429, 503))
-async def show_link(token: Token, request: Request, signer: SignerDep, doors: DoorsDep) -> dict[str, Any]:
-    """What a link is about. Looking decides nothing."""
+async def show_link(
+    token: Token, request: Request, signer: SignerDep, doors: DoorsDep, privacy: PrivacyDep, schemas: SchemasDep
+) -> dict[str, Any]:
+    """What a link is about, while it waits and its person may answer. Looking decides nothing."""
     link = await _link(token, request, signer)
     async with doors.open(link.organization) as work:
-        found = await links.look(work, link, at=now())
-        return shown(found) | {"card": await card.card(work, found.id), "answering_as": link.handle}
+        found, person = await links.look(work, link, at=now())
+        told = await card.card(work, found.id)
+    caller = Caller(link.organization, person.id, person.handle, KeyId(""), person.role.permissions)
+    sight = await look(caller, doors, privacy)
+    return await _seen(found, schemas, sight) | {"card": await sight.of(told), "answering_as": link.handle}
 
 
 @router.post("/links/{token}", openapi_extra=lets_in(403, 429, 503))
@@ -187,12 +193,13 @@ async def answer_link(
     signer: SignerDep,
     doors: DoorsDep,
     privacy: PrivacyDep,
+    schemas: SchemasDep,
     meter: MeterDep,
 ) -> dict[str, Any]:
     """Answer with a link, which works once."""
     link = await _link(token, request, signer)
     async with doors.open(link.organization) as work:
-        hides = await hiding(work, privacy)
+        hides = await hiding(work, privacy, schemas)
         answered = await links.answer(work, link, approved=body.approved, note=body.note, at=now(), hides=hides)
     measure(meter, link.organization, answered)
     return shown(answered)
@@ -200,13 +207,13 @@ async def answer_link(
 
 @router.get("/{approval_id}")
 async def show_approval(
-    approval_id: str, caller: Reader, doors: DoorsDep, skills: SkillsDep, sight: SightDep
+    approval_id: str, caller: Reader, doors: DoorsDep, schemas: SchemasDep, sight: SightDep
 ) -> dict[str, Any]:
     """One approval with its card: who asks, what exactly will happen, how far it reaches, what was said before."""
     async with doors.open(caller.organization) as work:
         found = await service.get(work, approval_id)
         told = await card.card(work, approval_id)
-    return await _seen(found, skills, sight) | told
+    return await _seen(found, schemas, sight) | told
 
 
 @router.get("/{approval_id}/receipt", openapi_extra=lets_in(409))
@@ -219,18 +226,30 @@ async def show_receipt(approval_id: str, caller: Reader, doors: DoorsDep, signer
 
 @router.post("/{approval_id}/approve")
 async def approve(
-    approval_id: str, body: Answered, caller: Approver, doors: DoorsDep, sight: SightDep, meter: MeterDep
+    approval_id: str,
+    body: Answered,
+    caller: Approver,
+    doors: DoorsDep,
+    schemas: SchemasDep,
+    sight: SightDep,
+    meter: MeterDep,
 ) -> dict[str, Any]:
     """Say yes to just these arguments."""
-    return await _answer(approval_id, body, caller, doors, sight, meter, approved=True)
+    return await _answer(approval_id, body, caller, doors, schemas, sight, meter, approved=True)
 
 
 @router.post("/{approval_id}/deny")
 async def deny(
-    approval_id: str, body: Answered, caller: Approver, doors: DoorsDep, sight: SightDep, meter: MeterDep
+    approval_id: str,
+    body: Answered,
+    caller: Approver,
+    doors: DoorsDep,
+    schemas: SchemasDep,
+    sight: SightDep,
+    meter: MeterDep,
 ) -> dict[str, Any]:
     """Say no."""
-    return await _answer(approval_id, body, caller, doors, sight, meter, approved=False)
+    return await _answer(approval_id, body, caller, doors, schemas, sight, meter, approved=False)
 
 
 async def _answer(
@@ -238,6 +257,7 @@ async def _answer(
     body: Answered,
     caller: Caller,
     doors: DoorsDep,
+    schemas: Schemas,
     sight: Sight,
     meter: Meter,
     *,
@@ -254,10 +274,10 @@ async def _answer(
             note=body.note,
             at=now(),
             channel=Channel.API,
-            hides=sight.hides,
+            hides=by_schema(schemas, sight.hides),
         )
     measure(meter, caller.organization, answered)
-    return shown(answered)
+    return await _seen(answered, schemas, sight)
 
 
 async def _link(token: str, request: Request, signer: SignerDep) -> links.Link:
@@ -271,15 +291,11 @@ async def _link(token: str, request: Request, signer: SignerDep) -> links.Link:
     return link
 
 
-async def _seen(one: Approval, skills: SkillCatalogue, sight: Sight) -> dict[str, Any]:
+async def _seen(one: Approval, schemas: Schemas, sight: Sight) -> dict[str, Any]:
     """An approval as this caller may see it; ``redacted`` says that its arguments are not shown as they are."""
     document = shown(one)
     if sight.masks:
-        try:
-            schema = skills.resolve(one.skill, one.skill_version).input_schema
-        except NotFound:  # this process has not loaded it
-            schema = {}
-        arguments = await sight.of(document["arguments"], schema)
+        arguments = await sight.of_call(document["arguments"], schemas.input_schema(one.skill, one.skill_version))
         document |= {"arguments": arguments, "redacted": arguments != document["arguments"]}
     return document
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -37,7 +36,7 @@ from agentos.control.approvals.model import (
 )
 from agentos.control.approvals.routing import ROLE, BadRouting, Plan, Requirement, Routing, bound, check_ref
 from agentos.intake.identity import service as identity
-from agentos.intake.identity.model import NotAllowed, Permission, PersonUnknown, Role
+from agentos.intake.identity.model import NotAllowed, Permission, Person, PersonUnknown, Role
 from agentos.kernel import epochs, ids
 from agentos.kernel.canonical import digest, digest_bytes
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -46,7 +45,7 @@ TIMEOUT: Final = "timeout"
 LONGEST: Final = timedelta(hours=24)  # a working day later somebody has seen it; denial is the safe end
 
 
-def nothing_hidden(_arguments: Any) -> bool:
+def nothing_hidden(_asked: Approval) -> bool:
     """Nothing in the arguments is kept from the person."""
     return False
 
@@ -108,7 +107,7 @@ async def answer(
             where=approval_id,
             then=f"Hand it over: agentos approvals reroute --approval {approval_id}.",
         )
-    if hides(json.loads(asked.arguments)):
+    if hides(asked):
         raise ApprovalMasked(
             "the arguments hold personal data that you may not see, and nobody decides on what they cannot see",
             where=approval_id,
@@ -140,17 +139,16 @@ async def answer_as(
     at: datetime,
     channel: Channel,
     hides: Hides = nothing_hidden,
+    sees: bool = True,
 ) -> Approval:
     """The same for a person who is known by handle alone, because they wrote in a channel or came by a link.
 
-    ``hides``: what it is for a person without the right to see personal data.
-    Raises what ``answer`` raises, PersonUnknown (NotFound), and NotAllowed (Forbidden) when they may not answer now.
+    ``hides``: what it is for a person without the right to see personal data. ``sees``: whether the key that they
+    came with lets them see it; their role has to as well.
+    Raises what ``answer`` and ``answerer`` raise.
     """
-    person = await identity.seen(work, handle)
-    if person is None:
-        raise PersonUnknown(f"no person '{handle[:63]}'", then="See 'agentos people list'.")
-    if person.disabled_at is not None or Permission.ANSWER_APPROVALS not in person.role.permissions:
-        raise NotAllowed(f"'{handle}' may not answer approvals", then="Ask an admin for another role.")
+    person = await answerer(work, handle)
+    sees = sees and Permission.SEE_PERSONAL_DATA in person.role.permissions
     return await answer(
         work,
         approval_id,
@@ -160,8 +158,21 @@ async def answer_as(
         note=note,
         at=at,
         channel=channel,
-        hides=nothing_hidden if Permission.SEE_PERSONAL_DATA in person.role.permissions else hides,
+        hides=nothing_hidden if sees else hides,
     )
+
+
+async def answerer(work: UnitOfWork, handle: str) -> Person:
+    """The person of that handle, who may answer approvals now.
+
+    Raises PersonUnknown (NotFound), NotAllowed (Forbidden).
+    """
+    person = await identity.seen(work, handle)
+    if person is None:
+        raise PersonUnknown(f"no person '{handle[:63]}'", then="See 'agentos people list'.")
+    if person.disabled_at is not None or Permission.ANSWER_APPROVALS not in person.role.permissions:
+        raise NotAllowed(f"'{handle}' may not answer approvals", then="Ask an admin for another role.")
+    return person
 
 
 async def consume(work: UnitOfWork, asked: Approval, question: Question, *, at: datetime, again: bool = False) -> None:

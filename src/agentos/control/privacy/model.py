@@ -248,9 +248,9 @@ class PrivacyRulesChanged(Fact):
 
 @dataclass(frozen=True, slots=True)
 class PersonalDataRedacted(Fact):
-    """Personal data was kept from somebody: how much of each kind, never what. One per run or message, not per line."""
+    """Personal data was kept from somebody: how much of each kind, never what. One per run, not per line."""
 
     key_field: ClassVar[str] = "about"
-    about: str  # the run or message that it is about
-    place: str  # prompts | notifications | exports
+    about: str  # the run that it is about
+    place: str  # prompts
     counts: dict[str, int]

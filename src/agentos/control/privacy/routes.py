@@ -12,7 +12,7 @@ from agentos.control.privacy import service
 from agentos.control.privacy.model import DEFAULT_TEMPLATE, MOST_REGIONS, USUAL, Counts, Kind, Mode, Rules
 from agentos.control.privacy.service import Privacy
 from agentos.control.privacy.settings import PrivacySettings
-from agentos.control.privacy.values import Schema, masked
+from agentos.control.privacy.values import Schema
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import CallerDep, Reader, may
 from agentos.kernel.clock import now
@@ -64,9 +64,9 @@ class Sight:
         """Whether anything is kept from this caller."""
         return self.rules is not None
 
-    def hides(self, value: Any) -> bool:
-        """Whether anything of a value is kept from this caller."""
-        return self.rules is not None and masked(value, self.rules, recognizer=self.privacy.recognizer)
+    def hides(self, value: Any, schema: Schema | None) -> bool:
+        """Whether anything of what a skill takes or returns is kept from this caller; all of it without its schema."""
+        return self.rules is not None and service.hides(self.privacy, self.rules, value, schema)
 
     async def of(self, value: Any, schema: Schema | None = None) -> Any:
         """A value as the caller may see it; fields that the schema annotates are what it says."""
@@ -75,6 +75,12 @@ class Sight:
         shown, counts = await service.redacted(self.privacy, self.rules, value, place="answers", schema=schema)
         self.counts += counts
         return shown
+
+    async def of_call(self, value: Any, schema: Schema | None) -> Any:
+        """What a skill takes or returns as the caller may see it; nothing of it where its schema is not known."""
+        if self.masks and schema is None and not service.is_empty(value):
+            return service.UNKNOWN
+        return await self.of(value, schema)
 
 
 async def look(caller: Caller, doors: Doors, privacy: Privacy) -> Sight:

@@ -15,12 +15,10 @@ from agentos.control.privacy.model import (
     Counts,
     Kind,
     Mode,
-    PersonalDataRedacted,
     PrivacyKeyMissing,
     PrivacyRulesChanged,
     Rules,
     key_of,
-    told,
 )
 from agentos.control.privacy.ports import Recognizer
 from agentos.control.privacy.settings import PrivacySettings
@@ -32,6 +30,7 @@ from agentos.kernel.telemetry.catalogue import PERSONAL_DATA
 from agentos.kernel.unit_of_work import UnitOfWork
 
 ASIDE_CHARACTERS: Final = 20_000  # about 5 ms of work; more is done beside the event loop
+UNKNOWN: Final = "[REDACTED: UNKNOWN]"  # a value whose schema is not loaded: any field of it may be personal
 UNREADABLE: Final = "[REDACTED: UNREADABLE]"  # in a log line, where looking through a value failed
 PLAIN: Final = frozenset({"timestamp", "level", "service"})  # fields of a log line that we write and nobody else
 
@@ -114,23 +113,19 @@ async def redacted(
     return found
 
 
-async def redacted_text(
-    work: UnitOfWork, privacy: Privacy, text: str, *, about: str, place: str = "notifications"
-) -> str:
-    """A text for somebody outside, by the organization's rules. What was kept back is a fact, by kind and number.
+def hides(privacy: Privacy, rules: Rules, value: Any, schema: Schema | None) -> bool:
+    """Whether anything of what a skill takes or returns is kept from people without the right to see personal data.
 
-    ``about``: the message or export that it is of.
+    ``schema``: the skill's; where it is not known (None) everything is kept from them.
     """
-    shown, counts = await redacted(privacy, await rules_of(work, privacy), text, place=place)
-    if counts:
-        await work.publish(PersonalDataRedacted(about, place, told(counts)))
-    return str(shown)
+    if schema is None:
+        return not is_empty(value)
+    return values.masked(value, rules, schema=schema, recognizer=privacy.recognizer)
 
 
-async def hiding(work: UnitOfWork, privacy: Privacy) -> Callable[[Any], bool]:
-    """Tells of a value whether it holds what is kept from people without the right to see personal data."""
-    rules = await rules_of(work, privacy)
-    return lambda value: values.masked(value, rules, recognizer=privacy.recognizer)
+def is_empty(value: Any) -> bool:
+    """Whether a value holds nothing that could be kept from anybody."""
+    return value in (None, "", [], {})
 
 
 def for_prompts(rules: Rules, mode: Mode) -> Rules:

@@ -202,6 +202,7 @@ class AnswerGiven(Fact):
     approved: bool
     channel: str
     by: str
+    sees: bool = True  # whether the key that it was given with lets its holder see personal data
 
 
 @dataclass(frozen=True, slots=True)

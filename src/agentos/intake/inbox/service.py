@@ -131,7 +131,8 @@ async def answer(
         first = await store.taken(work, dedup)
         assert first is not None
         return first
-    await work.publish(AnswerGiven(thread.id, kept.id, asking.about, approved, channel.value, caller.handle))
+    sees = Permission.SEE_PERSONAL_DATA in caller.permissions
+    await work.publish(AnswerGiven(thread.id, kept.id, asking.about, approved, channel.value, caller.handle, sees))
     return kept
 
 

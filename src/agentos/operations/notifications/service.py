@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from agentos.control.approvals import links
 from agentos.control.approvals import service as approvals
-from agentos.control.approvals.model import Approval, ApprovalStatus
+from agentos.control.approvals.model import Approval, ApprovalStatus, Hides
 from agentos.control.approvals.routing import ROLE
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import Permission, Person
@@ -39,7 +39,7 @@ from agentos.operations.notifications.model import (
 MOST_PEOPLE: Final = 200  # told of one question; a larger organization names who is asked
 MOST_SHOWN: Final = 2500  # characters of arguments: one text of Slack's holds 3,000
 # Tells by an organization's rules what may not be shown in a channel.
-Hiding = Callable[[UnitOfWork], Awaitable[Callable[[Any], bool]]]
+Hiding = Callable[[UnitOfWork], Awaitable[Hides]]
 
 _SAYS: Final = {
     NotificationKind.ASKED: "waits for your answer",
@@ -250,12 +250,11 @@ async def _workspace(work: UnitOfWork) -> tuple[str, bool]:
 
 async def _shown(work: UnitOfWork, asked: Approval, hiding: Hiding) -> str:
     """All of the arguments, or nothing: nobody approves what they see a part of. What looks like nothing is escaped."""
-    arguments = json.loads(asked.arguments)
-    written = json.dumps(arguments, indent=2, ensure_ascii=True)
+    written = json.dumps(json.loads(asked.arguments), indent=2, ensure_ascii=True)
     if len(written) > MOST_SHOWN:
         return ""
     hides = await hiding(work)
-    return "" if hides(arguments) else written
+    return "" if hides(asked) else written
 
 
 def _notice(asked: Approval, thread: Thread) -> str:

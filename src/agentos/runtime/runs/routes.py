@@ -36,6 +36,7 @@ Starter = Annotated[Caller, may(Permission.START_RUNS)]
 Commander = Annotated[Caller, may(Permission.ORDER_RUNS)]
 Settler = Annotated[Caller, may(Permission.SETTLE_EFFECTS)]
 Submitter = Annotated[Caller, may(Permission.SUBMIT_DRAFTS)]
+_OUR_WORDS: Final = frozenset({"error", "denied", "drafted"})  # steps whose content no skill and no person said
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")  # a position in a journal
 
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=MOST_KEY_LENGTH)]
@@ -75,6 +76,7 @@ async def start_run(
     caller: Starter,
     doors: DoorsDep,
     parts: PartsDep,
+    sight: SightDep,
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Accept a run of the version that serves now. The same Idempotency-Key and body give the same run."""
@@ -90,7 +92,7 @@ async def start_run(
             await service.admit(work, parts, asked, run_id)
         run = await service.get(work, run_id)
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
-    return shown(run)
+    return await _seen(run, parts, sight)
 
 
 @router.get("/api/v1/runs")
@@ -171,30 +173,31 @@ async def follow(
 
 
 @router.post("/api/v1/runs/{run_id}/cancel")
-async def cancel(run_id: str, caller: Commander, doors: DoorsDep) -> dict[str, Any]:
+async def cancel(run_id: str, caller: Commander, doors: DoorsDep, parts: PartsDep, sight: SightDep) -> dict[str, Any]:
     """Cancel a run: no further effect is committed; a call that is on the wire is recorded first."""
-    return await _order(run_id, "cancel", caller, doors)
+    return await _order(run_id, "cancel", caller, doors, parts, sight)
 
 
 @router.post("/api/v1/runs/{run_id}/pause")
-async def pause(run_id: str, caller: Commander, doors: DoorsDep) -> dict[str, Any]:
+async def pause(run_id: str, caller: Commander, doors: DoorsDep, parts: PartsDep, sight: SightDep) -> dict[str, Any]:
     """Pause a run before its next effect."""
-    return await _order(run_id, "pause", caller, doors)
+    return await _order(run_id, "pause", caller, doors, parts, sight)
 
 
 @router.post("/api/v1/runs/{run_id}/resume")
-async def resume(run_id: str, caller: Commander, doors: DoorsDep) -> dict[str, Any]:
+async def resume(run_id: str, caller: Commander, doors: DoorsDep, parts: PartsDep, sight: SightDep) -> dict[str, Any]:
     """Let a paused run go on."""
-    return await _order(run_id, "resume", caller, doors)
+    return await _order(run_id, "resume", caller, doors, parts, sight)
 
 
 @router.post("/api/v1/runs/{run_id}/effects/{step}/settle")
-async def settle(run_id: str, step: str, body: Settled, caller: Settler, doors: DoorsDep) -> dict[str, Any]:
+async def settle(
+    run_id: str, step: str, body: Settled, caller: Settler, doors: DoorsDep, parts: PartsDep, sight: SightDep
+) -> dict[str, Any]:
     """Say whether an uncertain effect happened, after asking whoever received it."""
     async with doors.open(caller.organization) as work:
-        return shown(
-            await service.settle(work, run_id, step, happened=body.happened, value=body.value, by=caller.handle)
-        )
+        run = await service.settle(work, run_id, step, happened=body.happened, value=body.value, by=caller.handle)
+    return await _seen(run, parts, sight)
 
 
 @router.get("/api/v1/requests/{request_id}")
@@ -227,13 +230,19 @@ async def list_drafts(
     if sight.masks:
         for row in rows:
             schema = service.input_schema(parts, row["skill"], row["skill_version"])
-            row["arguments"] = await sight.of(row["arguments"], schema)
+            row["arguments"] = await sight.of_call(row["arguments"], schema)
     return page(rows, limit)
 
 
 @router.post("/api/v1/drafts/{draft_id}/submit", status_code=202, tags=["drafts"])
 async def submit_draft(
-    draft_id: str, request: Request, response: Response, caller: Submitter, doors: DoorsDep, parts: PartsDep
+    draft_id: str,
+    request: Request,
+    response: Response,
+    caller: Submitter,
+    doors: DoorsDep,
+    parts: PartsDep,
+    sight: SightDep,
 ) -> dict[str, Any]:
     """Submit a draft: a run of its own makes the call, under approval, once."""
     async with doors.open(caller.organization) as work:
@@ -242,7 +251,7 @@ async def submit_draft(
         )
         run = await service.get(work, accepted.run_id)
     response.headers["Location"] = f"/api/v1/runs/{run.id}"
-    return shown(run)
+    return await _seen(run, parts, sight)
 
 
 @router.post("/api/v1/drafts/{draft_id}/discard", status_code=204, tags=["drafts"])
@@ -252,9 +261,10 @@ async def discard_draft(draft_id: str, caller: Submitter, doors: DoorsDep) -> No
         await service.discard_draft(work, draft_id)
 
 
-async def _order(run_id: str, wanted: str, caller: Caller, doors: Doors) -> dict[str, Any]:
+async def _order(run_id: str, wanted: str, caller: Caller, doors: Doors, parts: Parts, sight: Sight) -> dict[str, Any]:
     async with doors.open(caller.organization) as work:
-        return shown(await service.order(work, run_id, wanted, by=caller.handle))
+        run = await service.order(work, run_id, wanted, by=caller.handle)
+    return await _seen(run, parts, sight)
 
 
 async def _events(
@@ -299,14 +309,15 @@ async def _seen_step(row: dict[str, Any], parts: Parts, sight: Sight) -> dict[st
     content = row["content"]
     if row["kind"] == "model" and isinstance(content, dict):
         calls = [
-            {**one, "arguments": await sight.of(one["arguments"], service.input_schema(parts, one["skill"], ""))}
+            {**one, "arguments": await sight.of_call(one["arguments"], service.input_schema(parts, one["skill"], ""))}
             for one in content.get("calls") or []
         ]
         content = await sight.of(content | {"calls": calls})
     else:
         version = row["meta"].get("version", "")
         read = service.input_schema if row["phase"] == "intent" else service.output_schema
-        content = await sight.of(content, read(parts, row["name"], version))
+        seen = sight.of if row["status"] in _OUR_WORDS else sight.of_call
+        content = await seen(content, read(parts, row["name"], version))
     return row | {"content": content, "meta": await sight.of(row["meta"])}
 
 

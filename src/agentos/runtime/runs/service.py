@@ -43,7 +43,6 @@ from agentos.runtime.runs.model import (
     TriggerNotTaken,
 )
 from agentos.runtime.runs.ports import Parts
-from agentos.runtime.skills import Skill
 
 HELD_RETRY: Final = timedelta(minutes=1)  # people lift stops: asking more often finds nothing new
 
@@ -136,19 +135,14 @@ async def version_of(parts: Parts, run: Run) -> Version:
 
 
 def input_schema(parts: Parts, skill: str, version: str) -> dict[str, Any] | None:
-    """The schema of a skill's arguments where this process has loaded the skill; any version's where none is named."""
-    found = _skill(parts, skill, version)
-    return None if found is None else found.input_schema
+    """The schema of a skill's arguments; another version's where that one is not loaded, None where none is."""
+    return parts.registry.input_schema(skill, version)
 
 
 def output_schema(parts: Parts, skill: str, version: str) -> dict[str, Any] | None:
-    """The schema of what a skill returns where this process has loaded the skill."""
-    found = _skill(parts, skill, version)
+    """The schema of what a skill returns; another version's where that one is not loaded, None where none is."""
+    found = parts.registry.nearest(skill, version)
     return None if found is None else found.output_schema
-
-
-def _skill(parts: Parts, name: str, version: str) -> Skill | None:
-    return next((one for one in parts.registry.every() if one.name == name and version in ("", one.version)), None)
 
 
 async def order(work: UnitOfWork, run_id: str, wanted: str, *, by: str) -> Run:

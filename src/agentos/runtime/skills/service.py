@@ -159,6 +159,16 @@ class Registry:
             )
         return found
 
+    def nearest(self, name: str, version: str) -> Skill | None:
+        """The skill of that name and version; another version of it where that one is not loaded; None without any."""
+        versions = [one for one in self.every() if one.name == name]
+        return self._skills.get((name, version)) or next(reversed(versions), None)
+
+    def input_schema(self, name: str, version: str) -> dict[str, Any] | None:
+        """The schema of a skill's arguments, of another version where that one is not loaded; None without any."""
+        found = self.nearest(name, version)
+        return None if found is None else found.input_schema
+
     def knows(self, name: str) -> bool:
         """Whether any version of a skill of that name is loaded."""
         return any(one == name for one, _version in self._skills)
