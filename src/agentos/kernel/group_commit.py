@@ -75,7 +75,7 @@ class GroupCommit:
             for one in group:
                 one.answer.cancel()
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it is, each waiting caller is told
             if len(group) > 1 and _taken_back(error):
                 for one in group:  # each alone, so that only the one that was at fault is refused
                     await self._execute(statement, [one])

@@ -155,7 +155,7 @@ async def _deliver(database: Database, consumer: Consumer, delivery: Delivery) -
             break
         except Unavailable:
             raise
-        except Exception as error:
+        except Exception as error:  # a fact that cannot be handled must not hold up those behind it
             said = error.code if isinstance(error, AgentOSError) else type(error).__name__
             log.exception("fact_not_handled", consumer=consumer.name, fact=delivery.fact.name, error=said, left=left)
             if left == 0:

@@ -122,6 +122,6 @@ async def _embedded_worker(held: Process, stop: asyncio.Event) -> None:
         try:
             async with await worker(held, inline_only=True):
                 await stop.wait()
-        except Exception as error:
+        except Exception as error:  # the API serves on while the engine is away
             log.warning("api_worker_waits_for_engine", error=type(error).__name__)
             await asyncio.sleep(0.5)

@@ -78,7 +78,7 @@ async def _serve(held: Process, stop: asyncio.Event) -> None:
         try:
             async with await worker(held, inline_only=False):
                 await stop.wait()
-        except Exception as error:
+        except Exception as error:  # the worker outlives every outage of the engine
             log.warning("worker_waits_for_engine", error=type(error).__name__)
             await asyncio.sleep(0.5)
 

@@ -122,7 +122,7 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
             output = await _agent(segment)
         except Unavailable:  # the attempt is lost, and what it holds with it
             raise
-        except Exception as left:
+        except Exception as left:  # however it leaves: what it holds is kept
             await segment.journal.flush()
             if isinstance(left, Leave):
                 await segment.spending.close(bills.next_step(segment))
@@ -156,7 +156,7 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
         return await _ended(segment, RunStatus.BLOCKED if stopped else RunStatus.FAILED, number, error=error)
     except Ordered:
         raise
-    except Exception as error:
+    except Exception as error:  # a fault of ours ends this run and no other
         log.exception("run_failed", error=type(error).__name__)
         bug = Bug(f"the loop raised {type(error).__name__}", then="See the worker's log; this is a fault of ours.")
         return await _ended(segment, RunStatus.FAILED, number, error=bug)
