@@ -98,7 +98,8 @@ def fuzz(platform: Platform, key: str, checks: list[Any], ids: dict[str, str]) -
                 described = any(one.definition["schema"] for one in operation.body)
                 assert not (operation.query or operation.headers or described)
             except (Exception, ExceptionGroup) as error:
-                wrong.append(f"{operation.label}, {mode.value}: {error}")
+                inner = [str(one) for one in error.exceptions] if isinstance(error, ExceptionGroup) else []
+                wrong.append("; ".join([f"{operation.label}, {mode.value}: {error}", *inner]))
     return asked, wrong
 
 
