@@ -31,6 +31,7 @@ class Scripted:
 
     provider = "elsewhere"
     instant = False
+    local = False
 
     def __init__(self) -> None:
         self.next: list[Any] = []
@@ -39,7 +40,7 @@ class Scripted:
     def for_policy(self, _policy: dict[str, Any]) -> Scripted:
         return self
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question, **_more: Any) -> Answer:
         self.asked += 1
         said = self.next.pop(0) if self.next else Usage(100, 10)
         if isinstance(said, BaseException):

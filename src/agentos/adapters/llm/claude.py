@@ -28,7 +28,7 @@ from agentos.runtime.inference.model import (
     ModelRejectedRequest,
     ModelUnavailable,
 )
-from agentos.runtime.inference.ports import Question
+from agentos.runtime.inference.ports import Hear, Question
 
 WIRE_VERSION: Final = "2023-06-01"
 
@@ -59,13 +59,14 @@ class Claude:
 
     provider: str = "claude"
     instant: bool = False
+    local: bool = False
 
     def __init__(self, settings: ClaudeSettings) -> None:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(self, question: Question) -> Answer:
-        """Answer within ``question.timeout``, or raise a Model… error; a cut call is dropped, never half delivered."""
+    async def ask(self, question: Question, *, hear: Hear | None = None) -> Answer:
+        """Answer within ``question.timeout``, or raise as ``Model.ask`` says; a cut call is never half delivered."""
         key = self._key()
         if not key:
             raise ModelNotConfigured("there is no key for the claude models", then="Set ANTHROPIC_API_KEY.")

@@ -26,13 +26,14 @@ from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
     Answer,
     Call,
+    Message,
     ModelMisbehaved,
     ModelRejectedRequest,
     ModelUnavailable,
     Stop,
     Usage,
 )
-from agentos.runtime.inference.ports import Question
+from agentos.runtime.inference.ports import Hear, Question
 
 BYTES_PER_TOKEN: Final = 4
 
@@ -102,8 +103,9 @@ class Stub:
 
     provider: str = "stub"
     instant: bool = True
+    local: bool = True
 
-    async def ask(self, question: Question) -> Answer:
+    async def ask(self, question: Question, *, hear: Hear | None = None) -> Answer:
         """Answer by script or behaviour; the same question gets the same answer when the behaviour keeps to that.
 
         Raises ModelRejectedRequest (Invalid) past the script's end and for an unknown behaviour, ModelMisbehaved (Bug)
@@ -116,9 +118,11 @@ class Stub:
         turn = sum(message.role == "assistant" for message in question.messages)
         answer = said if isinstance(said, Answer) else _answer(said, turn)
         estimate = Usage(
-            input=_tokens((question.system, question.tools, question.messages)),
+            input=_tokens((question.system, question.tools, [_read(message) for message in question.messages])),
             output=_tokens((answer.text, answer.calls)),
         )
+        if hear is not None and answer.text:
+            hear(answer.text)
         return replace(answer, provider="stub", model=question.model, usage=estimate)
 
     async def close(self) -> None:
@@ -211,6 +215,12 @@ def _answer(step: Any, turn: int) -> Answer:
     )
     stop = Stop.CALLS if calls else Stop.END
     return Answer(text=step.get("text", ""), provider="stub", model="", stop=stop, calls=calls)
+
+
+def _read(message: Message) -> dict[str, Any]:
+    """What is counted of a message: what the stub reads of it."""
+    read = {"role": message.role, "text": message.text, "calls": message.calls, "results": message.results}
+    return read | ({"images": message.images} if message.images else {})
 
 
 def _tokens(said: object) -> int:

@@ -3,7 +3,20 @@
 Adapters for each vendor live in ``adapters/llm``; this feature knows only the port.
 """
 
-from agentos.runtime.inference.model import Answer, Call, Message, Result, Stop, Tool, Usage
-from agentos.runtime.inference.ports import Model, Question
+from agentos.runtime.inference.model import Answer, Call, Image, Message, Opaque, Result, Stop, Tool, Usage
+from agentos.runtime.inference.ports import Hear, Model, Question
 
-__all__ = ["Answer", "Call", "Message", "Model", "Question", "Result", "Stop", "Tool", "Usage"]
+__all__ = [
+    "Answer",
+    "Call",
+    "Hear",
+    "Image",
+    "Message",
+    "Model",
+    "Opaque",
+    "Question",
+    "Result",
+    "Stop",
+    "Tool",
+    "Usage",
+]

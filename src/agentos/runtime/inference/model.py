@@ -10,46 +10,76 @@ from agentos.kernel.errors import Bug, Exhausted, Forbidden, Invalid, Unavailabl
 
 
 class ModelUnavailable(Unavailable):
-    """A model's provider does not answer, is overloaded, or broke off; the call may be tried again.
+    """A model's provider cannot be reached, or broke off; the call may be tried again.
 
     ``begun``: the provider may have begun to answer, and may bill for that.
     """
 
-    code = "model_unavailable"
+    code = "ERR_LLM_UNAVAILABLE"
 
     def __init__(self, what: str, *, begun: bool = True, **more: Any) -> None:
         super().__init__(what, **more)
         self.begun = begun
 
 
+class ModelOverloaded(ModelUnavailable):
+    """A model's provider says that it cannot answer now: overloaded, in maintenance, or an error of its own."""
+
+    code = "ERR_LLM_OVERLOADED"
+
+
+class ModelTimedOut(ModelUnavailable):
+    """A model's provider did not answer within the deadline, or fell silent."""
+
+    code = "ERR_LLM_TIMEOUT"
+
+
 class ModelRateLimited(Exhausted):
     """A model's provider refuses for now; ``retry_after`` says when to ask again where the provider said so."""
 
-    code = "model_rate_limited"
+    code = "ERR_LLM_RATE_LIMITED"
 
 
 class ModelRefusedKey(Forbidden):
-    """A model's provider does not accept our key."""
+    """A model's provider does not accept our key, or what it may do."""
 
-    code = "model_refused_key"
+    code = "ERR_LLM_AUTH_FAILED"
 
 
 class ModelRejectedRequest(Invalid):
-    """A model's provider calls the request malformed, too long or for an unknown model."""
+    """A model's provider calls the request malformed."""
 
-    code = "model_rejected_request"
+    code = "ERR_LLM_INVALID_PROMPT"
+
+
+class ContextTooLong(ModelRejectedRequest):
+    """The conversation is longer than the model reads."""
+
+    code = "ERR_LLM_CONTEXT_TOO_LONG"
+
+
+class ModelUnknown(ModelRejectedRequest):
+    """The provider has no model of that name."""
+
+    code = "ERR_LLM_INVALID_MODEL"
+
+
+class ContentBlocked(Forbidden):
+    """The model, or its provider's filter, declined to answer."""
+
+    code = "ERR_LLM_CONTENT_BLOCKED"
 
 
 class ModelNotConfigured(Unavailable):
     """No key or no adapter for the model that the version names."""
 
-    code = "model_not_configured"
+    code = "ERR_LLM_NOT_CONFIGURED"
 
 
 class ModelMisbehaved(Bug):
     """A model's answer is not of the form its interface promises."""
 
-    code = "model_misbehaved"
+    code = "ERR_LLM_MISBEHAVED"
 
 
 class Stop(StrEnum):
@@ -80,13 +110,35 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A picture beside a user's text: base64 in ``data``, or the address where the provider finds it in ``url``."""
+
+    media_type: str = ""
+    data: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """What a provider wants back unchanged with an assistant's turn, such as signed thinking. Nobody else reads it."""
+
+    provider: str
+    blocks: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn: ``user`` has text, ``assistant`` text and calls, ``tool`` the results of the calls before it."""
+    """One turn: ``user`` has text and images, ``assistant`` text and calls, ``tool`` the results of the calls before.
+
+    ``opaque`` belongs to an assistant's turn and is told only to the provider it came from.
+    """
 
     role: str
     text: str = ""
     calls: tuple[Call, ...] = ()
     results: tuple[Result, ...] = ()
+    images: tuple[Image, ...] = ()
+    opaque: Opaque | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +158,7 @@ class Usage:
     output: int | None = None
     cache_read: int | None = None
     cache_write: int | None = None
+    reasoning: int | None = None  # of the output
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +171,4 @@ class Answer:
     stop: Stop = Stop.END
     calls: tuple[Call, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    opaque: Opaque | None = None

@@ -36,6 +36,7 @@ from agentos.kernel.telemetry.catalogue import (
     TAKEOVERS,
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
+from agentos.runtime.inference.model import ContentBlocked
 from agentos.runtime.runs import bills, calls, outcomes, service, store
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
 from agentos.runtime.runs.model import (
@@ -43,7 +44,6 @@ from agentos.runtime.runs.model import (
     AnswerCut,
     DeniedAndStopped,
     JournalTooNew,
-    ModelDeclined,
     Reason,
     Run,
     RunStatus,
@@ -338,7 +338,7 @@ def _until_model_is_back(segment: Segment, key: str, error: AgentOSError) -> Wai
 
 def _check_answer(segment: Segment, answer: Answer, spent: int) -> None:
     if answer.stop is Stop.REFUSAL:
-        raise ModelDeclined("the model declined to answer", then="See the journal for what it was asked.")
+        raise ContentBlocked("the model declined to answer", then="See the journal for what it was asked.")
     if answer.stop is Stop.LIMIT:
         raise AnswerCut("the model's answer was cut at its limit", then="Raise spec.model.max_tokens.")
     allowed = segment.definition.budgets.tokens

@@ -94,12 +94,6 @@ class DeniedAndStopped(Forbidden):
     code = "run_denied"
 
 
-class ModelDeclined(Forbidden):
-    """The model, or its provider's filter, declined to answer."""
-
-    code = "model_declined"
-
-
 class AnswerCut(Exhausted):
     """The model's answer was cut at its token limit."""
 
