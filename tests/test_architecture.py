@@ -81,6 +81,7 @@ ALSO: dict[str, set[str]] = {
     },
     "runtime/inference": {
         "bounds",  # how many tokens a question can be at most
+        "schemas",  # whether the schemas of a question are JSON schemas
     },
     "operations/notifications": {
         "dispatch",  # facts become messages, and messages are sent as they are due

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.claude import KEY, FakeClaude, Reply, serving
+from tests.fakes.models import KEY, FakeModels, Reply, serving
 
 
 def git(repository: Path, *arguments: str, text: str = "") -> None:
@@ -127,7 +127,7 @@ def brain(body: dict[str, Any]) -> Reply:
 
 
 def test_the_demo_holds_with_claude_behind_the_wire(tmp_path: Path) -> None:
-    with serving(FakeClaude(brain=brain)) as fake:
+    with serving(FakeModels(brain=brain)) as fake:
         told = demo(
             repository(tmp_path / "repo", 7), tmp_path / "home", ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=fake.url
         )

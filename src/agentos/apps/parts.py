@@ -28,6 +28,7 @@ from agentos.apps.settings import (
     DatabaseSettings,
     LogSettings,
     NotificationSettings,
+    OpenAISettings,
     PrivacySettings,
     RequestSettings,
     RunSettings,
@@ -108,7 +109,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         sys.path.insert(0, str(Path.cwd()))
     registry = Registry().load(modules)
     load_behaviours([SAMPLES, *skill_modules(app)])
-    models = Providers(ClaudeSettings.read())
+    models = Providers(ClaudeSettings.read(), OpenAISettings.read(), environment_secret)
     webhooks = WebhookSettings.read()
     key = SigningSettings.read().key
     signer = Signer.load(key) if key else None

@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from agentos.adapters.events.settings import BusSettings
-from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
@@ -50,6 +50,7 @@ __all__ = [
     "LogSettings",
     "NotificationSettings",
     "OidcSettings",
+    "OpenAISettings",
     "PrivacySettings",
     "RequestSettings",
     "RunSettings",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from agentos.adapters.llm import Providers
-from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
+from agentos.adapters.secrets.environment import environment_secret
 from agentos.apps.api.health import Catalogue
 from agentos.control.agents import manifest
 from agentos.control.deployments import service as deployments
@@ -183,7 +184,7 @@ def harness(database: Database, organization: OrgId, *, roots: tuple[Path, ...] 
     registry.add(make_skill(world, "pay", "S3", idempotent=True))
     registry.add(make_skill(world, "wipe", "S4", idempotent=True))
     doors = Doors(database)
-    models = Providers(ClaudeSettings.read())
+    models = Providers(ClaudeSettings.read(), OpenAISettings.read(), environment_secret)
     settings = RunSettings(send_window_seconds=0.2)
     parts = Parts(doors, registry, models, settings, Meter(), lambda name: "", roots, (), False, {})
     return Harness(doors, organization, world, parts, models)

@@ -2,68 +2,97 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from agentos.adapters.llm import stub
+from agentos.adapters.llm import claude, openai, stub, vendors
 from agentos.adapters.llm.claude import Claude
-from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.adapters.llm.endpoint import Endpoint
+from agentos.adapters.llm.policies import ModelPolicyInvalid, check_limit
+from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.llm.stub import Stub
-from agentos.kernel.errors import Invalid
+from agentos.adapters.llm.vendors import VENDOR, Vendor
 from agentos.runtime.inference import Model
 from agentos.runtime.inference.model import ModelNotConfigured
 
-MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
+__all__ = ["ModelPolicyInvalid", "Provider", "Providers"]
 
 
-class ModelPolicyInvalid(Invalid):
-    """A version's model policy names no provider there is, or lacks what its provider needs."""
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider as this process knows it. ``then`` says what to do where it is not configured."""
 
-    code = "model_policy_invalid"
+    name: str
+    instant: bool
+    local: bool
+    configured: bool
+    then: str = ""
 
 
 class Providers:
-    """The models that this process can ask: the stub always, claude when it has a key."""
+    """The models that this process can ask: the stub always, others when they have what they need."""
 
-    def __init__(self, claude: ClaudeSettings) -> None:
-        self._models: dict[str, Model] = {"stub": Stub()}
-        if claude.api_key.get_secret_value():
-            self._models["claude"] = Claude(claude)
+    def __init__(self, anthropic: ClaudeSettings, chat: OpenAISettings, secret: Callable[[str], str]) -> None:
+        self._stub = Stub()
+        reached: list[Endpoint] = [Claude(anthropic), *openai.endpoints(chat, secret)]
+        self._endpoints = {one.provider: one for one in reached}
+        self._vendors: dict[str, Vendor] = {}
 
-    def for_policy(self, policy: dict[str, Any]) -> Model:
+    def for_policy(self, policy: Mapping[str, Any]) -> Model:
         """The model that a version's policy names. Raises ModelNotConfigured (Unavailable)."""
         provider = str(policy.get("provider"))
-        found = self._models.get(provider)
-        if found is None:
-            raise ModelNotConfigured(
-                f"the model provider '{provider}' is not configured in this process",
-                then="Set ANTHROPIC_API_KEY for API and workers." if provider == "claude" else "",
-            )
-        return found
+        if provider == self._stub.provider:
+            return self._stub
+        found = self._endpoints.get(provider)
+        if found is not None and found.configured:
+            return found
+        if provider.startswith(VENDOR) and vendors.installed():
+            return self._vendors.setdefault(provider, Vendor(provider))
+        raise ModelNotConfigured(
+            f"the model provider '{provider[:60]}' is not configured in this process", then=self._then(provider)
+        )
 
-    def check(self, policy: dict[str, Any]) -> None:
-        """Refuse a model policy that no process could serve. Raises Invalid."""
-        provider, most = policy.get("provider"), policy.get("max_tokens", 1)
-        if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_TOKENS:
-            raise ModelPolicyInvalid(
-                "max_tokens is the most that an answer may be, which is also what its budget is asked for",
-                where="max_tokens",
-                then=f"Write a whole number from 1 to {MOST_TOKENS}.",
-            )
-        if provider == "stub":
+    def check(self, policy: Mapping[str, Any]) -> None:
+        """Refuse a model policy that no process could serve. Its fallbacks are the router's to check, one by one.
+
+        Raises ModelPolicyInvalid or BadStubPolicy (Invalid) with the place below the policy.
+        """
+        check_limit(policy)
+        provider = policy.get("provider")
+        if provider == self._stub.provider:
             stub.check_policy(policy)
         elif provider == "claude":
-            if not isinstance(policy.get("name"), str) or not policy["name"]:
-                raise ModelPolicyInvalid(
-                    "a claude policy names its model", where="model.name", then="Write name: claude-…"
-                )
+            claude.check_policy(policy)
+        elif provider in self._endpoints:
+            openai.check_policy(policy)
+        elif isinstance(provider, str) and provider.startswith(VENDOR):
+            vendors.check_policy(policy)
         else:
+            known = ", ".join([self._stub.provider, *self._endpoints])
             raise ModelPolicyInvalid(
                 f"there is no model provider '{str(provider)[:40]}'",
-                where="model.provider",
-                then="Use stub or claude.",
+                where="provider",
+                then=f"Use {known} or {VENDOR}NAME; servers of your own are named in AGENTOS_OPENAI_ENDPOINTS.",
             )
+
+    def every(self) -> list[Provider]:
+        """The providers by name, whether they can be asked or not. Vendors are one entry for all of them."""
+        listed = [Provider(self._stub.provider, self._stub.instant, self._stub.local, configured=True)]
+        for name, one in sorted(self._endpoints.items()):
+            then = "" if one.configured else self._then(name)
+            listed.append(Provider(name, one.instant, one.local, one.configured, then))
+        there = vendors.installed()
+        return [*listed, Provider(f"{VENDOR}*", False, False, there, "" if there else vendors.INSTALL)]
 
     async def close(self) -> None:
         """Give back connections."""
-        for model in self._models.values():
+        opened: list[Model] = [*self._endpoints.values(), *self._vendors.values()]
+        for model in opened:
             await model.close()
+
+    def _then(self, provider: str) -> str:
+        if provider.startswith(VENDOR):
+            return vendors.INSTALL
+        found = self._endpoints.get(provider)
+        return "" if found is None else f"Set {found.key_from} for API and workers."

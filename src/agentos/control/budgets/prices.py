@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
 # Our providers by the names that the library has for them.
-VENDORS: Final = {"claude": "anthropic"}
+VENDORS: Final = {"claude": "anthropic", "openai": "openai", "openrouter": "openrouter"}
+OTHERS: Final = "vendor:"  # of these the name that follows is the library's own
 STUB: Final = "stub"  # computes its answers itself and bills nobody
 
 # Prices of the kinds of tokens that our questions and answers consist of. A cache write that lasts an hour costs more,
@@ -35,7 +36,7 @@ async def tariff_of(standing: Standing, provider: str, model: str, *, at: dateti
         return own.tariff
     if provider == STUB:
         return FREE
-    vendor = VENDORS.get(provider)
+    vendor = VENDORS.get(provider) or (provider.removeprefix(OTHERS) if provider.startswith(OTHERS) else None)
     found = None if vendor is None else await asyncio.to_thread(listed, vendor, model, at)
     if found is None:
         raise ModelUnpriced(

@@ -180,7 +180,7 @@ async def _agent(segment: Segment) -> Any:
     for turn in range(definition.budgets.turns):
         segment.check_time()
         answer = await _ask(segment, f"t{turn}", tuple(conversation))
-        conversation.append(Message("assistant", answer.text, calls=answer.calls))
+        conversation.append(Message("assistant", answer.text, calls=answer.calls, opaque=answer.opaque))
         spent += (answer.usage.input or 0) + (answer.usage.output or 0)
         _check_answer(segment, answer, spent)
         if not answer.calls:
@@ -268,6 +268,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         messages=told_to_model,
         tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
         max_tokens=int(policy.get("max_tokens", 4096)),
+        schema=segment.definition.output_schema,
         options=policy,
     )
     await bills.reserve(segment, key, question, model.provider)
