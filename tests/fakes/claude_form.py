@@ -55,11 +55,14 @@ class ClaudeForm:
     garbled = b'event: content_block_delta\ndata: {"type": "content_\n\n'
 
     def key(self, headers: Mapping[str, str]) -> str:
-        return headers.get("x-api-key", "")
+        return headers.get("x-api-key", "") or headers.get("authorization", "").removeprefix("Bearer ")
 
     def refused(self, headers: Mapping[str, str], body: dict[str, Any]) -> str | None:
-        if not headers.get("anthropic-version"):
+        version = headers.get("anthropic-version")
+        if not version:
             return "anthropic-version: header is required"
+        if version >= "2026-10-21" and (gone := sorted({"temperature", "top_p", "top_k"} & set(body))):
+            return f"{gone[0]}: Extra inputs are not permitted"
         return faults_of(body)
 
     def error(self, fault: Fault) -> tuple[int, dict[str, Any]]:

@@ -26,7 +26,7 @@ from tests.fakes.replies import Fault, Form, Reply
 
 __all__ = ["KEY", "FakeModels", "Fault", "Reply", "serving"]
 
-KEY = "sk-fake-0123456789"
+KEY = "sk-ant-fake-0123456789"
 AFTER_THE_FIRST_WORDS = 4
 
 Brain = Callable[[dict[str, Any]], Reply | Fault]

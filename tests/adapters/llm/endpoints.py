@@ -38,7 +38,7 @@ async def asked(name: str, url: str, key: str, **limits: Any) -> AsyncIterator[M
     else:
         if name == "vendor:anthropic":
             one = AsyncAnthropic(api_key=key, base_url=url, timeout=limits["silence_seconds"])
-            theirs: Any = AnthropicModel("claude-test-1", provider=AnthropicProvider(anthropic_client=one))
+            theirs: Any = AnthropicModel("claude-opus-5-5", provider=AnthropicProvider(anthropic_client=one))
             closing.append(one.close)
         else:
             other = AsyncOpenAI(api_key=key, base_url=f"{url}/v1", timeout=limits["silence_seconds"])

@@ -12,7 +12,7 @@ from agentos.adapters.llm.policies import ModelPolicyInvalid, check_name, check_
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.runtime.inference.ports import Hear, Question
 
-WIRE_VERSION: Final = "2023-06-01"
+WIRE_VERSION: Final = "2023-06-01"  # 2026-10-21 refuses temperature, which model policies may hold
 THINKING_LEAST: Final = 1024  # tokens; the wire's own least
 
 

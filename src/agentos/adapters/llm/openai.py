@@ -68,13 +68,13 @@ def endpoints(settings: OpenAISettings, secret: Callable[[str], str]) -> list[Op
             local=OPENAI in local,
         )
     ]
-    for written in settings.endpoints.split(","):
+    for number, written in enumerate(settings.endpoints.split(","), 1):
         if not written.strip():
             continue
         found = _ENDPOINT.fullmatch(written.strip())
         if found is None or found["name"] in TAKEN or found["name"] in {place.provider for place in places}:
             raise BadSetting(
-                f"AGENTOS_OPENAI_ENDPOINTS: '{written.strip()[:40]}' is no name=address, or its name is taken",
+                f"AGENTOS_OPENAI_ENDPOINTS: number {number} is no name=address, or its name is taken",
                 then="Write for example openrouter=https://openrouter.ai/api/v1,local=http://127.0.0.1:11434/v1.",
             )
         places.append(

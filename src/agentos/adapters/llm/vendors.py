@@ -117,7 +117,7 @@ class Vendor:
         if not installed():
             raise ModelNotConfigured(f"'{self.provider[:60]}' needs pydantic-ai", then=INSTALL)
         check_schemas(question)
-        from pydantic_ai.exceptions import AgentRunError
+        from pydantic_ai.exceptions import AgentRunError, UserError
 
         model = self._models.get(question.model)
         if model is None:
@@ -132,6 +132,10 @@ class Vendor:
             raise ModelTimedOut(f"{self.provider} did not finish its answer {waited}") from None
         except AgentRunError as error:
             raise self._error(error) from None
+        except UserError as error:
+            raise ModelRejectedRequest(f"{self.provider} cannot be asked that: {error.message[:300]}") from None
+        except Exception as error:  # a fault of a vendor's client is one of this call, and of no other
+            raise ModelMisbehaved(f"the client of {self.provider} raised {type(error).__name__}") from None
         return self._answer(question, response)
 
     async def close(self) -> None:
@@ -173,17 +177,18 @@ class Vendor:
             elif isinstance(part, ToolCallPart):
                 calls.append(Call(part.tool_call_id, part.tool_name, self._arguments(part)))
                 thought.append({"type": "tool_use"})
-        stop = STOPS.get(response.finish_reason or ("tool_call" if calls else "stop"))
-        if stop is None:
-            raise ModelUnavailable(f"{self.provider} stopped with an error")
+        used = response.usage
+        counted = bool(used.input_tokens or used.output_tokens)
+        stop = STOPS.get(response.finish_reason or "")
+        # Where a stream broke off, its clients suppose that it stopped: then neither a reason nor a count ever came.
+        if stop is None or not (counted or (response.provider_details or {}).get("finish_reason")):
+            raise ModelUnavailable(f"{self.provider}'s answer broke off before its end")
         if stop is Stop.REFUSAL:
             calls = []  # nothing is done on the word of a refusal
         elif stop is Stop.LIMIT:
             calls = calls[:-1]  # the limit fell into the last
         elif calls:
             stop = Stop.CALLS
-        used = response.usage
-        counted = bool(used.input_tokens or used.output_tokens)
         return Answer(
             text="".join(text),
             provider=self.provider,
