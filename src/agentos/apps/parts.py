@@ -50,7 +50,7 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
-from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
+from agentos.kernel.telemetry.catalogue import REGISTRY_SKILLS
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.runs.activities import activities
@@ -112,7 +112,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     webhooks = WebhookSettings.read()
     key = SigningSettings.read().key
     signer = Signer.load(key) if key else None
-    meter.set(SKILLS_LOADED, len(registry.every()))
+    meter.set(REGISTRY_SKILLS, len(registry.every()))
     doors = Doors(Database(database))
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)

@@ -113,7 +113,7 @@ class _LateMeter(Meter):
     def follow(self, meter: Meter) -> None:
         """Measure on this meter from now on."""
         self.registry, self._series = meter.registry, meter._series
-        self._seen, self._found = meter._seen, meter._found
+        self._seen, self._found, self._unset = meter._seen, meter._found, meter._unset
 
 
 async def _embedded_worker(held: Process, stop: asyncio.Event) -> None:
