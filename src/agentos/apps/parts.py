@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import socket
@@ -35,6 +36,7 @@ from agentos.apps.settings import (
     SlackSettings,
     SmtpSettings,
     TemporalSettings,
+    TraceSettings,
     WebhookSettings,
     roots,
     skill_modules,
@@ -51,6 +53,7 @@ from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import REGISTRY_SKILLS
+from agentos.kernel.telemetry.traces import opened
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.runs.activities import activities
@@ -102,13 +105,15 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     meter = Meter()
     privately = PrivacySettings.read()
     privacy = Privacy(privately, recognizer_of(privately.recognizer), meter)
-    configure_logs(logs, app.service, cleaner(privacy))
+    clean = cleaner(privacy)
+    configure_logs(logs, app.service, clean)
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
     registry = Registry().load(modules)
     load_behaviours([SAMPLES, *skill_modules(app)])
-    models = Providers(ClaudeSettings.read())
+    traces = opened(TraceSettings.read(), app.service, clean)
+    models = Providers(ClaudeSettings.read(), traces)
     webhooks = WebhookSettings.read()
     key = SigningSettings.read().key
     signer = Signer.load(key) if key else None
@@ -129,6 +134,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         logs.skill_params,
         {},
         privacy=privacy,
+        traces=traces,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -164,6 +170,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         )
     finally:
         await models.close()
+        await asyncio.to_thread(traces.close)
         await doors.database.close()
 
 

@@ -8,7 +8,9 @@ from agentos.adapters.llm import stub
 from agentos.adapters.llm.claude import Claude
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.llm.stub import Stub
+from agentos.adapters.llm.traced import traced
 from agentos.kernel.errors import Invalid
+from agentos.kernel.telemetry import Traces
 from agentos.runtime.inference import Model
 from agentos.runtime.inference.model import ModelNotConfigured
 
@@ -24,10 +26,12 @@ class ModelPolicyInvalid(Invalid):
 class Providers:
     """The models that this process can ask: the stub always, claude when it has a key."""
 
-    def __init__(self, claude: ClaudeSettings) -> None:
+    def __init__(self, claude: ClaudeSettings, traces: Traces | None = None) -> None:
         self._models: dict[str, Model] = {"stub": Stub()}
         if claude.api_key.get_secret_value():
             self._models["claude"] = Claude(claude)
+        if traces is not None:
+            self._models = {name: traced(model, traces) for name, model in self._models.items()}
 
     def for_policy(self, policy: dict[str, Any]) -> Model:
         """The model that a version's policy names. Raises ModelNotConfigured (Unavailable)."""
