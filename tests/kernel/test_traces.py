@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -120,6 +121,16 @@ def test_a_request_goes_on_the_trace_of_its_caller_and_leads_to_the_run() -> Non
     assert f"{request.context.trace_id:032x}" == "ab" * 16
     assert [(link.context.trace_id, link.context.span_id) for link in request.links] == [ids_of("run_1")]
     assert accepted.links[0].context.span_id == int("cd" * 8, 16)
+
+
+def test_a_collector_that_hangs_does_not_keep_a_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentos.kernel.telemetry.traces.CLOSING_SECONDS", 0.05)
+    answers = threading.Event()
+    provider = otlp.provider({}, SimpleSpanProcessor(InMemorySpanExporter()))
+    monkeypatch.setattr(provider, "shutdown", answers.wait)
+    Traces(provider).close()
+    assert not answers.is_set()
+    answers.set()
 
 
 @pytest.mark.parametrize("given", [b"", b"rubbish", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01", b"\xff" * 300])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
 MOST_CONTENT: Final = 64 * 1024  # characters of one attribute; backends cut or refuse what is longer
+CLOSING_SECONDS: Final = 3.0  # a process that is told to stop has ten
 NOTHING: Final = nullcontext(trace.INVALID_SPAN)  # takes every attribute and keeps none
 _VENDORS: Final = {"claude": "anthropic"}  # providers that the conventions know by another name
 _COMMON: Final[ContextVar[Mapping[str, Any] | None]] = ContextVar("common", default=None)  # of all spans of a run
@@ -141,9 +143,13 @@ class Traces:
         return json.dumps(shown["content"], ensure_ascii=False, default=str)[:MOST_CONTENT]
 
     def close(self) -> None:
-        """Send what is left, as long as that takes a few seconds at most."""
-        if self._provider is not None:
-            self._provider.shutdown()
+        """Send what is left; what a collector does not take in a few seconds is given up."""
+        if self._provider is None:
+            return
+        # The library would wait for as long as the collector may take to answer.
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSING_SECONDS)
 
     @contextmanager
     def _opened(
