@@ -34,6 +34,7 @@ from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.unit_of_work import Doors
+from tests import debian
 
 _PREFIX = "agentos-tests-"
 _started: list[tuple[Service, subprocess.Popen[bytes]]] = []
@@ -54,6 +55,13 @@ def pytest_configure(config: pytest.Config) -> None:
     except AgentOSError as error:
         pytest_unconfigure()
         raise pytest.UsageError(f"The tests need a real PostgreSQL and Temporal: {error}") from None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a program of Debian's that this machine has not, and say so."""
+    lacking = [name for mark in item.iter_markers("debian") for name in mark.args if debian.program(name) is None]
+    if lacking:
+        pytest.skip(f"no {' and no '.join(lacking)} here: see tools/debian.sh")
 
 
 def pytest_unconfigure() -> None:

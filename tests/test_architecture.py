@@ -97,6 +97,7 @@ ALSO: dict[str, set[str]] = {
         "outcomes",  # how a segment's end becomes the run's state
         "prompts",  # what a model is told where personal data is kept from it
         "firings",  # from a trigger's firing to a run
+        "traces",  # the spans of a run
         "engine",  # Temporal as runs use it, and the sweeper
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import socket
@@ -36,6 +37,7 @@ from agentos.apps.settings import (
     SlackSettings,
     SmtpSettings,
     TemporalSettings,
+    TraceSettings,
     WebhookSettings,
     roots,
     skill_modules,
@@ -51,7 +53,8 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
-from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
+from agentos.kernel.telemetry.catalogue import REGISTRY_SKILLS
+from agentos.kernel.telemetry.traces import opened
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.runs.activities import activities
@@ -103,17 +106,19 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     meter = Meter()
     privately = PrivacySettings.read()
     privacy = Privacy(privately, recognizer_of(privately.recognizer), meter)
-    configure_logs(logs, app.service, cleaner(privacy))
+    clean = cleaner(privacy)
+    configure_logs(logs, app.service, clean)
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
     registry = Registry().load(modules)
     load_behaviours([SAMPLES, *skill_modules(app)])
-    models = Providers(ClaudeSettings.read(), OpenAISettings.read(), environment_secret)
+    traces = opened(TraceSettings.read(), app.service, clean)
+    models = Providers(ClaudeSettings.read(), OpenAISettings.read(), environment_secret, traces)
     webhooks = WebhookSettings.read()
     key = SigningSettings.read().key
     signer = Signer.load(key) if key else None
-    meter.set(SKILLS_LOADED, len(registry.every()))
+    meter.set(REGISTRY_SKILLS, len(registry.every()))
     doors = Doors(Database(database))
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)
@@ -130,6 +135,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         logs.skill_params,
         {},
         privacy=privacy,
+        traces=traces,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -165,6 +171,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         )
     finally:
         await models.close()
+        await asyncio.to_thread(traces.close)
         await doors.database.close()
 
 

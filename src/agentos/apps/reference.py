@@ -27,7 +27,7 @@ from agentos.control.policy.rules import DEFAULT_DENY, RULES
 from agentos.control.policy.service import MOST_ENTRIES
 from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
 from agentos.kernel.settings import Section
-from agentos.kernel.telemetry.catalogue import CATALOGUE
+from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric
 
 T = TypeVar("T")
 E = TypeVar("E", bound=Enum)
@@ -161,13 +161,20 @@ def metrics() -> str:
                         metric.unit,
                         ", ".join(f"`{label}`" for label in metric.labels),
                         metric.help,
-                        ", ".join(f"`{name}`" for name in metric.also),
+                        ", ".join(_also(metric)),
                     )
                     for metric in sorted(CATALOGUE, key=lambda metric: metric.name)
                 ),
             ),
         ]
     )
+
+
+def _also(metric: Metric) -> Iterator[str]:
+    for name in metric.also:
+        yield f"`{name}`"
+    for one in metric.sums:
+        yield f"`{one.name}` (over every `{one.over}`{f' but {one.but}' if one.but else ''})"
 
 
 def policy() -> str:

@@ -15,7 +15,14 @@ from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.stops.settings import StopSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
-from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
+from agentos.kernel.settings import (
+    DatabaseSettings,
+    LogSettings,
+    Section,
+    SigningSettings,
+    TemporalSettings,
+    TraceSettings,
+)
 from agentos.operations.notifications.settings import NotificationSettings
 from agentos.runtime.runs.settings import RunSettings
 
@@ -59,6 +66,7 @@ __all__ = [
     "SmtpSettings",
     "StopSettings",
     "TemporalSettings",
+    "TraceSettings",
     "WebhookSettings",
     "roots",
     "skill_modules",

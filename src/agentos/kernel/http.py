@@ -14,6 +14,7 @@ import structlog
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from opentelemetry.trace import Span, Status, StatusCode
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,7 +23,7 @@ from agentos.kernel import ids
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, NotFound, http_status, problem
 from agentos.kernel.openapi import PROBLEM, tell_errors
 from agentos.kernel.signing import Signer
-from agentos.kernel.telemetry import Meter
+from agentos.kernel.telemetry import Meter, Traces
 from agentos.kernel.telemetry.catalogue import HTTP_SECONDS
 from agentos.kernel.unit_of_work import Doors
 
@@ -33,6 +34,7 @@ BODY_SECONDS: Final = 20.0  # for a whole body: 1 MiB over a line of half a mega
 MOST_DEPTH: Final = 64  # of JSON that we keep as it comes; people nest a few, a parser's stack ends at a thousand
 _TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 _NUMBER: Final = re.compile(r"[0-9]{1,10}")
+_NO_TRACES: Final = Traces()  # of an app that was given none
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -242,7 +244,8 @@ class Envelope:
                 raise _too_large()
             return message
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        traces: Traces = getattr(scope["app"].state, "traces", _NO_TRACES)
+        with structlog.contextvars.bound_contextvars(request_id=request_id), traces.request(headers) as span:
             try:
                 _check(scope, headers)
                 await self.app(scope, receiving, sending)
@@ -258,6 +261,7 @@ class Envelope:
                     await answer(known)(scope, receive, sending)
             finally:
                 route = getattr(scope.get("route"), "path", "none")
+                _tell(span, request_id, scope["method"], route, status)
                 self.meter.observe(
                     HTTP_SECONDS,
                     time.perf_counter() - began,
@@ -265,6 +269,17 @@ class Envelope:
                     method=scope["method"],
                     status=str(status),
                 )
+
+
+def _tell(span: Span, request_id: str, method: str, route: str, status: int) -> None:
+    if not span.is_recording():
+        return
+    span.update_name(f"{method} {route}")
+    span.set_attributes({"http.request.method": method, "http.route": route, "agentos.request_id": request_id})
+    span.set_attribute("http.response.status_code", status)
+    if status >= 500:
+        span.set_attribute("error.type", str(status))
+        span.set_status(Status(StatusCode.ERROR))
 
 
 def _check(scope: Scope, headers: Mapping[bytes, bytes]) -> None:

@@ -78,6 +78,21 @@ class LogSettings(Section):
     )
 
 
+class TraceSettings(Section):
+    """Where spans go. OpenTelemetry's other variables (headers, sampler, batches) are honoured as it defines them."""
+
+    endpoint: str = Field(
+        "",
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="Collector that is told of spans over OTLP/HTTP, http://host:4318. Empty: there are no spans.",
+    )
+    content: bool = Field(
+        False,
+        alias="OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT",
+        description="Put prompts, answers and arguments into spans, masked as logs are. They may be sensitive.",
+    )
+
+
 class SigningSettings(Section):
     """What signs receipts, proofs and links."""
 

@@ -12,7 +12,9 @@ from agentos.adapters.llm.endpoint import Endpoint
 from agentos.adapters.llm.policies import ModelPolicyInvalid, check_limit
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.llm.stub import Stub
+from agentos.adapters.llm.traced import traced
 from agentos.adapters.llm.vendors import VENDOR, Vendor
+from agentos.kernel.telemetry import Traces
 from agentos.runtime.inference import Model
 from agentos.runtime.inference.model import ModelNotConfigured
 
@@ -33,11 +35,18 @@ class Provider:
 class Providers:
     """The models that this process can ask: the stub always, others when they have what they need."""
 
-    def __init__(self, anthropic: ClaudeSettings, chat: OpenAISettings, secret: Callable[[str], str]) -> None:
-        self._stub = Stub()
+    def __init__(
+        self,
+        anthropic: ClaudeSettings,
+        chat: OpenAISettings,
+        secret: Callable[[str], str],
+        traces: Traces | None = None,
+    ) -> None:
+        self._traces = traces or Traces()
         reached: list[Endpoint] = [Claude(anthropic), *openai.endpoints(chat, secret)]
         self._endpoints = {one.provider: one for one in reached}
-        self._vendors: dict[str, Vendor] = {}
+        self._stub = traced(Stub(), self._traces)
+        self._asked: dict[str, Model] = {name: traced(one, self._traces) for name, one in self._endpoints.items()}
 
     def for_policy(self, policy: Mapping[str, Any]) -> Model:
         """The model that a version's policy names. Raises ModelNotConfigured (Unavailable)."""
@@ -46,9 +55,11 @@ class Providers:
             return self._stub
         found = self._endpoints.get(provider)
         if found is not None and found.configured:
-            return found
+            return self._asked[provider]
         if provider.startswith(VENDOR) and vendors.installed():
-            return self._vendors.setdefault(provider, Vendor(provider))
+            if provider not in self._asked:
+                self._asked[provider] = traced(Vendor(provider), self._traces)
+            return self._asked[provider]
         raise ModelNotConfigured(
             f"the model provider '{provider[:60]}' is not configured in this process", then=self._then(provider)
         )
@@ -87,8 +98,7 @@ class Providers:
 
     async def close(self) -> None:
         """Give back connections."""
-        opened: list[Model] = [*self._endpoints.values(), *self._vendors.values()]
-        for model in opened:
+        for model in self._asked.values():
             await model.close()
 
     def _then(self, provider: str) -> str:

@@ -78,7 +78,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
             app.state.receivers, app.state.signer = held.receivers, held.signer
-            app.state.privacy = held.parts.privacy
+            app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
@@ -113,7 +113,7 @@ class _LateMeter(Meter):
     def follow(self, meter: Meter) -> None:
         """Measure on this meter from now on."""
         self.registry, self._series = meter.registry, meter._series
-        self._seen, self._found = meter._seen, meter._found
+        self._seen, self._found, self._unset = meter._seen, meter._found, meter._unset
 
 
 async def _embedded_worker(held: Process, stop: asyncio.Event) -> None:

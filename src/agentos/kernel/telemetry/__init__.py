@@ -1,7 +1,8 @@
-"""Metrics from one catalogue, and logs as JSON. What is measured once is exported under every name it is known by."""
+"""Metrics from one catalogue, logs as JSON, and spans. What is measured once is exported under all its names."""
 
 from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric
 from agentos.kernel.telemetry.logs import configure_logs
 from agentos.kernel.telemetry.metrics import Meter
+from agentos.kernel.telemetry.traces import Traces
 
-__all__ = ["CATALOGUE", "Meter", "Metric", "configure_logs"]
+__all__ = ["CATALOGUE", "Meter", "Metric", "Traces", "configure_logs"]

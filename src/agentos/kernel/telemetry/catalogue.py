@@ -14,6 +14,19 @@ SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 
 
 @dataclass(frozen=True, slots=True)
+class Sum:
+    """A counter under another name, added up over one of its labels.
+
+    The runbooks divide one metric by another, and Prometheus pairs only series with equal labels. ``but``: the value of
+    the label that is left out; what is left may be 0, and is told as soon as anything was counted.
+    """
+
+    name: str
+    over: str
+    but: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One measurement and all the names it is exported under."""
 
@@ -24,6 +37,12 @@ class Metric:
     help: str
     also: tuple[str, ...] = ()
     buckets: tuple[float, ...] = SECONDS
+    sums: tuple[Sum, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that it is exported under, its own first."""
+        return (self.name, *self.also, *(one.name for one in self.sums))
 
 
 _WHERE = ("org", "agent_id", "deployment")
@@ -93,8 +112,8 @@ MODEL_CALLS = Metric(
     "counter",
     "calls",
     (*_WHERE, "provider", "status"),
-    "Calls to models; provider says 'stub' where it was one.",
-    ("aos_llm_calls_total",),
+    "Calls to models, by ok or the stable code of their error; provider says 'stub' where it was one.",
+    sums=(Sum("aos_llm_calls_total", over="status"), Sum("aos_llm_errors_total", over="status", but="ok")),
 )
 MODEL_ERRORS = Metric(
     "agentos_model_errors_total",
@@ -102,7 +121,6 @@ MODEL_ERRORS = Metric(
     "errors",
     (*_WHERE, "provider", "code"),
     "Calls to models that failed, by stable code.",
-    ("aos_llm_errors_total",),
 )
 MODEL_SECONDS = Metric(
     "agentos_model_call_duration_seconds",
@@ -113,7 +131,12 @@ MODEL_SECONDS = Metric(
     ("aos_llm_latency_seconds",),
 )
 MODEL_TOKENS = Metric(
-    "agentos_model_tokens_total", "counter", "tokens", (*_WHERE, "provider", "direction"), "Tokens in and out."
+    "agentos_model_tokens_total",
+    "counter",
+    "tokens",
+    (*_WHERE, "provider", "direction"),
+    "Tokens in and out.",
+    ("aos_llm_tokens_total",),
 )
 MODEL_COST = Metric(
     "agentos_model_cost_dollars_total",
@@ -121,6 +144,7 @@ MODEL_COST = Metric(
     "US dollars",
     (*_WHERE, "provider"),
     "What calls to models cost by the prices in force; calls of unknown cost at what was reserved for them.",
+    ("aos_llm_cost_dollars_total",),
 )
 MODEL_COST_UNKNOWN = Metric(
     "agentos_model_cost_unknown_total",
@@ -128,6 +152,20 @@ MODEL_COST_UNKNOWN = Metric(
     "calls",
     (*_WHERE, "provider"),
     "Calls to models whose provider did not say what they used; they count as what was reserved for them.",
+)
+MODEL_FALLBACKS = Metric(
+    "agentos_model_fallbacks_total",
+    "counter",
+    "calls",
+    ("provider", "to"),
+    "Calls that another model than the first of their plan answered.",
+)
+MODEL_BREAKERS = Metric(
+    "agentos_model_breaker_state",
+    "gauge",
+    "state",
+    ("provider", "model"),
+    "Breakers that ever opened: 0 closed, 1 half-open, 2 open.",
 )
 BUDGET_OVERSHOTS = Metric(
     "agentos_budget_overshots_total",
@@ -151,8 +189,8 @@ SKILL_SECONDS = Metric(
     "One attempt at a skill call.",
     ("aos_skill_duration_seconds",),
 )
-SKILLS_LOADED = Metric(
-    "agentos_skills_loaded", "gauge", "skills", (), "Skills in this process's registry.", ("aos_registry_size",)
+REGISTRY_SKILLS = Metric(
+    "agentos_registry_skills", "gauge", "skills", (), "Skills in this process's registry.", ("aos_registry_size",)
 )
 REGISTRY_OPERATIONS = Metric(
     "agentos_registry_operations_total",
@@ -161,6 +199,14 @@ REGISTRY_OPERATIONS = Metric(
     ("operation",),
     "Look-ups in the registry of skills.",
     ("aos_registry_operations_total",),
+)
+DETERMINISM_DRIFT = Metric(
+    "agentos_determinism_drift",
+    "gauge",
+    "runs",
+    ("org", "step"),
+    "Recorded runs whose newest replay differed, by the first step that did; absent before the first replay.",
+    ("aos_determinism_drift",),
 )
 TAKEOVERS = Metric(
     "agentos_segment_takeovers_total", "counter", "segments", (), "Segments started again after their worker was lost."
@@ -286,11 +332,14 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     MODEL_TOKENS,
     MODEL_COST,
     MODEL_COST_UNKNOWN,
+    MODEL_FALLBACKS,
+    MODEL_BREAKERS,
     BUDGET_OVERSHOTS,
     BUDGET_REFUSALS,
     SKILL_SECONDS,
-    SKILLS_LOADED,
+    REGISTRY_SKILLS,
     REGISTRY_OPERATIONS,
+    DETERMINISM_DRIFT,
     TAKEOVERS,
     EFFECTS_UNCERTAIN,
     STOP_SECONDS,

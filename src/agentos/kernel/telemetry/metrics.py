@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric
+from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric, Sum
 
 MOST_VALUES: Final = 1000  # of one label in one process; more series than that slow a scrape noticeably
 OTHER: Final = "other"  # the value that stands for all beyond the cap
@@ -26,9 +26,11 @@ class Meter:
         self._series: dict[str, Counter | Gauge | Histogram] = {}
         self._seen: dict[str, set[str]] = {label: set() for label in CAPPED}
         self._found: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}  # a step measures ten times
+        # A gauge without labels would say 0 before anybody has measured: until then it is not told.
+        self._unset = {metric.name for metric in CATALOGUE if metric.kind == "gauge" and not metric.labels}
         for metric in CATALOGUE:
             self._series[metric.name] = _made(metric)
-        self.registry.register(_Aliased(self._series))
+        self.registry.register(_Aliased(self._series, self._unset))
 
     def count(self, metric: Metric, by: float = 1, **labels: str) -> None:
         """Add to a counter."""
@@ -40,11 +42,14 @@ class Meter:
 
     def set(self, metric: Metric, value: float, **labels: str) -> None:
         """Set a gauge."""
+        self._unset.discard(metric.name)
         self._labelled(metric, labels).set(value)
 
     def clear(self, metric: Metric) -> None:
         """Forget every series of a gauge, before its stored state is set anew."""
         self._series[metric.name].clear()
+        if not metric.labels:
+            self._unset.add(metric.name)
         for given in [one for one in self._found if one[0] == metric.name]:
             del self._found[given]
 
@@ -84,22 +89,40 @@ def _made(metric: Metric) -> Counter | Gauge | Histogram:
 
 
 class _Aliased(Collector):
-    def __init__(self, series: Mapping[str, Counter | Gauge | Histogram]) -> None:
+    def __init__(self, series: Mapping[str, Counter | Gauge | Histogram], unset: Set[str]) -> None:
         self._series = series
+        self._unset = unset
 
     def collect(self) -> Iterator[Family]:
         for metric in CATALOGUE:
+            if metric.name in self._unset:
+                continue
             for family in self._series[metric.name].collect():
                 yield family
                 for name in metric.also:
-                    yield _renamed(family, name)
+                    yield _renamed(family, name, family.samples)
+                for one in metric.sums:
+                    yield _renamed(family, one.name, list(_summed(family.samples, one)))
 
 
-def _renamed(family: Family, name: str) -> Family:
+def _renamed(family: Family, name: str, samples: Iterable[Sample]) -> Family:
     bare = name.removesuffix("_total")
     other = Family(bare, f"{family.documentation} The same measurement as {family.name}.", family.type)
-    other.samples = [s._replace(name=s.name.replace(family.name, bare, 1)) for s in family.samples]
+    other.samples = [s._replace(name=s.name.replace(family.name, bare, 1)) for s in samples]
     return other
+
+
+def _summed(samples: Iterable[Sample], wanted: Sum) -> Iterator[Sample]:
+    """One sample for each set of the labels that are left."""
+    sums: dict[tuple[tuple[str, str], ...], Sample] = {}
+    for sample in samples:
+        if not sample.name.endswith("_total"):  # when a series began is of the series that are told apart
+            continue
+        left = {name: value for name, value in sample.labels.items() if name != wanted.over}
+        counts = 0.0 if wanted.but and sample.labels[wanted.over] == wanted.but else sample.value
+        kept = sums.setdefault(tuple(left.items()), Sample(sample.name, left, 0.0))
+        sums[tuple(left.items())] = kept._replace(value=kept.value + counts)
+    yield from sums.values()
 
 
 def merged(pages: Iterable[tuple[str, str]]) -> bytes:

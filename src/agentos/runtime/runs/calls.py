@@ -31,7 +31,7 @@ from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, Unavailable, retryable
 from agentos.kernel.telemetry.catalogue import DECISIONS, EFFECTS_UNCERTAIN, ERRORS, SKILL_SECONDS
 from agentos.runtime.inference import Call, Result
-from agentos.runtime.runs import asking, outcomes, store
+from agentos.runtime.runs import asking, outcomes, store, traces
 from agentos.runtime.runs.journal import Entry, EpochsMoved
 from agentos.runtime.runs.model import DeniedAndStopped, DraftMade, EffectUncertain, Reason, RunStatus, Waiting
 from agentos.runtime.runs.segment import Park, Parked, Segment
@@ -310,7 +310,8 @@ async def _sent(segment: Segment, effect: Effect) -> Any:
 async def _timed(segment: Segment, effect: Effect) -> Any:
     began, status = elapsed(), "ok"
     try:
-        return await execute(effect.skill, segment.context(effect.skill, effect.key), effect.arguments)
+        with traces.called(segment, effect.skill, effect.key, effect.arguments):
+            return await execute(effect.skill, segment.context(effect.skill, effect.key), effect.arguments)
     except AgentOSError as error:
         status = error.code
         raise

@@ -37,7 +37,7 @@ from agentos.kernel.telemetry.catalogue import (
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
 from agentos.runtime.inference.model import ContentBlocked
-from agentos.runtime.runs import bills, calls, outcomes, service, store
+from agentos.runtime.runs import bills, calls, outcomes, service, store, traces
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
 from agentos.runtime.runs.model import (
     FORMAT,
@@ -82,7 +82,8 @@ async def run_segment(
     run = claimed.run
     if run.token.attempt > 1:
         parts.meter.count(TAKEOVERS)
-    with structlog.contextvars.bound_contextvars(run_id=run.id, org=run.organization, request_id=run.request_id):
+    log_as = structlog.contextvars.bound_contextvars(run_id=run.id, org=run.organization, request_id=run.request_id)
+    with log_as, traces.worked_on(parts.traces, run):
         version = await service.version_of(parts, run)
         rulebook = await rulebook_of(parts, run, claimed.epochs)
         if (run.waiting or {}).get("reason") == Reason.STOPPED:  # the time that a stop took is not the run's
@@ -414,6 +415,7 @@ async def _ended(
     seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked)
     segment.count(RUNS, status=status.value)
     segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
+    traces.ended(segment.parts.traces, segment.run, segment.definition, status, seconds, error)
     if error is not None:
         segment.count(ERRORS, code=error.code)
         log.info("run_ended", status=status.value, code=error.code, what=error.what)

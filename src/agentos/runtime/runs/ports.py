@@ -12,7 +12,7 @@ from agentos.control.budgets.spending import Books
 from agentos.control.policy.service import Rulebooks
 from agentos.control.privacy.service import Privacy
 from agentos.kernel.database import Database
-from agentos.kernel.telemetry import Meter
+from agentos.kernel.telemetry import Meter, Traces
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.inference import Model
 from agentos.runtime.runs.halts import Halts
@@ -45,6 +45,7 @@ class Parts:
     rulebooks: Rulebooks = field(default_factory=Rulebooks)
     books: Books = field(default_factory=Books)  # caps and prices, as this process has read them
     privacy: Privacy = field(default_factory=Privacy)
+    traces: Traces = field(default_factory=Traces)
     halts: Halts = field(init=False)  # what withholds action from the live segments of this process
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ from agentos.kernel.canonical import digest
 from agentos.kernel.http import Cursor, DoorsDep, FreeJson, Limit, page, position_of
 from agentos.kernel.ids import RunId
 from agentos.kernel.unit_of_work import Doors
-from agentos.runtime.runs import service
+from agentos.runtime.runs import service, traces
 from agentos.runtime.runs.model import Run
 from agentos.runtime.runs.ports import Parts
 
@@ -91,6 +91,8 @@ async def start_run(
         if first:
             await service.admit(work, parts, asked, run_id)
         run = await service.get(work, run_id)
+    if first:
+        traces.accepted(parts.traces, run)
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
     return await _seen(run, parts, sight)
 
@@ -250,6 +252,7 @@ async def submit_draft(
             work, parts, draft_id, by=caller.handle, request_id=request.state.request_id
         )
         run = await service.get(work, accepted.run_id)
+    traces.accepted(parts.traces, run)
     response.headers["Location"] = f"/api/v1/runs/{run.id}"
     return await _seen(run, parts, sight)
 
