@@ -55,8 +55,11 @@ def load() -> None:
 
 
 def sections() -> list[type[Section]]:
-    """Every section of settings in the platform, by module."""
-    return sorted(_ours(_subclasses(Section)), key=lambda section: (section.__module__, section.__name__))
+    """Every section of settings that is read, by module; what several have in common is shown with each of them."""
+    found = _ours(_subclasses(Section))
+    shared = {base for section in found for base in section.__mro__[1:]}
+    read = [section for section in found if section not in shared]
+    return sorted(read, key=lambda section: (section.__module__, section.__name__))
 
 
 def variables(section: type[Section]) -> dict[str, FieldInfo]:

@@ -75,7 +75,7 @@ class Providers:
             stub.check_policy(policy)
         elif provider == "claude":
             claude.check_policy(policy)
-        elif provider in self._endpoints:
+        elif isinstance(provider, str) and provider in self._endpoints:
             openai.check_policy(policy)
         elif isinstance(provider, str) and provider.startswith(VENDOR):
             vendors.check_policy(policy)
