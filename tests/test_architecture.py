@@ -81,6 +81,9 @@ ALSO: dict[str, set[str]] = {
     },
     "runtime/inference": {
         "bounds",  # how many tokens a question can be at most
+        "routing",  # a model policy read into a plan: which models, in which order, and why
+        "router",  # the models of a plan asked until one answers
+        "breaker",  # when a model that fails is left alone, and probed
     },
     "operations/notifications": {
         "dispatch",  # facts become messages, and messages are sent as they are due

@@ -9,8 +9,9 @@ from agentos.adapters.llm.claude import Claude
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.llm.stub import Stub
 from agentos.kernel.errors import Invalid
-from agentos.runtime.inference import Model
+from agentos.runtime.inference import Model, routing
 from agentos.runtime.inference.model import ModelNotConfigured
+from agentos.runtime.inference.ports import Listed
 
 MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
 
@@ -42,6 +43,8 @@ class Providers:
 
     def check(self, policy: dict[str, Any]) -> None:
         """Refuse a model policy that no process could serve. Raises Invalid."""
+        if routing.check(policy, self.check):
+            return
         provider, most = policy.get("provider"), policy.get("max_tokens", 1)
         if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= MOST_TOKENS:
             raise ModelPolicyInvalid(
@@ -62,6 +65,14 @@ class Providers:
                 where="model.provider",
                 then="Use stub or claude.",
             )
+
+    def listing(self) -> tuple[Listed, ...]:
+        """Every provider there is, configured or not, by name."""
+        claude = self._models.get("claude")
+        return (
+            Listed("claude", instant=False, local=False, configured=claude is not None),
+            Listed("stub", instant=True, local=True, configured=True),
+        )
 
     async def close(self) -> None:
         """Give back connections."""
