@@ -93,6 +93,7 @@ ALSO: dict[str, set[str]] = {
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
         "asking",  # a call as a question to people
+        "hops",  # a run's word on each hop of a model call, and models that did not answer
         "halts",  # what withholds action from the live segments of a process
         "journal",  # every step of a run, written by segments and read by many
         "bills",  # what a run's model calls cost: reserved before, settled with the answer's row

@@ -30,6 +30,7 @@ from agentos.apps.settings import (
     NotificationSettings,
     PrivacySettings,
     RequestSettings,
+    RouterSettings,
     RunSettings,
     SigningSettings,
     SlackSettings,
@@ -129,6 +130,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         logs.skill_params,
         {},
         privacy=privacy,
+        routing=RouterSettings.read(),
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -163,6 +165,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             signer,
         )
     finally:
+        await parts.router.close()
         await models.close()
         await doors.database.close()
 

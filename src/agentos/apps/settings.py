@@ -17,6 +17,7 @@ from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
 from agentos.operations.notifications.settings import NotificationSettings
+from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs.settings import RunSettings
 
 
@@ -52,6 +53,7 @@ __all__ = [
     "OidcSettings",
     "PrivacySettings",
     "RequestSettings",
+    "RouterSettings",
     "RunSettings",
     "SigningSettings",
     "SlackSettings",

@@ -186,10 +186,10 @@ class Router:
         """The models that may answer in these circumstances, under this process's switches."""
         return routing.plan(route, here, self.switches, local=self._local)
 
-    def instant(self, plan: Plan) -> bool:
-        """Whether the plan can be carried out without leaving the process."""
-        found = [self._found(one) for one in plan.candidates]
-        return all(isinstance(one, AgentOSError) or one.instant for one in found)
+    def instant(self, candidate: Candidate) -> bool:
+        """Whether asking it, or finding out that it cannot be asked, leaves the process for nothing."""
+        found = self._found(candidate)
+        return isinstance(found, AgentOSError) or found.instant
 
     def standings(self) -> list[Standing]:
         """How each model does that was asked."""

@@ -171,6 +171,7 @@ class Route:
     deadline: timedelta | None = None
     task: str = ""
     stand_in: Mapping[str, Any] = field(default_factory=dict)
+    plain: bool = False  # one model, and nothing is said of routing
 
     @property
     def every(self) -> tuple[Candidate, ...]:
@@ -187,7 +188,7 @@ class Route:
 def read(policy: Mapping[str, Any]) -> Route:
     """The route that a model policy writes. Raises RoutingInvalid (Invalid) with the place and what to do."""
     if OWN.isdisjoint(policy):
-        return Route(_own(policy))
+        return Route(_own(policy), plain=True)
     own = _own({key: value for key, value in policy.items() if key not in OWN})
     own = replace(own, context=_context(policy.get("context"), "context"))
     mode = _one_of(policy.get("mode", "manual"), [one.value for one in Mode], "mode")
