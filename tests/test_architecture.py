@@ -83,6 +83,7 @@ ALSO: dict[str, set[str]] = {
         "bounds",  # how many tokens a question can be at most
         "routing",  # a model policy read into a plan: which models, in which order, and why
         "router",  # the models of a plan asked until one answers
+        "limits",  # what all processes together may ask of a provider
         "breaker",  # when a model that fails is left alone, and probed
     },
     "operations/notifications": {

@@ -54,6 +54,7 @@ from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
+from agentos.runtime.inference.limits import SharedLimits
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.firings import Firings
@@ -118,6 +119,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
+    routing = RouterSettings.read()
+    limiter = SharedLimits(doors.database, routing)
     parts = Parts(
         doors,
         registry,
@@ -130,7 +133,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         logs.skill_params,
         {},
         privacy=privacy,
-        routing=RouterSettings.read(),
+        routing=routing,
+        limiter=limiter,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -166,6 +170,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         )
     finally:
         await parts.router.close()
+        await limiter.close()
         await models.close()
         await doors.database.close()
 

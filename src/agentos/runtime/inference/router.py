@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from agentos.kernel.clock import elapsed
-from agentos.kernel.errors import AgentOSError, Unavailable, retryable
+from agentos.kernel.errors import AgentOSError, Bug, Unavailable, retryable
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import MODEL_BREAKERS, MODEL_FALLBACKS, MODEL_LIMIT_SECONDS, MODEL_SKIPS
 from agentos.runtime.inference import routing
@@ -260,16 +260,17 @@ class Router:
         if asked is None:
             self._failed(call, candidate, ModelTimedOut("the time for this step is up", begun=False), began)
             return None
-        opened, grant, slot, answer = False, None, None, None
+        opened, grant, slot, answer, used = False, None, None, None, None
         try:
             if not model.instant:
                 slot = await self._enter(gate, model, asked)
                 if self._limiter is not None and self._limiter.limits(model.provider):
-                    grant = await self._turn(gate, model, asked)
+                    grant = await self._turn(gate, model, asked, waits=candidate is call.plan.candidates[-1])
                 asked = self._in_time_left(asked, began)
             await gate.opens(hop, model, asked)
             opened = True
             answer = await gate.carry(model, self._timed(model, asked, call.hear))
+            used = _used(answer)
             if (
                 answer.stop is Stop.REFUSAL
                 and call.plan.blocked_falls_back
@@ -282,13 +283,15 @@ class Router:
         except AgentOSError as error:
             if not opened and not isinstance(error, (ModelOverloaded, ModelRateLimited)):
                 raise  # the gate's own, or the database's
+            if answer is None and not _begun(error):
+                used = 0
             self._failed(call, candidate, error, began, opened=opened, answered=answer is not None)
             return None
         finally:
             if slot is not None:
                 slot.release()
             if grant is not None:
-                grant.settle(_used(answer) if opened else 0)
+                grant.settle(used if opened else 0)
         if not model.instant:
             self._answered(candidate)
         call.tell(candidate, "ok", self._clock() - began, candidate.why)
@@ -382,12 +385,15 @@ class Router:
             ) from None
         return slot
 
-    async def _turn(self, gate: Gate, model: Model, question: Question) -> Grant:
-        """Room in the provider's limit, which all processes share. Raises ModelRateLimited, DatabaseUnavailable."""
+    async def _turn(self, gate: Gate, model: Model, question: Question, *, waits: bool) -> Grant:
+        """Room in the provider's limit, which all processes share. Raises ModelRateLimited, DatabaseUnavailable.
+
+        Only the last model of a plan is waited for: a provider's own 429 would lead to the next one at once, too.
+        """
         assert self._limiter is not None
         began = self._clock()
         tokens = most_tokens(question) + question.max_tokens
-        taking = self._limiter.take(model.provider, tokens, within=question.timeout.total_seconds())
+        taking = self._limiter.take(model.provider, tokens, within=question.timeout.total_seconds() if waits else 0)
         try:
             return await gate.carry(model, taking)
         finally:
@@ -517,8 +523,13 @@ def _plainly(model: Model, question: Question, hear: Hear | None) -> Coroutine[A
     return model.ask(question) if hear is None else model.ask(question, hear=hear)
 
 
-def _used(answer: Answer | None) -> int | None:
+def _begun(error: AgentOSError) -> bool:
+    """Whether the provider may have worked on a call that has no answer."""
+    return error.begun if isinstance(error, ModelUnavailable) else isinstance(error, Bug)
+
+
+def _used(answer: Answer) -> int | None:
     """The tokens that a call used; None where nobody knows."""
-    if answer is None or answer.usage.input is None or answer.usage.output is None:
+    if answer.usage.input is None or answer.usage.output is None:
         return None
     return answer.usage.input + answer.usage.output
