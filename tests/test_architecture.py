@@ -84,6 +84,7 @@ ALSO: dict[str, set[str]] = {
         "routing",  # a model policy read into a plan: which models, in which order, and why
         "router",  # the models of a plan asked until one answers
         "limits",  # what all processes together may ask of a provider
+        "standings",  # how models do, as every process saw them last
         "breaker",  # when a model that fails is left alone, and probed
     },
     "operations/notifications": {

@@ -45,6 +45,7 @@ from agentos.runtime.inference.model import (
 from agentos.runtime.inference.ports import Grant, Hear, Limiter, Model, Models, Question
 from agentos.runtime.inference.routing import Candidate, Circumstances, Plan, Route
 from agentos.runtime.inference.settings import RouterSettings
+from agentos.runtime.inference.standings import Board
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -161,6 +162,7 @@ class Router:
         settings: RouterSettings | None = None,
         meter: Meter | None = None,
         limiter: Limiter | None = None,
+        board: Board | None = None,
         *,
         clock: Callable[[], float] = elapsed,
         luck: Callable[[], float] = random.random,
@@ -168,6 +170,7 @@ class Router:
         self.models = models
         self.settings = settings or RouterSettings.read()
         self.switches = self.settings.switches
+        self.board = board
         self._meter = meter
         self._limiter = limiter
         self._clock = clock
@@ -190,6 +193,11 @@ class Router:
         """Whether asking it, or finding out that it cannot be asked, leaves the process for nothing."""
         found = self._found(candidate)
         return isinstance(found, AgentOSError) or found.instant
+
+    def missing(self, candidate: Candidate) -> str | None:
+        """Why this process could not ask it, if so."""
+        found = self._found(candidate)
+        return found.what if isinstance(found, AgentOSError) else None
 
     def standings(self) -> list[Standing]:
         """How each model does that was asked."""
@@ -320,8 +328,8 @@ class Router:
         call.gate.failed(candidate, error, opened=opened, answered=answered)
         call.errors.append(error)
         if opened:
-            self._outcomes[candidate.key] = (error.code, at)
             self._count_failure(candidate, error, at)
+            self._note(candidate, error.code, at)
         if isinstance(error, ContextTooLong):
             call.too_long = candidate
         elif not isinstance(error, ANOTHER_MAY) and not (
@@ -437,7 +445,7 @@ class Router:
 
     async def _probe(self, candidate: Candidate, model: Model, breaker: Breaker) -> None:
         """Ask a model whose breaker is open for one token, and let the answer decide."""
-        answered, grant = False, None
+        answered, grant, outcome = False, None, "ok"
         question = Question(
             model=candidate.name,
             system="",
@@ -454,18 +462,25 @@ class Router:
         except (ModelRejectedRequest, ContentBlocked):  # whoever says no is there
             answered = True
         except AgentOSError as error:
-            self._outcomes[candidate.key] = (error.code, self._clock())
+            outcome = error.code
         finally:
             breaker.probed(self._clock(), answered=answered)
             self._show(candidate, breaker)
+            self._note(candidate, outcome, self._clock())
             if grant is not None:
                 grant.settle(None)
 
     def _answered(self, candidate: Candidate) -> None:
-        self._outcomes[candidate.key] = ("ok", self._clock())
         breaker = self._breakers.get(candidate.key)
         if breaker is not None and breaker.failures and breaker.answered():
             self._show(candidate, breaker)
+        self._note(candidate, "ok", self._clock())
+
+    def _note(self, candidate: Candidate, outcome: str, at: float) -> None:
+        self._outcomes[candidate.key] = (outcome, at)
+        if self.board is not None:
+            breaker = self._breakers.get(candidate.key)
+            self.board.tell(*candidate.key, State.CLOSED if breaker is None else breaker.state, outcome)
 
     def _count_failure(self, candidate: Candidate, error: AgentOSError, at: float) -> None:
         """Let an error count for the breaker, or for the rest that the provider asks for."""
