@@ -34,7 +34,7 @@ async def test_a_run_falls_back_and_health_tells_how_the_provider_did(
             await platform.apply([], [], model=CHAIN)
             run = await platform.run()
             assert (await platform.until(run["id"], "completed"))["output"] == "from the smaller one"
-            steps = (await platform.author.get(f"/api/v1/runs/{run['id']}/steps")).json()["items"]
+            steps = (await platform.author.get(f"/api/v1/runs/{run['id']}/journal")).json()["items"]
             (row,) = [one for one in steps if one["kind"] == "model"]
             tried = [(one["model"], one["outcome"]) for one in row["meta"]["attempts"]]
             assert [model for model, _ in tried] == [LARGE, SMALL]
@@ -75,7 +75,7 @@ async def test_a_forced_stub_answers_a_run_and_every_page_says_so(
         assert (await adapters(platform))["says"].startswith("stub:")
         path = f"/api/v1/models/route/{applied['deployment_id']}"
         plan = (await platform.author.get(path)).json()
-        steps = (await platform.author.get(f"/api/v1/runs/{run['id']}/steps")).json()["items"]
+        steps = (await platform.author.get(f"/api/v1/runs/{run['id']}/journal")).json()["items"]
     assert (plan["would_ask"], plan["acts_at_most_at"]) == ("stub", "L1")
     assert {one["meta"]["provider"] for one in steps if one["kind"] == "model"} == {"stub"}
 

@@ -16,7 +16,7 @@ from agentos.control.budgets.prices import tariff_of
 from agentos.control.deployments import service as deployments
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import Stop, Subject
-from agentos.kernel.errors import Unavailable
+from agentos.kernel.errors import NotFound, Unavailable
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.kernel.units import dollars
 from agentos.runtime.inference import routing
@@ -37,6 +37,12 @@ TEST_TOKENS: Final = 16  # of the answer to a test: enough to see that it talks
 
 _WORST: Final = (State.OPEN, State.HALF_OPEN, State.CLOSED)
 _BREAKERS: Final = {State.OPEN: "breaker_open", State.HALF_OPEN: "breaker_half_open", State.CLOSED: "live"}
+
+
+class NoVersionServes(NotFound):
+    """The deployment serves no version, so it has no model policy."""
+
+    code = "no_version_serves"
 
 
 async def adapters(
@@ -107,14 +113,20 @@ async def explain(
 ) -> dict[str, Any]:
     """Which models would be asked for a step of a deployment's agent, in which order, and why each other one not.
 
-    Raises MalformedId (Invalid), DeploymentUnknown (NotFound), and the Conflicts of a deployment that serves nothing.
+    Raises MalformedId (Invalid), DeploymentUnknown or NoVersionServes (NotFound).
     """
-    serving = await deployments.serving_of(work, deployment_id)
-    version = serving.version
+    deployment = await deployments.get(work, deployment_id)
+    if deployment.version is None:
+        raise NoVersionServes(
+            "no version serves there yet, so nothing would be asked",
+            where=deployment_id,
+            then=f"Promote one: agentos deployments promote {deployment_id}.",
+        )
+    version = await agents.get_version(work, deployment.agent_id, deployment.version)
     route = routing.read(version.definition.model)
     here = await _circumstances(work, version, route, task=task, private=private, tokens=tokens, at=at)
     made = router.plan(route, here)
-    subject = Subject(serving.deployment.id, version.agent_id, version.definition.category)
+    subject = Subject(deployment.id, version.agent_id, version.definition.category)
     stopped = await stops.in_force(work, subject)
     models = [_explained(one, router, stopped.denies_provider(one.provider)) for one in made.candidates]
     return {
