@@ -14,7 +14,8 @@ from agentos.kernel.telemetry import Meter
 from agentos.runtime.inference import Answer, Model, Question, Stop
 from agentos.runtime.inference import model as m
 from agentos.runtime.inference.breaker import State
-from agentos.runtime.inference.router import Attempt, Gate, NotThis, Routed, Router, Unanswered
+from agentos.runtime.inference.gate import Attempt, Gate, NotThis, Routed, Unanswered
+from agentos.runtime.inference.router import Router
 from agentos.runtime.inference.routing import Candidate, read
 from agentos.runtime.inference.settings import RouterSettings
 from tests.runtime.inference.fakes import QUESTION, Clock, Fake, Fakes, chain

@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
@@ -24,9 +24,10 @@ from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import AgentOSError, Bug, Unavailable, retryable
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import MODEL_BREAKERS, MODEL_FALLBACKS, MODEL_LIMIT_SECONDS, MODEL_SKIPS
-from agentos.runtime.inference import routing
+from agentos.runtime.inference import plans
 from agentos.runtime.inference.bounds import most_tokens
 from agentos.runtime.inference.breaker import Breaker, State
+from agentos.runtime.inference.gate import OPEN, Attempt, Gate, NotThis, Routed, Unanswered
 from agentos.runtime.inference.model import (
     Answer,
     ContentBlocked,
@@ -42,13 +43,13 @@ from agentos.runtime.inference.model import (
     ModelUnknown,
     Stop,
 )
+from agentos.runtime.inference.plans import Circumstances, Plan
 from agentos.runtime.inference.ports import Grant, Hear, Limiter, Model, Models, Question
-from agentos.runtime.inference.routing import Candidate, Circumstances, Plan, Route
+from agentos.runtime.inference.routing import STUB, Candidate, Route
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.inference.standings import Board
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 # The model or its provider is at fault, or our standing with it: another model may answer.
 ANOTHER_MAY: Final = (Unavailable, ModelRateLimited, ModelMisbehaved, ModelRefusedKey, ModelUnknown)
@@ -59,69 +60,6 @@ GRACE_SECONDS: Final = 0.1
 WORTH_SECONDS: Final = 0.01  # a wait shorter than this changes no timeout
 PING: Final = "ping"
 JITTER: Final = 0.5  # of a pause is added at most, so that callers that failed together do not come back together
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One model that was tried or left out: what came of it (``ok``, ``skipped`` or an error's code), and why."""
-
-    provider: str
-    model: str
-    outcome: str
-    seconds: float
-    why: str
-
-    def record(self) -> dict[str, Any]:
-        """The attempt as the journal keeps it."""
-        return {
-            "provider": self.provider,
-            "model": self.model,
-            "outcome": self.outcome,
-            "seconds": round(self.seconds, 4),
-            "why": self.why,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """An answer, the question as its model was asked it, and the candidate that gave it."""
-
-    answer: Answer
-    question: Question
-    candidate: Candidate
-
-
-class Unanswered(Exception):  # told by its ``error``
-    """No model answered. ``error`` is the one that says most; None: every model was left out on the caller's word."""
-
-    def __init__(self, error: AgentOSError | None) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class NotThis(Exception):  # a turn of the router, never an answer to a user
-    """The caller's word that this candidate must not be asked, though another may."""
-
-
-class Gate:
-    """What a caller wants to say about each hop. This one lets everything pass."""
-
-    def refuses(self, candidate: Candidate) -> str | None:  # noqa: ARG002
-        """Why the candidate must not be asked, if so. Called before anything leaves."""
-        return None
-
-    async def opens(self, hop: int, model: Model, question: Question) -> None:
-        """Return when this very question may be asked. Raises NotThis, or what is to end the call."""
-
-    async def carry(self, model: Model, work: Coroutine[Any, Any, T]) -> T:  # noqa: ARG002
-        """Await something that takes time; the caller may break it off."""
-        return await work
-
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        """Take note of a hop without an answer that counts. ``opened``: it was asked, ``answered``: and is billed."""
-
-
-OPEN: Final = Gate()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +123,9 @@ class Router:
         """How long one call may take."""
         return timedelta(milliseconds=self.settings.api_timeout)
 
-    def plan(self, route: Route, here: Circumstances = routing.ANYWHERE) -> Plan:
+    def plan(self, route: Route, here: Circumstances = plans.ANYWHERE) -> Plan:
         """The models that may answer in these circumstances, under this process's switches."""
-        return routing.plan(route, here, self.switches, local=self._local)
+        return plans.plan(route, here, self.switches, local=self._local)
 
     def instant(self, candidate: Candidate) -> bool:
         """Whether asking it, or finding out that it cannot be asked, leaves the process for nothing."""
@@ -251,7 +189,7 @@ class Router:
         began, gate = self._clock(), call.gate
         why = gate.refuses(candidate)
         if why is None and call.too_long is not None:
-            why = routing.reads_more(candidate, call.too_long)
+            why = plans.reads_more(candidate, call.too_long)
         if why is not None:
             self._skip(call, candidate, "not_allowed", why)
             return None
@@ -484,7 +422,7 @@ class Router:
 
     def _count_failure(self, candidate: Candidate, error: AgentOSError, at: float) -> None:
         """Let an error count for the breaker, or for the rest that the provider asks for."""
-        if not isinstance(error, (*OUTAGES, ModelRateLimited)) or candidate.provider == routing.STUB:
+        if not isinstance(error, (*OUTAGES, ModelRateLimited)) or candidate.provider == STUB:
             return
         breaker = self._breakers.get(candidate.key)
         if breaker is None:

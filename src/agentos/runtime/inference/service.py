@@ -21,11 +21,13 @@ from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.kernel.units import dollars
 from agentos.runtime.inference import routing
 from agentos.runtime.inference.breaker import State
+from agentos.runtime.inference.gate import Attempt, Gate, Unanswered
 from agentos.runtime.inference.limits import SharedLimits
 from agentos.runtime.inference.model import Message
+from agentos.runtime.inference.plans import Circumstances
 from agentos.runtime.inference.ports import Listed, Question
-from agentos.runtime.inference.router import Attempt, Gate, Router, Unanswered
-from agentos.runtime.inference.routing import Candidate, Circumstances, Route
+from agentos.runtime.inference.router import Router
+from agentos.runtime.inference.routing import Candidate, Route
 from agentos.runtime.inference.standings import Board, Seen
 
 log = structlog.get_logger(__name__)
