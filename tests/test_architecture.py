@@ -87,6 +87,7 @@ ALSO: dict[str, set[str]] = {
         "router",  # the models of a plan asked until one answers
         "limits",  # what all processes together may ask of a provider
         "standings",  # how models do, as every process saw them last
+        "watch",  # how the models of a process do, and probes of those that are away
         "breaker",  # when a model that fails is left alone, and probed
     },
     "operations/notifications": {

@@ -174,7 +174,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             signer,
         )
     finally:
-        await parts.router.close()
+        await parts.router.watch.close()
         await limiter.close()
         await board.close()
         await models.close()

@@ -48,7 +48,7 @@ class Test(BaseModel):
 async def list_models(caller: Reader, doors: DoorsDep, asks: RouterDep, known: ModelsDep) -> dict[str, Any]:
     """Every provider, and every model that a serving version of the organization names."""
     try:
-        seen = [] if asks.board is None else await asks.board.every()
+        seen = [] if asks.watch.board is None else await asks.watch.board.every()
     except Unavailable:
         seen = []
     async with doors.open(caller.organization) as work:
