@@ -82,6 +82,14 @@ ALSO: dict[str, set[str]] = {
     "runtime/inference": {
         "bounds",  # how many tokens a question can be at most
         "schemas",  # whether the schemas of a question are JSON schemas
+        "routing",  # a model policy, read: which models, and how they are put in order
+        "plans",  # the candidates for one step, and why each other model is left out
+        "gate",  # what a caller says about each hop, and is told of them
+        "router",  # the models of a plan asked until one answers
+        "limits",  # what all processes together may ask of a provider
+        "standings",  # how models do, as every process saw them last
+        "watch",  # how the models of a process do, and probes of those that are away
+        "breaker",  # when a model that fails is left alone, and probed
     },
     "operations/notifications": {
         "dispatch",  # facts become messages, and messages are sent as they are due
@@ -91,6 +99,7 @@ ALSO: dict[str, set[str]] = {
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
         "asking",  # a call as a question to people
+        "hops",  # a run's word on each hop of a model call, and models that did not answer
         "halts",  # what withholds action from the live segments of a process
         "journal",  # every step of a run, written by segments and read by many
         "bills",  # what a run's model calls cost: reserved before, settled with the answer's row

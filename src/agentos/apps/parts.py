@@ -32,6 +32,7 @@ from agentos.apps.settings import (
     OpenAISettings,
     PrivacySettings,
     RequestSettings,
+    RouterSettings,
     RunSettings,
     SigningSettings,
     SlackSettings,
@@ -57,6 +58,8 @@ from agentos.kernel.telemetry.catalogue import REGISTRY_SKILLS
 from agentos.kernel.telemetry.traces import opened
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
+from agentos.runtime.inference.limits import SharedLimits
+from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.firings import Firings
@@ -83,6 +86,7 @@ class Process:
     run_engine: RunEngine
     firings: Firings
     models: Providers
+    limiter: SharedLimits
     receivers: Webhooks
     dispatch: Dispatch
     answers: Answers
@@ -120,9 +124,12 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     signer = Signer.load(key) if key else None
     meter.set(REGISTRY_SKILLS, len(registry.every()))
     doors = Doors(Database(database))
-    link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
+    identity = f"{app.service}@{socket.gethostname()}:{os.getpid()}"
+    link = Link(temporal, identity=identity)
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
+    routing = RouterSettings.read()
+    limiter, board = SharedLimits(doors.database, routing), Board(doors.database, identity)
     parts = Parts(
         doors,
         registry,
@@ -136,6 +143,9 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         {},
         privacy=privacy,
         traces=traces,
+        routing=routing,
+        limiter=limiter,
+        board=board,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -163,6 +173,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             run_engine,
             firings,
             models,
+            limiter,
             receivers,
             dispatch,
             answers,
@@ -170,6 +181,9 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             signer,
         )
     finally:
+        await parts.router.watch.close()
+        await limiter.close()
+        await board.close()
         await models.close()
         await asyncio.to_thread(traces.close)
         await doors.database.close()

@@ -24,6 +24,7 @@ from agentos.kernel.settings import (
     TraceSettings,
 )
 from agentos.operations.notifications.settings import NotificationSettings
+from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs.settings import RunSettings
 
 
@@ -60,6 +61,7 @@ __all__ = [
     "OpenAISettings",
     "PrivacySettings",
     "RequestSettings",
+    "RouterSettings",
     "RunSettings",
     "SigningSettings",
     "SlackSettings",

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from agentos.adapters.llm import ModelPolicyInvalid, Provider, Providers, vendors
+from agentos.adapters.llm import ModelPolicyInvalid, Providers, vendors
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.llm.stub import BadStubPolicy
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.runtime.inference.model import ModelNotConfigured
+from agentos.runtime.inference.ports import Listed
 from tests.adapters.llm.endpoints import question
 
 
@@ -19,13 +20,13 @@ def providers(**chat: Any) -> Providers:
 
 
 def test_every_provider_is_listed_with_what_it_lacks() -> None:
-    listed = providers(endpoints="local=http://127.0.0.1:9/v1", local="local", api_key="").every()
+    listed = providers(endpoints="local=http://127.0.0.1:9/v1", local="local", api_key="").listing()
     assert listed == [
-        Provider("stub", instant=True, local=True, configured=True),
-        Provider("claude", False, False, False, "Set ANTHROPIC_API_KEY for API and workers."),
-        Provider("local", False, local=True, configured=True),
-        Provider("openai", False, False, False, "Set OPENAI_API_KEY for API and workers."),
-        Provider("vendor:*", False, False, configured=True),
+        Listed("stub", instant=True, local=True, configured=True),
+        Listed("claude", False, False, False, "Set ANTHROPIC_API_KEY for API and workers."),
+        Listed("local", False, local=True, configured=True),
+        Listed("openai", False, False, False, "Set OPENAI_API_KEY for API and workers."),
+        Listed("vendor:*", False, False, configured=True),
     ]
 
 
@@ -47,13 +48,13 @@ def test_a_provider_is_found_by_its_name() -> None:
     "policy",
     [
         {"provider": "stub", "script": [{"text": "Hi"}]},
-        {"provider": "claude", "name": "claude-x", "max_tokens": 10, "fallback": [{"provider": "nonsense"}]},
+        {"provider": "claude", "name": "claude-x", "max_tokens": 10},
         {"provider": "openai", "name": "gpt-x"},
         {"provider": "local", "name": "llama"},
         {"provider": "vendor:google-vertex", "name": "gemini-x"},
     ],
 )
-def test_a_policy_is_accepted_without_a_look_at_its_fallbacks(policy: dict[str, Any]) -> None:
+def test_a_policy_of_any_provider_that_there_is_is_accepted(policy: dict[str, Any]) -> None:
     providers(endpoints="local=http://127.0.0.1:9/v1").check(policy)
 
 
@@ -87,7 +88,7 @@ async def test_without_the_extra_a_vendor_says_what_to_install(monkeypatch: pyte
         held.for_policy({"provider": "vendor:groq", "name": "x"})
     with pytest.raises(ModelNotConfigured, match=r"agentos\[vendors\]"):
         await vendors.Vendor("vendor:groq").ask(question())
-    assert held.every()[-1] == Provider("vendor:*", False, False, False, vendors.INSTALL)
+    assert held.listing()[-1] == Listed("vendor:*", False, False, False, vendors.INSTALL)
     held.check({"provider": "vendor:groq", "name": "x"})  # whether it can be asked is not the policy's fault
 
 

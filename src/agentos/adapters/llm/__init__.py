@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agentos.adapters.llm import claude, openai, stub, vendors
@@ -15,21 +14,11 @@ from agentos.adapters.llm.stub import Stub
 from agentos.adapters.llm.traced import traced
 from agentos.adapters.llm.vendors import VENDOR, Vendor
 from agentos.kernel.telemetry import Traces
-from agentos.runtime.inference import Model
+from agentos.runtime.inference import Model, routing
 from agentos.runtime.inference.model import ModelNotConfigured
+from agentos.runtime.inference.ports import Listed
 
-__all__ = ["ModelPolicyInvalid", "Provider", "Providers"]
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """A provider as this process knows it. ``then`` says what to do where it is not configured."""
-
-    name: str
-    instant: bool
-    local: bool
-    configured: bool
-    then: str = ""
+__all__ = ["ModelPolicyInvalid", "Providers"]
 
 
 class Providers:
@@ -65,10 +54,12 @@ class Providers:
         )
 
     def check(self, policy: Mapping[str, Any]) -> None:
-        """Refuse a model policy that no process could serve. Its fallbacks are the router's to check, one by one.
+        """Refuse a model policy that no process could serve. Each model of it is checked by itself.
 
-        Raises ModelPolicyInvalid or BadStubPolicy (Invalid) with the place below the policy.
+        Raises ModelPolicyInvalid, RoutingInvalid or BadStubPolicy (Invalid) with the place below the policy.
         """
+        if routing.check(policy, self.check):
+            return
         check_limit(policy)
         provider = policy.get("provider")
         if provider == self._stub.provider:
@@ -87,14 +78,14 @@ class Providers:
                 then=f"Use {known} or {VENDOR}NAME; servers of your own are named in AGENTOS_OPENAI_ENDPOINTS.",
             )
 
-    def every(self) -> list[Provider]:
+    def listing(self) -> list[Listed]:
         """The providers by name, whether they can be asked or not. Vendors are one entry for all of them."""
-        listed = [Provider(self._stub.provider, self._stub.instant, self._stub.local, configured=True)]
+        listed = [Listed(self._stub.provider, self._stub.instant, self._stub.local, configured=True)]
         for name, one in sorted(self._endpoints.items()):
             then = "" if one.configured else self._then(name)
-            listed.append(Provider(name, one.instant, one.local, one.configured, then))
+            listed.append(Listed(name, one.instant, one.local, one.configured, then))
         there = vendors.installed()
-        return [*listed, Provider(f"{VENDOR}*", False, False, there, "" if there else vendors.INSTALL)]
+        return [*listed, Listed(f"{VENDOR}*", False, False, there, "" if there else vendors.INSTALL)]
 
     async def close(self) -> None:
         """Give back connections."""

@@ -7,6 +7,8 @@ A model policy gives it one of two:
 ``behaviour``   the name of a Python function ``(Question) -> str | step | Answer``, sync or async, that a module has
                 registered with ``@behaviour("name")``. The modules are loaded like those of skills.
 
+With neither it stands in for a model that a switch took away (``stand_in``); no version may name it so.
+
 Usage is an estimate that depends on the text alone: one token for every four bytes, rounded up, the usual rule of thumb
 for English. What was read and what was said are counted as JSON.
 """
@@ -22,6 +24,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from agentos.adapters.llm.stand_in import stand_in
 from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
     Answer,
@@ -113,8 +116,10 @@ class Stub:
         """
         if "behaviour" in question.options:
             said = await _behave(_find(question.options["behaviour"]), question)
-        else:
+        elif "script" in question.options:
             said = _scripted(question)
+        else:
+            said = {"text": stand_in(question)}
         turn = sum(message.role == "assistant" for message in question.messages)
         answer = said if isinstance(said, Answer) else _answer(said, turn)
         estimate = Usage(

@@ -34,6 +34,7 @@ from agentos.intake.triggers import routes as triggers
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
+from agentos.runtime.inference import routes as models
 from agentos.runtime.runs import routes as runs
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ ROUTERS = (
     approvals.router,
     budgets.router,
     privacy.router,
+    models.router,
     runs.router,
     effects.router,
     subscriptions.router,
@@ -77,6 +79,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
+            app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             meter.follow(held.parts.meter)

@@ -160,12 +160,26 @@ MODEL_FALLBACKS = Metric(
     ("provider", "to"),
     "Calls that another model than the first of their plan answered.",
 )
+MODEL_SKIPS = Metric(
+    "agentos_model_skips_total",
+    "counter",
+    "hops",
+    ("provider", "reason"),
+    "Models of a plan that were not asked: away (breaker, asked to wait) or not_allowed (stop, budget, context).",
+)
 MODEL_BREAKERS = Metric(
     "agentos_model_breaker_state",
     "gauge",
     "state",
     ("provider", "model"),
     "Breakers that ever opened: 0 closed, 1 half-open, 2 open.",
+)
+MODEL_LIMIT_SECONDS = Metric(
+    "agentos_model_rate_limit_wait_seconds",
+    "histogram",
+    "seconds",
+    ("provider",),
+    "How long calls waited for their turn in a provider's shared limit.",
 )
 BUDGET_OVERSHOTS = Metric(
     "agentos_budget_overshots_total",
@@ -333,7 +347,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     MODEL_COST,
     MODEL_COST_UNKNOWN,
     MODEL_FALLBACKS,
+    MODEL_SKIPS,
     MODEL_BREAKERS,
+    MODEL_LIMIT_SECONDS,
     BUDGET_OVERSHOTS,
     BUDGET_REFUSALS,
     SKILL_SECONDS,

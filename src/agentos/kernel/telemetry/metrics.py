@@ -15,7 +15,7 @@ from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric, Sum
 
 MOST_VALUES: Final = 1000  # of one label in one process; more series than that slow a scrape noticeably
 OTHER: Final = "other"  # the value that stands for all beyond the cap
-CAPPED: Final = ("org", "agent_id", "deployment", "skill")
+CAPPED: Final = ("org", "agent_id", "deployment", "skill", "model")
 
 
 class Meter:

@@ -20,6 +20,14 @@ CALL_TOKENS: Final = 1024  # vendors' preambles for tools are documented at 300 
 IMAGE_TOKENS: Final = 49_152  # a picture is worth its size, not its bytes; most documented: 2,833 + 8 × 5,667 tokens
 
 
+BYTES_PER_TOKEN: Final = 4  # the usual rule of thumb for English
+
+
+def about_tokens(question: Question) -> int:
+    """About how many tokens a question is, by its bytes. To choose a model by; nothing is bounded by it."""
+    return -(-len(msgspec.json.encode((question.system, question.tools, question.messages))) // BYTES_PER_TOKEN)
+
+
 def most_tokens(question: Question, known: tuple[int, int] | None = None) -> int:
     """An upper bound of the tokens that a provider counts as input of the question.
 

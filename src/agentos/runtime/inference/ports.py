@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol
@@ -46,4 +46,63 @@ class Model(Protocol):
 
     async def close(self) -> None:
         """Give back connections."""
+        ...
+
+
+class Models(Protocol):
+    """The models that a process can ask."""
+
+    def for_policy(self, policy: dict[str, Any]) -> Model:
+        """The model that a policy names. Raises ModelNotConfigured (Unavailable)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A provider as a process knows it. ``configured``: it has what it needs to be asked, such as a key; ``then`` says
+    what to do where it has not."""
+
+    name: str
+    instant: bool
+    local: bool
+    configured: bool
+    then: str = ""
+
+
+class Listing(Models, Protocol):
+    """The same, and what can be told of them without asking one."""
+
+    def listing(self) -> Sequence[Listed]:
+        """Every provider there is, configured or not, by name."""
+        ...
+
+
+class Checked(Listing, Protocol):
+    """The same, and whether a policy names a model that could be asked."""
+
+    def check(self, policy: dict[str, Any]) -> None:
+        """Refuse a model policy that no process could serve. Raises Invalid."""
+        ...
+
+
+class Grant(Protocol):
+    """Room in a provider's limit."""
+
+    def settle(self, tokens: int | None) -> None:
+        """Say how many tokens the call used, or None where nobody knows. Returns at once."""
+        ...
+
+
+class Limiter(Protocol):
+    """What all processes together may ask of a provider."""
+
+    def limits(self, provider: str) -> bool:
+        """Whether the provider has a limit."""
+        ...
+
+    async def take(self, provider: str, tokens: int, *, within: float) -> Grant:
+        """Room for a request of at most so many tokens, once it is this caller's turn.
+
+        Raises ModelRateLimited (Exhausted) when it is not within so many seconds, DatabaseUnavailable.
+        """
         ...

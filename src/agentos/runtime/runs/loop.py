@@ -21,13 +21,11 @@ from agentos.control.privacy import service as privacy
 from agentos.control.privacy.model import PersonalDataRedacted
 from agentos.control.stops.model import Stop as StopOrder
 from agentos.control.stops.model import StopKind
-from agentos.kernel.clock import elapsed
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
 from agentos.kernel.telemetry.catalogue import (
     ERRORS,
     MODEL_CALLS,
-    MODEL_ERRORS,
     MODEL_SECONDS,
     MODEL_TOKENS,
     RUN_SECONDS,
@@ -35,9 +33,11 @@ from agentos.kernel.telemetry.catalogue import (
     STOP_SECONDS,
     TAKEOVERS,
 )
-from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
+from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool, routing
+from agentos.runtime.inference.gate import Attempt, Unanswered
 from agentos.runtime.inference.model import ContentBlocked
-from agentos.runtime.runs import bills, calls, outcomes, service, store, traces
+from agentos.runtime.runs import bills, calls, hops, outcomes, service, store, traces
+from agentos.runtime.runs.hops import Hops
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
 from agentos.runtime.runs.model import (
     FORMAT,
@@ -62,8 +62,6 @@ log = structlog.get_logger(__name__)
 
 SCOPES: Final = (GLOBAL, ORGANIZATION, "category:*", "deployment:*")
 SKILL_WAIT_SECONDS: Final = 30.0  # for a worker that has the pinned skill; a rolling deployment takes minutes
-MODEL_FIRST_WAIT_SECONDS: Final = 1.0
-MODEL_LONGEST_WAIT_SECONDS: Final = 60.0  # a provider's outage lasts minutes; asking once a minute costs nothing
 
 Watch = Callable[[Segment], None]
 
@@ -101,6 +99,8 @@ async def run_segment(
             deployment_state=claimed.deployment_state,
             rulebook=rulebook,
         )
+        if parts.router.switches.replace_model_of(version.definition.model):
+            segment.recommend_only()
         if watch is not None:
             watch(segment)
         parts.halts.begins(segment)
@@ -244,24 +244,21 @@ async def _submitted_draft(segment: Segment, run: Run) -> Any:
 
 
 async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) -> Answer:
-    """The model's answer to the conversation, from the journal or anew."""
+    """A model's answer to the conversation, from the journal or anew."""
     recorded = segment.journal.result(key)
     policy, parts = segment.definition.model, segment.parts
     name = str(policy.get("name", ""))
     if recorded is not None:
         answer = msgspec.convert(recorded.content, Answer)
-        bills.counted_input(segment, name, len(conversation), answer)
+        bills.counted_input(segment, recorded.meta.get("asked", name), len(conversation), answer)
+        if recorded.meta.get("stands_in"):
+            segment.recommend_only()
         return answer
-    try:
-        model = parts.models.for_policy(policy)
-    except AgentOSError as error:
-        raise _unanswered(segment, key, error) from error
-    if segment.inline and not model.instant:
+    route, router = routing.read(policy), parts.router
+    inside = all(router.instant(one) for one in route.every)
+    if segment.inline and not inside:
         raise HandOver
-    await segment.may_begin(surely=not model.instant)
-    denied = segment.stops.denies_provider(str(policy.get("provider", "unknown")))
-    if denied is not None:
-        raise Held(denied)
+    await segment.may_begin(surely=not inside)
     told_to_model, redacted = await _told(segment, conversation)
     question = Question(
         model=name,
@@ -270,24 +267,36 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
         max_tokens=int(policy.get("max_tokens", 4096)),
         schema=segment.definition.output_schema,
+        timeout=router.timeout,
         options=policy,
     )
-    await bills.reserve(segment, key, question, model.provider)
-    began = elapsed()
+    plan = router.plan(route, await hops.circumstances(segment, route, question))
+    gate, attempts = Hops(segment, key), list[Attempt]()
     try:
-        answer = await (model.ask(question) if model.instant else segment.interruptible(model.ask(question)))
-    except AgentOSError as error:
-        bills.failed(segment, error)
-        raise _unanswered(segment, key, error) from error
-    parts.meter.observe(MODEL_SECONDS, elapsed() - began, provider=answer.provider)
+        routed = await router.ask(plan, question, gate=gate, attempts=attempts, within=hops.seconds_left(segment))
+    except Unanswered as none:
+        raise (await gate.unanswered(none.error, attempts)) from none.error
+    except Interrupted:
+        if attempts:
+            await gate.record("interrupted", attempts)
+        raise
+    answer, seconds = routed.answer, attempts[-1].seconds
+    parts.meter.observe(MODEL_SECONDS, seconds, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
-    log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=elapsed() - began)
+    log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=seconds)
     for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
         if tokens:
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
     told = msgspec.to_builtins(answer)
     meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
-    meta["cost"] = await bills.settle(segment, question, answer)
+    meta["cost"] = await bills.settle(segment, routed.question, answer)
+    if routed.question.model != name:
+        meta["asked"] = routed.question.model
+    if len(attempts) > 1 or not route.plain:
+        meta["attempts"] = [one.record() for one in attempts]
+    if routed.candidate.stands_in:
+        meta["stands_in"] = True
+        segment.recommend_only()
     if redacted:
         meta["redacted"] = redacted
     entry = Entry(key, "result", "model", answer.model, "ok", meta, told)
@@ -296,16 +305,6 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     else:
         await segment.record(entry)
     return answer
-
-
-def _unanswered(segment: Segment, key: str, error: AgentOSError) -> Exception:
-    """Count a call to a model that has no answer; what to raise: the run waits for the model, or ends."""
-    provider = str(segment.definition.model.get("provider", "unknown"))
-    segment.count(MODEL_CALLS, provider=provider, status=error.code)
-    segment.count(MODEL_ERRORS, provider=provider, code=error.code)
-    if isinstance(error, (Unavailable, Exhausted)):
-        return Park(_until_model_is_back(segment, key, error))
-    return error
 
 
 async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tuple[Message, ...], dict[str, int]]:
@@ -327,15 +326,6 @@ def _writes_next(segment: Segment, answer: Answer) -> bool:
         return False
     one = segment.skills.get(answer.calls[0].skill)
     return one is None or not one.read_only
-
-
-def _until_model_is_back(segment: Segment, key: str, error: AgentOSError) -> Waiting:
-    before = segment.claimed.run.waiting or {}
-    tries = before.get("tries", 0) + 1 if before.get("step") == key else 1
-    wait = min(MODEL_FIRST_WAIT_SECONDS * 2 ** (tries - 1), MODEL_LONGEST_WAIT_SECONDS)
-    if error.retry_after is not None:
-        wait = max(wait, error.retry_after.total_seconds())
-    return Waiting(Reason.MODEL, f"model:{key}", wait, str(error), key, tries)
 
 
 def _check_answer(segment: Segment, answer: Answer, spent: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from agentos.control.agents.model import Version
 from agentos.control.budgets.spending import Books
@@ -15,17 +15,13 @@ from agentos.kernel.database import Database
 from agentos.kernel.telemetry import Meter, Traces
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.inference import Model
+from agentos.runtime.inference.ports import Limiter, Models
+from agentos.runtime.inference.router import Router
+from agentos.runtime.inference.settings import RouterSettings
+from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.halts import Halts
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.skills import Registry
-
-
-class Models(Protocol):
-    """The models that this process can ask."""
-
-    def for_policy(self, policy: dict[str, Any]) -> Model:
-        """The model that a version's policy names. Raises ModelNotConfigured (Unavailable)."""
-        ...
 
 
 @dataclass(slots=True)
@@ -46,10 +42,19 @@ class Parts:
     books: Books = field(default_factory=Books)  # caps and prices, as this process has read them
     privacy: Privacy = field(default_factory=Privacy)
     traces: Traces = field(default_factory=Traces)
+    routing: RouterSettings = field(default_factory=RouterSettings.read)
+    limiter: Limiter | None = None  # what all processes together may ask of providers
+    board: Board | None = None  # how models do, as every process saw them last
     halts: Halts = field(init=False)  # what withholds action from the live segments of this process
+    router: Router = field(init=False)
 
     def __post_init__(self) -> None:
         self.halts = Halts(self.rulebooks)
+        self.router = Router(self, self.routing, self.meter, self.limiter, self.board)
+
+    def for_policy(self, policy: dict[str, Any]) -> Model:
+        """The model that a policy names. Raises ModelNotConfigured (Unavailable)."""
+        return self.models.for_policy(policy)
 
     @property
     def database(self) -> Database:

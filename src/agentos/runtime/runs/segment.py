@@ -80,6 +80,7 @@ class Segment:
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
     # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
     counted_input: tuple[str, str, int, int] | None = None
+    stood_in: bool = False  # a stub stood in for the version's own model: see recommend_only
     prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
     forced: asyncio.Event = field(default_factory=asyncio.Event)  # this and the next two: see halts.Live
     moved: bool = False
@@ -158,6 +159,12 @@ class Segment:
         tier, self.deployment_state, epochs = await store.standing(self.parts.database, self.claimed)
         self.rulebook = await rulebook_of(self.parts, self.run, epochs)
         self.tier, self.journal.epochs, self.moved = min(tier, self.definition.tier), epochs, False
+        if self.stood_in:
+            self.recommend_only()
+
+    def recommend_only(self) -> None:
+        """Act at L1 at most from here on: what asks for effects is, or was, a stub in the place of the model."""
+        self.stood_in, self.tier = True, min(self.tier, Tier.L1)
 
     def context(self, one: Skill, key: str) -> SkillContext:
         """What a call of this skill may know. The idempotency key names the run and the step."""
