@@ -88,6 +88,7 @@ ALSO: dict[str, set[str]] = {
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
+        "messages",  # what people write to a run: handed on, and read before the model is asked next
         "calls",  # one skill call: decide, act, settle
         "asking",  # a call as a question to people
         "halts",  # what withholds action from the live segments of a process

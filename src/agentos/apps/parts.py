@@ -56,6 +56,7 @@ from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.firings import Firings
+from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
@@ -82,6 +83,7 @@ class Process:
     receivers: Webhooks
     dispatch: Dispatch
     answers: Answers
+    messages: Messages
     notifications: Notifications
     signer: Signer | None
 
@@ -132,7 +134,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
-    doors.hint = _each(run_engine.hint, firings.hint, answers.hint)
+    messages = Messages(doors)
+    doors.hint = _each(run_engine.hint, firings.hint, answers.hint, messages.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
@@ -159,6 +162,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             receivers,
             dispatch,
             answers,
+            messages,
             notifications,
             signer,
         )

@@ -79,6 +79,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy = held.parts.privacy
+            app.state.readers = held.messages
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [

@@ -38,6 +38,7 @@ _ADD: Final = text(
 )
 _MESSAGES: Final = text(f"{_MESSAGE} WHERE thread_id = :thread_id AND id > :after ORDER BY id LIMIT :most")
 _ONE: Final = text(f"{_MESSAGE} WHERE id = :id")
+_TEXTS: Final = text("SELECT id, body FROM inbox_messages WHERE id = ANY(:ids)")
 _UNSETTLED: Final = text(f"{_MESSAGE} WHERE id = :id AND kind = 'answer' AND settled_at IS NULL FOR UPDATE")
 _TAKEN: Final = text(f"{_MESSAGE} WHERE dedup = :dedup")
 _ADDRESSES: Final = text("SELECT person_id, channel, address FROM people_addresses WHERE person_id = ANY(:people)")
@@ -112,6 +113,11 @@ async def message(work: UnitOfWork, message_id: str) -> Message | None:
     """One message."""
     row = await work.first(_ONE, {"id": message_id})
     return _message(row) if row else None
+
+
+async def texts(work: UnitOfWork, message_ids: Sequence[str]) -> dict[str, str]:
+    """What these messages say, by id."""
+    return {row.id: row.body for row in await work.all(_TEXTS, {"ids": list(message_ids)})}
 
 
 async def taken(work: UnitOfWork, dedup: str) -> Message | None:

@@ -1,6 +1,7 @@
 """The agent loop: one segment of a run, from where the journal ends to a wait, a hand-over or the end.
 
-    ask the model → journal the answer → for each call it wants: decide → (ask, draft, deny) or act → journal → again
+    read messages → ask the model → journal the answer
+                  → for each call it wants: decide → (ask, draft, deny) or act → journal → again
 
 Every turn looks into the journal first: what is recorded is taken from there and nothing is done twice.
 """
@@ -36,7 +37,7 @@ from agentos.kernel.telemetry.catalogue import (
     TAKEOVERS,
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool
-from agentos.runtime.runs import bills, calls, outcomes, service, store
+from agentos.runtime.runs import bills, calls, messages, outcomes, service, store
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
 from agentos.runtime.runs.model import (
     FORMAT,
@@ -179,6 +180,7 @@ async def _agent(segment: Segment) -> Any:
     spent = made = 0
     for turn in range(definition.budgets.turns):
         segment.check_time()
+        conversation += await messages.heard(segment, turn)
         answer = await _ask(segment, f"t{turn}", tuple(conversation))
         conversation.append(Message("assistant", answer.text, calls=answer.calls))
         spent += (answer.usage.input or 0) + (answer.usage.output or 0)
@@ -186,7 +188,9 @@ async def _agent(segment: Segment) -> Any:
         if not answer.calls:
             output, fault = _output(definition.output_schema, answer.text)
             if fault is None:
-                return output
+                if not messages.go_on(segment, turn):
+                    return output
+                continue
             conversation.append(Message("user", f"Your answer does not fit the output schema: {fault}. Answer again."))
             continue
         made += len(answer.calls)
@@ -249,6 +253,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     name = str(policy.get("name", ""))
     if recorded is not None:
         answer = msgspec.convert(recorded.content, Answer)
+        segment.told = len(conversation)
         bills.counted_input(segment, name, len(conversation), answer)
         return answer
     try:
@@ -315,7 +320,7 @@ async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tu
         async with parts.doors.open(run.organization) as work:
             rules = privacy.for_prompts(await privacy.rules_of(work, parts.privacy), mode)
         segment.prompts = Prompts(parts.privacy, rules, segment.definition, segment.skills, run.input)
-        await segment.prompts.of(conversation[:-2])  # what an earlier segment told is counted there
+        await segment.prompts.of(conversation[: segment.told])  # what an earlier segment told is counted there
     return await segment.prompts.of(conversation)
 
 
@@ -410,7 +415,8 @@ async def _ended(
     await _tell_redacted(segment)
     asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
     bill = segment.spending.last_bill(bills.next_step(segment))
-    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked)
+    read = messages.answered(segment.journal)
+    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked, read=read)
     segment.count(RUNS, status=status.value)
     segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
     if error is not None:

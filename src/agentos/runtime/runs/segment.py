@@ -80,6 +80,7 @@ class Segment:
     interrupt: asyncio.Event = field(default_factory=asyncio.Event)
     # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
     counted_input: tuple[str, str, int, int] | None = None
+    told: int = 0  # messages of the last question that has an answer
     prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
     forced: asyncio.Event = field(default_factory=asyncio.Event)  # this and the next two: see halts.Live
     moved: bool = False
