@@ -47,7 +47,7 @@ _WAIT: Final = text(
     "waiting = CAST(:waiting AS jsonb) || jsonb_build_object('since', clock_timestamp()) WHERE id = :id"
 )
 _MOVES: Final = text("UPDATE runs SET status = 'running', waiting = NULL WHERE id = :id")
-_IS_HANDED: Final = text("SELECT FROM run_messages WHERE message_id = :message_id")
+_IS_HANDED: Final = text("SELECT 1 FROM run_messages WHERE message_id = :message_id")
 _COUNT_MESSAGE: Final = text("UPDATE runs SET messages = messages + 1 WHERE id = :run_id")
 _HAND: Final = text(
     "INSERT INTO run_messages (org, run_id, number, message_id, author) "
