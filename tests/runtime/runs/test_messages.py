@@ -297,19 +297,20 @@ async def test_what_people_write_is_masked_for_a_model_that_is_kept_from_it_and_
 ) -> None:
     await held.agent([calls(("note", 1)), DONE], privacy={"prompts": "mask"})
     run_id = await held.start()
-    for said in ("ask ann@example.com", "or bob@example.com"):
+    whole = ["ask ann@example.com", "or bob@example.com", "or carl@example.com"]
+    for said in whole:
         await say(held, run_id, said)
     ears.before.append(crash)
     await crashed(held, run_id)
     await say(held, run_id, "not eve@example.com")
     await held.finish(run_id)
-    masked = ["ask [REDACTED: EMAIL]", "or [REDACTED: EMAIL]"]
+    masked = ["ask [REDACTED: EMAIL]", "or [REDACTED: EMAIL]", "or [REDACTED: EMAIL]"]
     assert ears.said() == [masked, masked, [*masked, "not [REDACTED: EMAIL]"]]
     counts: Counter[str] = Counter()
     for step in await held.steps(run_id):
         counts.update(step["meta"].get("redacted") or {})
-    assert counts == {"EMAIL": 3}
-    assert (await taken(held, run_id))[0] == ("t0.said", ["ask ann@example.com", "or bob@example.com"])
+    assert counts == {"EMAIL": 4}
+    assert (await taken(held, run_id))[0] == ("t0.said", whole)
 
 
 async def test_facts_about_messages_hold_no_text(held: Harness, ears: Ears) -> None:
@@ -410,6 +411,9 @@ async def play(held: Harness, ears: Ears, events: list[str]) -> None:
     unread = len(await outcomes(held, one.run_id)) if one.written else 0
     assert in_journal == one.written[: len(in_journal)], "each once, in the order in which they were handed on"
     assert len(in_journal) + unread == len(one.written), "taken, or said to be unread"
+    place = {one["key"]: one["seq"] for one in await held.steps(one.run_id)}
+    for key, _ in await taken(held, one.run_id):
+        assert place[key] < place[key.removesuffix(".said")], "journaled before the answer that it was given for"
     for before, after in zip(ears.told, ears.told[1:], strict=False):
         assert after[: len(before)] == before, "what a model was told stays where it was told"
     assert ears.said()[-1] == in_journal, "the model was told all that was taken"
