@@ -80,8 +80,9 @@ async def say(held: Harness, run_id: str, said: str, *, by: str = "ann", role: R
     """Write in the run's thread, which is opened where there is none; the message's id."""
     caller = Caller(held.organization, None, by, KeyId(""), role.permissions)
     async with held.doors.open(held.organization) as work:
-        thread = await inbox.open_thread(work, title="t", about=run_id, by=by)
-        return (await inbox.write(work, thread.id, said, caller=caller, readers=Messages(held.doors))).id
+        readers = Messages(held.doors)
+        thread = await inbox.open_thread(work, title="t", about=run_id, by=by, readers=readers)
+        return (await inbox.write(work, thread.id, said, caller=caller, readers=readers)).id
 
 
 async def outcomes(held: Harness, run_id: str) -> list[str]:
@@ -253,8 +254,9 @@ async def test_only_a_run_of_the_organization_is_written_to_and_only_by_who_may_
 ) -> None:
     await held.agent([DONE])
     run_id = await held.start()
-    with pytest.raises(RunUnknown):
-        await say(held, ids.new("run"), "hello")
+    for said in ("hello", "approve 1"):
+        with pytest.raises(RunUnknown):
+            await say(held, ids.new("run"), said)
     for role in (Role.VIEWER, Role.APPROVER):
         with pytest.raises(NotAllowed, match=r"runs\.order"):
             await say(held, run_id, "hello", role=role)

@@ -109,7 +109,9 @@ async def open_thread(
     """Open a thread with a first message. A thread about this run is opened once, and the run reads what is in it."""
     try:
         async with doors.open(caller.organization) as work:
-            thread = await service.open_thread(work, title=body.title, about=body.about, by=caller.handle)
+            thread = await service.open_thread(
+                work, title=body.title, about=body.about, by=caller.handle, readers=readers
+            )
             message = await service.write(work, thread.id, body.text, caller=caller, readers=readers)
     except NotAllowed as error:
         await _refuse(request, caller, error)

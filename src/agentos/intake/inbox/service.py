@@ -37,10 +37,14 @@ async def open_about(work: UnitOfWork, about: str, *, title: str) -> Thread:
     return await store.about(work, about) or await _open(work, about, title, PLATFORM)
 
 
-async def open_thread(work: UnitOfWork, *, title: str, about: str, by: str) -> Thread:
-    """Open a thread of somebody's own; ``about`` is a run's id, or empty. Raises MalformedId (Invalid)."""
+async def open_thread(work: UnitOfWork, *, title: str, about: str, by: str, readers: Readers) -> Thread:
+    """Open a thread of somebody's own; ``about`` is a run's id, or empty.
+
+    Raises MalformedId (Invalid), and what ``readers`` raise for a run that reads no messages.
+    """
     if about:
         ids.checked("run", about)
+        await readers.check(work, about)
     await store.alone(work)
     return (await store.about(work, about) if about else None) or await _open(work, about, title, by)
 
