@@ -83,6 +83,7 @@ ALSO: dict[str, set[str]] = {
         "bounds",  # how many tokens a question can be at most
     },
     "operations/notifications": {
+        "alerts",  # what is wrong though nobody was asked: said in a thread, and handed on to who can do something
         "dispatch",  # facts become messages, and messages are sent as they are due
     },
     "runtime/runs": {
