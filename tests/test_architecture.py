@@ -76,6 +76,9 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/replay": {
+        "answers",  # what models answered, put before proposed caps and providers
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },

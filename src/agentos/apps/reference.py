@@ -198,7 +198,8 @@ def policy() -> str:
         ((str(number), f"`{rule.code}`", rule.words) for number, rule in enumerate(rules, start=1)),
     )
     body += [
-        "A backtest also cites `budget`, where a run would have used up a proposed budget before the call.\n",
+        "A backtest also cites `budget`, where a run would have used up a proposed budget before the call, or asked a\n"
+        "model that a cap has no room for, and `provider`, where it would have asked one of a denied provider.\n",
         "## What people write\n",
         f"Lists of {MOST_ENTRIES} entries at most. Globs know `*`, `?` and `[abc]`.\n",
     ]

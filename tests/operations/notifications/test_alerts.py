@@ -1,4 +1,4 @@
-"""Whoever may set budgets is told of caps that are reached and of bills over their reserve, and not a thousand times."""
+"""Whoever may set budgets is told of caps that are reached and of bills over their reserve, each once."""
 
 from __future__ import annotations
 

@@ -115,8 +115,12 @@ def backtest(
     if output.as_json:
         output.show(found)
         return
-    stopped = found.pop("stopped")
+    stopped, refused = found.pop("stopped"), found.pop("refused")
     output.show(found)
+    if refused:
+        output.show("\nruns that would have asked a model for no more, and from when:")
+        columns = ("at", "agent_id", "run_id", "step", "provider", "code", "answers", "money", "reasons")
+        output.show(refused, columns=columns)
     if stopped:
         output.show("\neffects that happened and would not have:")
         output.show(stopped, columns=("at", "agent_id", "skill", "effect", "verdict", "code", "run_id", "step"))
