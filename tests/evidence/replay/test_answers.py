@@ -6,13 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import yaml
 
+from agentos.apps.reference import PROPOSAL
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Period, Price
-from agentos.control.policy.model import Verdict
+from agentos.control.policy.model import Tier, Verdict
 from agentos.evidence.replay import service
 from agentos.evidence.replay.answers import Answered, Answers, begins, replayed
 from agentos.evidence.replay.model import Cap, Denylist, Limits, Proposal, Report
+from agentos.evidence.replay.routes import Proposed
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
@@ -105,6 +108,15 @@ def test_other_deployments_spend_but_are_not_told() -> None:
 def test_an_answer_without_a_cost_is_counted_as_such() -> None:
     found = replayed([said("r1", None, NOON)], Proposal(budgets=Limits(money=0)), NOON)
     assert (found.looked, found.unpriced, found.refused) == (1, 1, {})
+
+
+def test_the_proposal_that_the_reference_shows_is_one() -> None:
+    proposal = Proposed.model_validate(yaml.safe_load(PROPOSAL)).read()
+    assert (proposal.tier, proposal.denylist.providers, proposal.budgets.money) == (Tier.L2, ("claude",), 500_000)
+    assert proposal.caps == (
+        Cap(Period.DAY, money=20_000_000),
+        Cap(Period.MONTH, "tester", tokens=5_000_000),
+    )
 
 
 @pytest.fixture

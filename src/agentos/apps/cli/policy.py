@@ -22,7 +22,10 @@ Named = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="An id, or AGEN
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The policy as YAML or JSON.")]
 Proposed = Annotated[
     Path,
-    typer.Option("--proposed", help="YAML or JSON with any of organization, deployment, tier, denylist and budgets."),
+    typer.Option(
+        "--proposed",
+        help="YAML or JSON with any of organization, deployment, tier, denylist and budgets; see reference/policy.md.",
+    ),
 ]
 
 
@@ -105,6 +108,8 @@ def backtest(
     deployment: Deployment = "",
 ) -> None:
     """Show what a proposal would have made of what runs did: blocked, drafted or asked, and at what cost to people.
+
+    Of models: which runs would have asked one for no more, because of a cap on money or tokens or a denied provider.
 
     Stops that are in force today do not count; nothing live is touched.
     """
