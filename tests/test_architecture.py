@@ -76,6 +76,9 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/replay": {
+        "answers",  # what models answered, put before proposed caps and providers
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
@@ -83,6 +86,7 @@ ALSO: dict[str, set[str]] = {
         "bounds",  # how many tokens a question can be at most
     },
     "operations/notifications": {
+        "alerts",  # what is wrong though nobody was asked: said in a thread, and handed on to who can do something
         "dispatch",  # facts become messages, and messages are sent as they are due
     },
     "runtime/runs": {

@@ -93,7 +93,7 @@ async def list_threads(
     limit: Limit = 50,
     cursor: Cursor = "",
     state: Annotated[str, Query(pattern="^(open|closed|all)$")] = "all",
-    about: Annotated[str, Query(max_length=64, description="An approval's or a run's id.")] = "",
+    about: Annotated[str, Query(max_length=80, description="An approval's or a run's id, or budget:SUBJECT.")] = "",
 ) -> dict[str, Any]:
     """The threads of your organization, newest first."""
     wanted = "" if state == "all" else state

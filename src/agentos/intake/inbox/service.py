@@ -166,12 +166,24 @@ async def outcome_of(work: UnitOfWork, message_id: str) -> str:
     return found.text if found else ""
 
 
-async def note(work: UnitOfWork, thread: Thread, kind: MessageKind, text: str, *, dedup: str) -> None:
-    """Say something as the platform, once for each ``dedup``; an alert marks its thread."""
+async def text_of(work: UnitOfWork, message_id: str) -> str:
+    """What a message says by now; empty when there is none of this id."""
+    found = await store.message(work, message_id)
+    return found.text if found else ""
+
+
+async def note(work: UnitOfWork, thread: Thread, kind: MessageKind, text: str, *, dedup: str) -> Message | None:
+    """Say something as the platform, once for each ``dedup``: None when it was said. An alert marks its thread."""
     kept = await _add(work, thread, {"kind": kind.value, "body": text, "dedup": dedup})
     if kept is not None and kind is MessageKind.ALERT:
         await store.alert(work, thread.id)
         await work.publish(InboxAlerted(thread.id, kept.id, thread.about))
+    return kept
+
+
+async def restate(work: UnitOfWork, dedup: str, text: str) -> bool:
+    """Let what the platform said under this ``dedup`` say something newer; False when it said nothing yet."""
+    return await store.restate(work, dedup, text)
 
 
 async def close(work: UnitOfWork, thread: Thread) -> None:

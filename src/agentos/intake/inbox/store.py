@@ -55,6 +55,7 @@ _CONNECT: Final = text(
     "VALUES (:org, :team_id, :signing_secret, :token, :shows, :by) ON CONFLICT DO NOTHING"
 )
 _WORKSPACE_OF: Final = text("SELECT * FROM slack_workspace(:team_id)")
+_RESTATE: Final = text("UPDATE inbox_messages SET body = :body WHERE dedup = :dedup AND channel = 'platform'")
 _SETTLE: Final = text("UPDATE inbox_messages SET settled_at = clock_timestamp() WHERE id = :id")
 
 
@@ -124,6 +125,11 @@ async def taken(work: UnitOfWork, dedup: str) -> Message | None:
     """The message that was added under this ``dedup``."""
     row = await work.first(_TAKEN, {"dedup": dedup})
     return _message(row) if row else None
+
+
+async def restate(work: UnitOfWork, dedup: str, body: str) -> bool:
+    """Put another text in the place of what the platform said under this ``dedup``; False when there is nothing."""
+    return bool(await work.run(_RESTATE, {"dedup": dedup, "body": body}))
 
 
 async def unsettled(work: UnitOfWork, message_id: str) -> Message | None:
