@@ -88,7 +88,7 @@ class Rulebook:
         self.organization_asks = Globs(organization.ask)
         self.deployment_asks = Globs(deployment.ask)
         self.cedar, self.broken = _cedar(organization.cedar)
-        self.entities = cedar.entities_of(subject)
+        self.entities = None if self.cedar is None else cedar.entities_of(subject)
         self.hash = digest(
             {
                 "rules": RULES_HASH,
@@ -227,7 +227,7 @@ def answers(call: Proposed, rulebook: Rulebook) -> list[tuple[Rule, Answer | Non
 
 
 def _said(call: Proposed, book: Rulebook, tier: Tier) -> cedar.Said:
-    if book.cedar is None:
+    if book.cedar is None or book.entities is None:
         return cedar.NOTHING
     context = {
         "effect": int(call.effect),
