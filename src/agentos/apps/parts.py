@@ -61,8 +61,11 @@ from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
 
-# Objects made between two looks for garbage. Python's 700 fits a script; a busy process makes them in a millisecond.
-GC_ALLOCATIONS: Final = 20_000
+# Objects that outlive each other between two looks for garbage, and looks between two that look further back. Python's
+# 700 fits a script; a busy process makes them in a millisecond. A run that waited, and whose workflow the worker has
+# forgotten, leaves a hundred objects (25 kB) that only a full look finds: with Python's 10 and 10 those of 13,000 runs
+# pile up.
+GC_THRESHOLDS: Final = (5_000, 2, 2)
 SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agents do when their model is the stub
 
 
@@ -145,7 +148,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS)
+    gc.collect()  # counts anew: a full look waits until a quarter as many have come as the last one saw
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         requests = RequestSettings.read()
         yield Process(

@@ -174,6 +174,7 @@ async def _agent(segment: Segment) -> Any:
         }
     except (SkillChanged, SkillUnknown) as error:
         raise Park(Waiting(Reason.SKILL, "skill", SKILL_WAIT_SECONDS, str(error))) from None
+    segment.tools = tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values())
     if run.draft_id is not None:
         return await _submitted_draft(segment, run)
     conversation = [Message("user", input_text(run.input))]
@@ -271,7 +272,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         model=name,
         system=_system(segment),
         messages=told_to_model,
-        tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
+        tools=segment.tools,
         max_tokens=int(policy.get("max_tokens", 4096)),
         options=policy,
     )
