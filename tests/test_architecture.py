@@ -76,6 +76,9 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/replay": {
+        "answers",  # what models answered, put before proposed caps and providers
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
@@ -92,11 +95,13 @@ ALSO: dict[str, set[str]] = {
         "breaker",  # when a model that fails is left alone, and probed
     },
     "operations/notifications": {
+        "alerts",  # what is wrong though nobody was asked: said in a thread, and handed on to who can do something
         "dispatch",  # facts become messages, and messages are sent as they are due
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
+        "messages",  # what people write to a run: handed on, and read before the model is asked next
         "calls",  # one skill call: decide, act, settle
         "asking",  # a call as a question to people
         "hops",  # a run's word on each hop of a model call, and models that did not answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,6 +15,15 @@ from tests.runtime.runs.harness import DONE, calls
 __all__ = ["shell"]
 
 BUDGETS = "/api/v1/budgets"
+
+
+async def the_thread(platform: Platform, about: str) -> dict[str, Any]:
+    async with asyncio.timeout(30):
+        while True:
+            found = (await platform.admin.get("/api/v1/inbox/threads", params={"about": about})).json()["items"]
+            if found and found[0]["alerted_at"]:
+                return dict(found[0])
+            await asyncio.sleep(0.05)
 
 
 async def test_a_run_ends_blocked_with_the_figures_of_the_cap_it_met(platform: Platform) -> None:
@@ -42,6 +52,13 @@ async def test_a_run_ends_blocked_with_the_figures_of_the_cap_it_met(platform: P
     assert float(cap["spent"]) + float(cap["reserved"]) + float(cap["wanted"]) > float(cap["limit"])
     told = await facts(platform, "BudgetReached")
     assert ("agent:tester", 100) in [(one["subject"], one["percent"]) for one in told]
+    thread = await the_thread(platform, "budget:agent:tester")
+    said = (await platform.admin.get(f"/api/v1/inbox/threads/{thread['id']}/messages")).json()["items"]
+    assert [one["kind"] for one in said][-1] == "alert"
+    assert "The cap on money for the day" in said[-1]["text"]
+    owed = (await platform.admin.get("/api/v1/notifications", params={"about": thread["id"]})).json()["items"]
+    assert {one["kind"] for one in owed} <= {"warned", "alerted"}
+    assert ("admin", "alerted") in [(one["person"], one["kind"]) for one in owed]
     assert [one["subject"] for one in await facts(platform, "BudgetChanged")] == ["agent:tester"]
 
     assert (await platform.admin.put(BUDGETS, json={"agent": "tester", "period": "day"})).status_code == 200

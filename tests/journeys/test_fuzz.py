@@ -51,6 +51,9 @@ BOUNDED: Final = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
 )
 
+# The platform under test lives in another thread of this process and draws its pauses from the global generator.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
+
 
 @pytest.fixture
 async def ids(platform: Platform) -> dict[str, str]:

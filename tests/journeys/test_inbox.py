@@ -177,6 +177,57 @@ async def test_deny_because_in_the_inbox_denies_and_the_reason_is_kept(channels:
     assert await facts(channels.platform, "AccessRefused") != []
 
 
+async def test_what_people_write_to_a_run_is_read_by_it_before_it_goes_on(platform: Platform, tmp_path: Path) -> None:
+    shell = Shell(platform, tmp_path)
+    await platform.apply([calls(("pay", 1)), DONE], ["pay"], tier="L3")
+    run = await platform.run()
+    question = await platform.question(run["id"])
+    sent = await shell("inbox", "send", "Mail ann@example.com first.", "--run", run["id"])
+    assert (sent["about"], sent["message"]["kind"]) == (run["id"], "message")
+    said = await shell("inbox", "say", str(sent["number"]), "Then stop.", by="admin")
+    refused = await shell("inbox", "send", "Pay more.", "--run", run["id"], by="approver", code=3)
+    assert refused["code"] == "not_allowed" and "runs.order" in refused["detail"]
+    assert "not_allowed:runs.order" in {one["reason"] for one in await facts(platform, "AccessRefused")}
+
+    async def counted() -> bool:
+        return bool((await platform.author.get(f"/api/v1/runs/{run['id']}")).json()["messages"] == 2)
+
+    await until(counted)
+    await platform.approver.post(f"/api/v1/approvals/{question['id']}/approve", json={})
+    ended = await platform.until(run["id"], "completed")
+    assert (ended["output"], platform.world.count("pay")) == ("done", 1)
+    path = f"/api/v1/runs/{run['id']}/journal"
+    (entry,) = [one for one in (await platform.admin.get(path)).json()["items"] if one["kind"] == "message"]
+    assert (entry["key"], entry["content"]) == ("t1.said", ["Mail ann@example.com first.", "Then stop."])
+    ids, by = [sent["message"]["id"], said["id"]], ["author", "admin"]
+    assert entry["meta"] == {"messages": ids, "by": by, "last": 2}
+    looker = await person(platform, "looker", "viewer")
+    async with platform.acting(looker) as viewer:
+        (masked,) = [one for one in (await viewer.get(path)).json()["items"] if one["kind"] == "message"]
+    assert masked["content"] == ["Mail [REDACTED: EMAIL] first.", "Then stop."]
+    late = await shell("inbox", "say", str(sent["number"]), "Too late.", code=5)
+    assert late["code"] == "run_ended"
+    unknown = await shell("inbox", "send", "Hello.", "--run", "run_01m7y3jdhbeycse6s7f0x9362p", code=4)
+    assert unknown["code"] == "run_unknown"
+
+
+async def test_a_message_that_a_run_ended_before_is_said_to_be_unread_in_its_thread(platform: Platform) -> None:
+    await platform.apply([calls(("pay", 1)), DONE], ["pay"], tier="L3")
+    run = await platform.run()
+    await platform.question(run["id"])
+    body = {"title": "t", "text": "Wait for me.", "about": run["id"]}
+    thread = (await platform.author.post(THREADS, json=body)).json()
+    await platform.author.post(f"/api/v1/runs/{run['id']}/cancel")
+    await platform.until(run["id"], "cancelled")
+
+    async def told() -> list[str]:
+        messages = (await platform.author.get(f"{THREADS}/{thread['id']}/messages")).json()["items"]
+        return [one["text"] for one in messages if one["kind"] == "outcome"]
+
+    (said,) = await until(told)
+    assert said.startswith(f"{thread['message']['id']} was not read: the run")
+
+
 async def test_the_link_in_a_mail_shows_when_it_is_opened_and_decides_once_when_posted(
     channels: Channels,
 ) -> None:

@@ -34,6 +34,7 @@ TOLD = (
     "deliveries",
     "inbox_threads",
     "inbox_messages",
+    "run_messages",
     "people_addresses",
     "notifications",
     "budgets",
@@ -133,6 +134,8 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
                 answer = await stranger.get(route.path, params={"status": "all"})
                 assert answer.status_code == 200, answer.text
                 assert not [one for one in ids.values() if len(one) > 20 and one in answer.text], route.path
+        to_a_run = {"title": "t", "text": "hello", "about": ids["run_id"]}
+        assert (await stranger.post("/api/v1/inbox/threads", json=to_a_run)).status_code == 404
         given = {"agent": "tester", "input": {"task_description": "go"}}
         assert (await stranger.post("/api/v1/runs", json=given)).status_code == 404
         wanted = {"agent_id": "tester", "environment": "production"}

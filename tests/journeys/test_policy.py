@@ -113,6 +113,18 @@ async def test_deciding_simulating_and_backtesting_tell_and_change_nothing(platf
     assert [(stopped["run_id"], stopped["skill"]) for stopped in report.json()["stopped"]] == [(run["id"], "note")]
     assert (await platform.author.get(ORGANIZATION)).json()["number"] == 0
 
+    assert (report.json()["answers"], report.json()["refused"]) == ("unknown", [])
+    proposed = {"denylist": {"providers": ["stub"]}, "budgets": {"caps": [{"period": "day", "money": "1.00"}]}}
+    report = await platform.author.post("/api/v1/agents/policies/backtest", json={"proposed": proposed, "since": "1h"})
+    figures = report.json()
+    assert (figures["answers"], figures["answers_refused"], figures["runs_refused"]) == (2, 2, 1)
+    assert [(refused["run_id"], refused["step"]) for refused in figures["refused"]] == [(run["id"], "t0")]
+    assert figures["by_rule"] == [{"verdict": "deny", "code": "provider", "actions": 1}]
+    proposed = {"budgets": {"caps": [{"period": "day"}, {"period": "day", "money": "-1"}]}}
+    answer = await platform.author.post("/api/v1/agents/policies/backtest", json={"proposed": proposed, "since": "1h"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "malformed_money")
+    assert answer.json()["where"] == "proposed.budgets.caps[1].money"
+
     odd = one | {"skill": "pay", "arguments": {"url": "https://HALF/"}}
     answer = await platform.author.post(
         "/api/v1/agents/policies/decide",

@@ -63,12 +63,16 @@ from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.firings import Firings
+from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
 
-# Objects made between two looks for garbage. Python's 700 fits a script; a busy process makes them in a millisecond.
-GC_ALLOCATIONS: Final = 20_000
+# Objects that outlive each other between two looks for garbage, and looks between two that look further back. Python's
+# 700 fits a script; a busy process makes them in a millisecond. A run that waited, and whose workflow the worker has
+# forgotten, leaves a hundred objects (25 kB) that only a full look finds: with Python's 10 and 10 those of 13,000 runs
+# pile up.
+GC_THRESHOLDS: Final = (5_000, 2, 2)
 SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agents do when their model is the stub
 
 
@@ -90,6 +94,7 @@ class Process:
     receivers: Webhooks
     dispatch: Dispatch
     answers: Answers
+    messages: Messages
     notifications: Notifications
     signer: Signer | None
 
@@ -149,7 +154,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
-    doors.hint = _each(run_engine.hint, firings.hint, answers.hint)
+    messages = Messages(doors)
+    doors.hint = _each(run_engine.hint, firings.hint, answers.hint, messages.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
@@ -159,7 +165,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_ALLOCATIONS)
+    gc.collect()  # counts anew: a full look waits until a quarter as many have come as the last one saw
+    gc.set_threshold(*GC_THRESHOLDS)
     try:
         requests = RequestSettings.read()
         yield Process(
@@ -177,6 +184,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             receivers,
             dispatch,
             answers,
+            messages,
             notifications,
             signer,
         )

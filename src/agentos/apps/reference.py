@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, Final, TypeVar, get_args, get_origin
 
 import typer.main
 from pydantic.fields import FieldInfo
@@ -180,6 +180,18 @@ def _also(metric: Metric) -> Iterator[str]:
         yield f"`{one.name}` (over every `{one.over}`{f' but {one.but}' if one.but else ''})"
 
 
+PROPOSAL: Final = """\
+tier: L2                      # for every deployment that is looked at
+organization: {deny: [pay]}   # a policy of the organization; likewise deployment
+denylist: {skills: ["no*"], domains: [evil.example], agents: [], providers: [claude]}
+budgets:
+  money: "0.50"               # of each run, in US dollars; likewise turns, steps, tokens and seconds
+  caps:
+    - {period: day, money: "20.00"}                    # of the organization
+    - {period: month, agent: tester, tokens: 5000000}  # of an agent
+"""
+
+
 def policy() -> str:
     """The page of policy: the matrix, the precedence of rules, and what rules in Cedar can speak of."""
     body = [
@@ -208,7 +220,17 @@ def policy() -> str:
         ((str(number), f"`{rule.code}`", rule.words) for number, rule in enumerate(rules, start=1)),
     )
     body += [
-        "A backtest also cites `budget`, where a run would have used up a proposed budget before the call.\n",
+        "A backtest also cites `budget`, where a run would have used up a proposed budget before the call, or asked a\n"
+        "model that a cap has no room for, and `provider`, where it would have asked one of a denied provider.\n",
+        "## What a backtest takes\n",
+        "`agentos policy backtest --proposed FILE` puts what runs did before a proposal. The file names any of these;\n"
+        "what it leaves out is as in force:\n",
+        f"```yaml\n{PROPOSAL}```\n",
+        "A cap counts what each answer of a model cost by its journal row, in the order of time. In force it refuses\n"
+        "a little earlier, since it reserves the most that a call can cost. A run that is refused asks no more, so\n"
+        "what it would have spent is left to others. What was spent before the window, in its first day and month,\n"
+        "counts as it was; answers of releases that kept no cost count as free (`answers_unpriced`). With\n"
+        "`--deployment` all others spend too, and are not told. Caps in force are not added: runs have met them.\n",
         "## What people write\n",
         f"Lists of {MOST_ENTRIES} entries at most. Globs know `*`, `?` and `[abc]`.\n",
     ]

@@ -43,6 +43,6 @@ def use(roots: tuple[Path, ...]) -> Use:
             }
             | given
         )
-        return await execute(one, context, canonical_arguments(one, arguments))
+        return await execute(one, context, canonical_arguments(one, arguments)[0])
 
     return call

@@ -319,7 +319,9 @@ async def test_a_cancelled_call_leaves_no_git(
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert not alive(group=int((tmp_path / "pid").read_text()))
+    async with asyncio.timeout(10):  # the signal was sent; when the kernel carries it out on a busy machine is its own
+        while alive(group=int((tmp_path / "pid").read_text())):
+            await asyncio.sleep(0.01)
 
 
 def alive(group: int) -> list[str]:

@@ -181,6 +181,20 @@ class Budgets(RuleBasedStateMachine):
     def every_overshoot_is_told(self) -> None:
         assert len(self.do(told(self.doors, self.organization, "BudgetOvershot"))) == self.overshot
 
+    @invariant()
+    def the_overshoots_of_a_month_are_counted_in_it(self) -> None:
+        found = self.do(periods(self.database, self.organization))
+        counted = [one["overshot_calls"] for (who, period, _), one in found.items() if (who, period) == ("", "month")]
+        assert sum(counted) == self.overshot
+
+    @invariant()
+    def a_cap_is_told_once_for_each_run_and_only_when_it_is_reached(self) -> None:
+        facts = self.do(told(self.doors, self.organization, "BudgetReached"))
+        named = ("subject", "period", "run_id", "resource", "most", "percent")
+        of_runs = [tuple(one[name] for name in named) for one in facts if one["period"] == "run"]
+        assert len(of_runs) == len(set(of_runs))
+        assert all(one["percent"] == 100 or one["used"] * 100 >= one["most"] * 75 for one in facts)
+
     def _start(self, number: int) -> None:
         """Start a run, in the place of the one that is over."""
         self.started += 1

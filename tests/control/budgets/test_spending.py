@@ -296,7 +296,9 @@ async def test_a_bill_over_the_reserve_is_counted_whole_and_told(purse: Purse) -
     await purse.answer(130, 150)
     assert (await day(purse))["money"] == 130
     (fact,) = await told(purse.doors, purse.organization, "BudgetOvershot")
-    assert Fact.read("BudgetOvershot", fact) == model.BudgetOvershot("run_1", "t0", 60, 130, 60, 150)
+    assert Fact.read("BudgetOvershot", fact) == model.BudgetOvershot("run_1", "t0", 60, 130, 60, 150, "tester", DAY)
+    found = await periods(purse.doors.database, purse.organization)
+    assert {one["overshot_calls"] for one in found.values()} == {1}
     assert await purse.reserve(1, 1) is not None
 
 
@@ -320,6 +322,70 @@ async def test_75_and_100_percent_are_told_once_for_a_period_and_cap(purse: Purs
         DAY,
         "2026-11-22",
     ]
+
+
+async def reached(purse: Purse) -> list[tuple[str, str, int, int, int, bool]]:
+    """What was told of caps of single runs, in order."""
+    facts = [Fact.read("BudgetReached", one) for one in await told(purse.doors, purse.organization, "BudgetReached")]
+    return [
+        (one.run_id, one.resource, one.percent, one.most, one.used, one.of_version)
+        for one in facts
+        if isinstance(one, model.BudgetReached) and (one.period, one.since) == ("run", DAY)
+    ]
+
+
+@pytest.mark.parametrize("of_version", [True, False])
+async def test_75_and_100_percent_of_a_cap_of_a_run_are_told_once_for_each_run(purse: Purse, of_version: bool) -> None:
+    if of_version:
+        purse = Purse(purse.doors, purse.organization, "run_1", allowed=(100, None))
+    else:
+        await cap(purse.doors, purse.organization, Period.RUN, "tester", money=100)
+    for spent in (70, 4, 1, 1):
+        await purse.reserve(spent, spent)
+        await purse.answer(spent, spent)
+        await purse.close()
+    assert await reached(purse) == [("run_1", "money", 75, 100, 75, of_version)]
+    purse.lose()
+    for _ in range(2):
+        assert await purse.reserve(30, 30) is not None  # no room: as good as used up
+    await purse.reserve(24, 24)
+    await purse.answer(24, 24)
+    await purse.end()
+    assert [one[2] for one in await reached(purse)] == [75, 100]
+    other = Purse(purse.doors, purse.organization, "run_2", allowed=purse.allowed)
+    await other.reserve(100, 100)
+    await other.answer(100, 100)
+    assert [(one[0], one[2]) for one in await reached(purse)] == [
+        ("run_1", 75),
+        ("run_1", 100),
+        ("run_2", 75),
+        ("run_2", 100),
+    ]
+
+
+async def test_every_cap_of_a_run_is_told_and_one_that_was_lowered_is_another(purse: Purse) -> None:
+    purse.allowed = (None, 100)
+    purse.spending = purse._spending()
+    await cap(purse.doors, purse.organization, Period.RUN, steps=4, seconds=1000)
+    purse.wall = 800
+    await purse.reserve(10, 80)
+    await purse.answer(10, 80, steps=3)
+    assert await reached(purse) == [
+        ("run_1", "seconds", 75, 1000, 800, False),  # known when the model is asked
+        ("run_1", "tokens", 75, 100, 80, True),
+        ("run_1", "steps", 75, 4, 3, False),
+    ]
+    await cap(purse.doors, purse.organization, Period.RUN, steps=3)
+    assert await purse.reserve(1, 1) is not None
+    assert (await reached(purse))[3:] == [("run_1", "steps", 100, 3, 3, False)]
+
+
+async def test_what_a_lost_worker_reserved_counts_towards_what_is_told_of_a_run(purse: Purse) -> None:
+    purse = Purse(purse.doors, purse.organization, "run_1", allowed=(100, None))
+    await purse.reserve(80, 80)
+    purse.lose()
+    await purse.end()
+    assert await reached(purse) == [("run_1", "money", 75, 100, 80, True)]
 
 
 async def test_a_day_and_a_month_end_at_midnight_of_utc(purse: Purse) -> None:

@@ -35,7 +35,13 @@ class Api:
         self.asked.append(("POST", path, body, {}))
         told = {"verdict": "ask", "code": "tier_matrix", "rule": "words", "reasons": []}
         skills = [{"skill": "pay", "version": "1", "effect": "S3", "now": told, "proposed": "unknown"}]
-        return {"rules": [told], "skills": skills, "stopped": [{"skill": "pay", "run_id": "run_1"}], "asked": 1}
+        return {
+            "rules": [told],
+            "skills": skills,
+            "stopped": [{"skill": "pay", "run_id": "run_1"}],
+            "refused": [{"run_id": "run_1", "step": "t0", "code": "budget"}],
+            "asked": 1,
+        }
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from agentos.control.policy.model import (
     Tier,
     Verdict,
 )
-from agentos.control.policy.rules import RULES, Proposed, Rulebook, answers, decide
+from agentos.control.policy.rules import DECIDED, RULES, Proposed, Rulebook, answers, decide
 from agentos.control.stops.model import InForce, Stop, StopKind, StopScope, Subject
 
 DESIGN = """
@@ -277,3 +277,23 @@ def test_a_cedar_text_that_no_longer_reads_denies_everything_and_says_so() -> No
     decision = decide(Proposed("look", EffectClass.S0, True, Tier.L4), book)
     assert (decision.verdict, decision.code) == (Verdict.DENY, "organization_rules")
     assert "cannot be read" in decision.reasons[0]
+
+
+def test_a_call_is_decided_once_under_a_rulebook_and_anew_under_the_next() -> None:
+    book, note = Rulebook(SUBJECT), Proposed("note", EffectClass.S1, True, Tier.L2)
+    first = decide(note, book)
+    assert first.verdict is Verdict.ALLOW
+    assert decide(Proposed("note", EffectClass.S1, True, Tier.L2), book) is first
+    assert decide(Proposed("note", EffectClass.S1, True, Tier.L0), book).verdict is Verdict.DENY
+    assert decide(note, stopped(StopKind.KILL)).verdict is Verdict.DENY
+
+
+def test_what_there_is_no_end_of_is_not_kept() -> None:
+    book = Rulebook(SUBJECT)
+    for number in range(3):
+        decide(Proposed("pay", EffectClass.S3, True, Tier.L4, hosts=(f"h{number}.test",)), book)
+        decide(Proposed(f"made_up_{number}", EffectClass.S4, False, Tier.L4), book)
+    assert not book.decided
+    for number in range(2 * DECIDED):
+        decide(Proposed(f"skill_{number}", EffectClass.S0, True, Tier.L4), book)
+    assert len(book.decided) == DECIDED

@@ -38,7 +38,8 @@ async def done(held: Harness, *wanted: tuple[str, int], tier: str = "L3", name: 
 
 async def backtest(held: Harness, proposal: Proposal, **more: Any) -> tuple[Report, Cost]:
     async with held.doors.open(held.organization) as work:
-        return await service.backtest(work, proposal, now() - HOUR, now() + HOUR, **more)
+        report, _, cost = await service.backtest(work, proposal, now() - HOUR, now() + HOUR, **more)
+    return report, cost
 
 
 async def answer(held: Harness, run_id: RunId, *, after: timedelta) -> None:
@@ -138,7 +139,7 @@ async def test_only_what_began_in_the_window_and_in_the_deployment_counts(held: 
     await done(held, ("note", 1))
     await done(held, ("note", 1), name="other")
     async with held.doors.open(held.organization) as work:
-        report, _ = await service.backtest(work, Proposal(), now() + HOUR, now() + 2 * HOUR)
+        report, _, _ = await service.backtest(work, Proposal(), now() + HOUR, now() + 2 * HOUR)
         rows = await work.all(text("SELECT id FROM deployments WHERE agent_id = 'other'"))
     assert report.actions == 0
     report, _ = await backtest(held, Proposal(), deployment_id=rows[0].id)

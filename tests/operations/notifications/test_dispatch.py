@@ -8,7 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 
+from agentos.adapters.notify import console
 from agentos.control.approvals import links
 from agentos.control.approvals.model import (
     ApprovalEscalated,
@@ -116,12 +118,14 @@ async def test_a_question_that_fell_away_raises_no_alert(asked: Asked) -> None:
     assert said[-1].text == "Expired (run_ended): it is denied."
 
 
-async def test_a_log_has_no_link_that_answers(asked: Asked, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_log_has_no_link_that_answers(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(console, "log", structlog.wrap_logger(lines))  # whatever level this process logs at
     await asked.person("bob")
     one = await asked.ask()
     await asked.turn()
     assert (await asked.the_message()).state is NotificationState.SENT
-    written = "".join(capsys.readouterr())
+    written = str(lines.calls)
     assert one.id in written and links.PATH not in written
 
 

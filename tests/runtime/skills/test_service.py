@@ -69,7 +69,7 @@ def only(*modules: str) -> Skill:
 
 
 async def call(one: Skill, **arguments: Any) -> Any:
-    return await execute(one, CONTEXT, canonical_arguments(one, arguments))
+    return await execute(one, CONTEXT, canonical_arguments(one, arguments)[0])
 
 
 def test_hints_become_schemas_and_words_become_properties(write: Write) -> None:
@@ -176,7 +176,7 @@ def test_arguments_are_brought_into_the_one_form_that_executes(write: Write) -> 
             "@skill(version='1', effect='S0')\ndef a(at: datetime, n: int = 3, tags: list[str] = []) -> int: return 1"
         )
     )
-    assert canonical_arguments(one, {"at": "2026-01-01T00:00:00Z", "n": "4"}) == {
+    assert canonical_arguments(one, {"at": "2026-01-01T00:00:00Z", "n": "4"})[0] == {
         "at": "2026-01-01T00:00:00Z",
         "n": 4,
         "tags": [],

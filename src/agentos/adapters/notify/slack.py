@@ -2,21 +2,23 @@
 
 Buttons are there when the message shows all of the arguments; else a link leads to them. Texts stand in plain or
 preformatted blocks, so that nothing an agent wrote is read as markup. When a question is decided, its buttons go.
+The library is loaded with the first message, since it takes 4 MB of a process and not every installation has Slack.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
-from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.web.async_client import AsyncWebClient
 
 from agentos.adapters.http_dates import retry_after
 from agentos.adapters.notify.settings import SlackSettings
 from agentos.kernel.errors import NotFound
 from agentos.operations.notifications.model import Answer, Letter
+
+if TYPE_CHECKING:
+    from slack_sdk.errors import SlackApiError
 
 WAIT_SECONDS: Final = 10
 # Errors that another try cannot help, and those that a person with the bot's token has to look at.
@@ -35,6 +37,9 @@ class Slack:
 
     async def send(self, letter: Letter) -> Answer:
         """Post one message, or put it in the place of those that it follows."""
+        from slack_sdk.errors import SlackApiError, SlackClientError
+        from slack_sdk.web.async_client import AsyncWebClient
+
         if not letter.token:
             return Answer(False, "slack_workspace_unknown", "no Slack workspace is connected", held=True)
         try:

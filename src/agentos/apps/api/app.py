@@ -82,6 +82,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
+            app.state.readers = held.messages
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [

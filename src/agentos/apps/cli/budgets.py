@@ -51,7 +51,9 @@ def usage(on: Annotated[str, typer.Option("--on", help="A day of UTC, as 2026-11
     """Show what is used up in a day and its month, what is reserved beside it, and the caps in force."""
     found = connect().get(f"{PATH}/usage", on=on)
     columns = ("of", "agent", "period", "since", "money", "reserved_money", "tokens", "steps", "seconds", "calls")
-    output.show(found if output.as_json else found["items"], columns=(*columns, "unknown_calls", "limits"))
+    output.show(
+        found if output.as_json else found["items"], columns=(*columns, "unknown_calls", "overshot_calls", "limits")
+    )
 
 
 def prices() -> None:

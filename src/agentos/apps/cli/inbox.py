@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
     verbs = typer.Typer(help="The inbox: what waits, and what was said about it.", no_args_is_help=True)
     verbs.command("list")(list_threads)
     verbs.command("open")(open_thread)
-    for verb in (show, say):
+    for verb in (show, say, send):
         verbs.command(verb.__name__)(verb)
     slack = typer.Typer(help="The Slack workspace whose members may answer.", no_args_is_help=True)
     slack.command("show")(show_workspace)
@@ -64,6 +64,14 @@ def show(thread: ThreadName) -> None:
 def say(thread: ThreadName, text: Text) -> None:
     """Write in a thread. What becomes of an answer is written there, too."""
     output.show(connect().post(f"{_PATH}/{_reference(thread)}/messages", {"text": text}))
+
+
+def send(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What the run is to know before it goes on.")],
+    run: Annotated[str, typer.Option("--run", help="A run's id.")],
+) -> None:
+    """Write to a run. It reads this before it asks its model next; when it ends first, its thread says so."""
+    output.show(connect().post(_PATH, {"title": f"Run {run}", "text": text, "about": run}))
 
 
 def show_workspace() -> None:

@@ -22,7 +22,10 @@ Named = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="An id, or AGEN
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The policy as YAML or JSON.")]
 Proposed = Annotated[
     Path,
-    typer.Option("--proposed", help="YAML or JSON with any of organization, deployment, tier, denylist and budgets."),
+    typer.Option(
+        "--proposed",
+        help="YAML or JSON with any of organization, deployment, tier, denylist and budgets; see reference/policy.md.",
+    ),
 ]
 
 
@@ -106,6 +109,8 @@ def backtest(
 ) -> None:
     """Show what a proposal would have made of what runs did: blocked, drafted or asked, and at what cost to people.
 
+    Of models: which runs would have asked one for no more, because of a cap on money or tokens or a denied provider.
+
     Stops that are in force today do not count; nothing live is touched.
     """
     client = connect()
@@ -115,8 +120,12 @@ def backtest(
     if output.as_json:
         output.show(found)
         return
-    stopped = found.pop("stopped")
+    stopped, refused = found.pop("stopped"), found.pop("refused")
     output.show(found)
+    if refused:
+        output.show("\nruns that would have asked a model for no more, and from when:")
+        columns = ("at", "agent_id", "run_id", "step", "provider", "code", "answers", "money", "reasons")
+        output.show(refused, columns=columns)
     if stopped:
         output.show("\neffects that happened and would not have:")
         output.show(stopped, columns=("at", "agent_id", "skill", "effect", "verdict", "code", "run_id", "step"))

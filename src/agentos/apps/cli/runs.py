@@ -65,7 +65,7 @@ def followed(client: Client, run_id: str) -> dict[str, Any]:
     for name, data in client.events(f"/api/v1/runs/{run_id}/events"):
         if name == "step":
             output.progress(
-                f"  {data['seq']:>4}  {data['kind']:<6} {data['phase']:<7} {data['name']:<24} {data['status']}"
+                f"  {data['seq']:>4}  {data['kind']:<7} {data['phase']:<7} {data['name']:<24} {data['status']}"
             )
         elif name == "status":
             run = data

@@ -54,6 +54,7 @@ async def main() -> None:
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
             asyncio.create_task(forget_for_ever(held.parts.database, KEPT, stop)),
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),

@@ -100,6 +100,7 @@ class Used:
     seconds: int
     calls: int
     unknown_calls: int
+    overshot_calls: int
     reserved_money: int
     reserved_tokens: int
     peak_money: int
@@ -325,16 +326,18 @@ class PriceChanged(Fact):
 
 @dataclass(frozen=True, slots=True)
 class BudgetReached(Fact):
-    """A cap of a day or month is spent to 75 %, or to 100 % or so far that a call had no room. Once for each."""
+    """A cap is spent to 75 %, or to 100 % or so far that a call had no room. Once for each day, month or run."""
 
     key_field: ClassVar[str] = "subject"
     subject: str
     period: str
-    since: str
+    since: str  # of a run: the day on which it got so far
     resource: str
     percent: int
     most: int
     used: int
+    run_id: str = ""  # of the period "run": which
+    of_version: bool = False  # the cap is in the version of the agent, spec.budgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +351,8 @@ class BudgetOvershot(Fact):
     billed_money: int
     reserved_tokens: int
     billed_tokens: int
+    agent_id: str = ""
+    since: str = ""  # the day that it is counted in
 
 
 def rate(value: Decimal) -> int:

@@ -122,6 +122,7 @@ def _used(one: Used, limits: Limits) -> dict[str, Any]:
         "seconds": one.seconds,
         "calls": one.calls,
         "unknown_calls": one.unknown_calls,
+        "overshot_calls": one.overshot_calls,
         "reserved_money": dollars(one.reserved_money),
         "reserved_tokens": one.reserved_tokens,
         "peak_money": dollars(one.peak_money),

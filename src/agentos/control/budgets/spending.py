@@ -223,6 +223,8 @@ class Spending:
                 "seconds": self.seconds(),
                 "calls": totals.calls,
                 "unknown": totals.unknown,
+                "most_money": self.allowed[0],
+                "most_tokens": self.allowed[1],
                 "unanswered": unanswered,
                 "released": released,
                 "final": final,

@@ -38,8 +38,8 @@ _PRICES: Final = text(
     "ORDER BY provider, model"
 )
 _USED: Final = text(
-    "SELECT agent_id, period, since, money, tokens, steps, seconds, calls, unknown_calls, reserved_money, "
-    "reserved_tokens, peak_money FROM budget_periods WHERE since = :day AND period = 'day' "
+    "SELECT agent_id, period, since, money, tokens, steps, seconds, calls, unknown_calls, overshot_calls, "
+    "reserved_money, reserved_tokens, peak_money FROM budget_periods WHERE since = :day AND period = 'day' "
     "OR since = :month AND period = 'month' ORDER BY agent_id, period"
 )
 

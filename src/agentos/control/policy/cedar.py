@@ -1,6 +1,7 @@
 """Rules that an organization writes in Cedar: read once, checked against the schema below, asked for each call.
 
-A policy that cannot be evaluated denies: it never just drops out.
+A policy that cannot be evaluated denies: it never just drops out. The library is loaded with the first rules that are
+met, since it takes 8 MB of a process and most organizations write none.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import cedarpy
+from typing import TYPE_CHECKING, Any, Final
 
 from agentos.control.policy.model import PolicyRefused, Verdict, refused
 from agentos.control.stops.model import Subject
+
+if TYPE_CHECKING:
+    import cedarpy
 
 SCHEMA: Final = """
 entity Category;
@@ -44,7 +46,6 @@ FORMS: Final = {
     ),
     '@id("NAME")': "before a policy: how decisions name it",
 }
-_SCHEMA: Final = cedarpy.Schema.from_str(SCHEMA)
 _ACTION: Final = {"type": "Action", "id": "call"}
 
 # The library reads recursively, and a text that is nested some thousand deep ends the process: we look first.
@@ -93,6 +94,8 @@ class Rules:
 
     def say(self, subject: Subject, entities: cedarpy.Entities, context: Mapping[str, Any]) -> Said:
         """What the policies say of one call."""
+        import cedarpy
+
         question = {
             "principal": {"type": "Agent", "id": subject.agent_id},
             "action": _ACTION,
@@ -117,6 +120,8 @@ class Rules:
 
 def entities_of(subject: Subject) -> cedarpy.Entities:
     """The agent and its category, as policies know them."""
+    import cedarpy
+
     category = {"type": "Category", "id": subject.category}
     agent = {"uid": {"type": "Agent", "id": subject.agent_id}, "attrs": {}, "parents": [category]}
     return cedarpy.Entities.from_json_str(json.dumps([agent, {"uid": category, "attrs": {}, "parents": []}]))
@@ -125,18 +130,20 @@ def entities_of(subject: Subject) -> cedarpy.Entities:
 def read(text: str) -> Rules | None:
     """The rules of a text; None when it has none. Raises PolicyRefused (Invalid) with every fault and its place."""
     statements = _statements(text)
+    if not statements:
+        return None
+    import cedarpy
+
     for statement in statements:
         try:
             cedarpy.PolicySet.from_str(_joined(text, statement))
         except ValueError as error:
             raise _refused(text, [(_fault(text, statement, str(error)), str(error))]) from None
-    if not statements:
-        return None
     policies = cedarpy.PolicySet.from_str(text)
     faults: list[tuple[int, str]] = []
     for template in policies.templates():
         faults.append((_start(statements, template["id"]), "a template says nothing by itself: name what it is about"))
-    for fault in cedarpy.validate_policies(text, _SCHEMA).errors:
+    for fault in cedarpy.validate_policies(text, cedarpy.Schema.from_str(SCHEMA)).errors:
         said = re.sub(r"^for policy `\w+`, ", "", fault.error)
         number = _number(fault.policy_id)
         at = _named(statements[number], said) if number < len(statements) else 0
@@ -199,6 +206,8 @@ def _joined(text: str, tokens: Sequence[_Token]) -> str:
 
 def _fault(text: str, statement: Sequence[_Token], said: str) -> int:
     """Where a policy that cannot be read goes wrong: at the end of the shortest beginning that no text could mend."""
+    import cedarpy
+
     low, high = 0, len(statement)
     while low < high:
         middle = (low + high) // 2

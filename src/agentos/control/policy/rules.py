@@ -29,6 +29,7 @@ from agentos.control.stops.model import InForce, Stop, StopKind, StopScope, Subj
 from agentos.kernel.canonical import digest
 
 KEPT: Final = 256  # organizations whose Cedar policies a process keeps as they were read
+DECIDED: Final = 256  # kinds of call on which a rulebook keeps its decision: the skills of a few versions, some 200 kB
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ class Rulebook:
         self.organization_asks = Globs(organization.ask)
         self.deployment_asks = Globs(deployment.ask)
         self.cedar, self.broken = _cedar(organization.cedar)
-        self.entities = cedar.entities_of(subject)
+        self.entities = None if self.cedar is None else cedar.entities_of(subject)
+        self.decided: dict[Proposed, Decision] = {}  # see decide
         self.hash = digest(
             {
                 "rules": RULES_HASH,
@@ -210,7 +212,21 @@ RULES_HASH: Final = digest(
 
 
 def decide(call: Proposed, rulebook: Rulebook) -> Decision:
-    """What may be done with this call. The first rule that gave the most restrictive answer is cited."""
+    """What may be done with this call. The first rule that gave the most restrictive answer is cited.
+
+    A decision depends on the call and the rulebook alone, and neither ever changes: a run that calls the same skill
+    again and again is told what was decided first. Calls that name hosts, or a skill that the version does not, are
+    decided each time, since there is no end of them.
+    """
+    known = rulebook.decided.get(call)
+    if known is None:
+        known = _decided(call, rulebook)
+        if call.pinned and not call.hosts and len(rulebook.decided) < DECIDED:
+            rulebook.decided[call] = known
+    return known
+
+
+def _decided(call: Proposed, rulebook: Rulebook) -> Decision:
     cited, found = DEFAULT_DENY, None
     for rule, answer in answers(call, rulebook):
         if answer is not None and (found is None or answer.verdict.rank < found.verdict.rank):
@@ -227,7 +243,7 @@ def answers(call: Proposed, rulebook: Rulebook) -> list[tuple[Rule, Answer | Non
 
 
 def _said(call: Proposed, book: Rulebook, tier: Tier) -> cedar.Said:
-    if book.cedar is None:
+    if book.cedar is None or book.entities is None:
         return cedar.NOTHING
     context = {
         "effect": int(call.effect),

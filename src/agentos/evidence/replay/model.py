@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from agentos.control.budgets.model import Period
 from agentos.control.policy.hosts import hosts_of
 from agentos.control.policy.model import (
     Decision,
@@ -41,6 +42,17 @@ class Limits:
     steps: int | None = None
     tokens: int | None = None
     seconds: float | None = None
+    money: int | None = None  # millionths of a dollar
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """What a day or a month of UTC may use up, of an agent or, with an empty id, of the organization as a whole."""
+
+    period: Period
+    agent_id: str = ""
+    money: int | None = None
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +62,7 @@ class Denylist:
     skills: tuple[str, ...] = ()  # ids or globs
     domains: tuple[str, ...] = ()
     agents: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
 
     def stops(self, at: datetime) -> list[Stop]:
         """The entries as the stops that they would be."""
@@ -57,6 +70,7 @@ class Denylist:
             StopScope.SKILL: self.skills,
             StopScope.DOMAIN: [one.lower() for one in self.domains],
             StopScope.AGENT: self.agents,
+            StopScope.PROVIDER: self.providers,
         }
         return [
             Stop("proposed", "", StopKind.DENY, scope, target, "", "", at)
@@ -74,6 +88,13 @@ class Proposal:
     tier: Tier | None = None  # at most a version's highest, as ever
     denylist: Denylist = field(default_factory=Denylist)
     budgets: Limits = field(default_factory=Limits)
+    caps: tuple[Cap, ...] = ()
+
+    @property
+    def judges_answers(self) -> bool:
+        """Whether it says anything of what models may be asked."""
+        limits = (self.budgets.money, self.budgets.tokens)
+        return bool(self.caps or self.denylist.providers) or limits != (None, None)
 
     def tier_of(self, present: Tier, highest: Tier) -> Tier:
         """The tier that would be in force for a version."""
@@ -96,6 +117,7 @@ class Recorded:
     """One call of a run as its journal tells it, and what policy said of it then."""
 
     run_id: str
+    seq: int  # of its first row in the run's journal
     subject: Subject
     version: str
     step: str
@@ -186,6 +208,7 @@ def _call(
     tier = next((row["meta"]["tier"] for row in steps if "tier" in row["meta"]), None)
     return Recorded(
         run_id=first["run_id"],
+        seq=first["seq"],
         subject=Subject(first["deployment_id"], first["agent_id"], first["category"]),
         version=first["run_version"],
         step=step,
@@ -231,8 +254,21 @@ class Report:
     stopped: list[dict[str, Any]] = field(default_factory=list)  # effects that happened and would not have
     stopped_more: int = 0  # beyond those that are named
 
-    def take(self, one: Recorded, proposal: Proposal, highest: Tier, book: Rulebook, *, by_hosts: bool) -> None:
-        """Put one recorded action before the proposal. ``by_hosts``: what would be in force looks at hosts."""
+    def take(
+        self,
+        one: Recorded,
+        proposal: Proposal,
+        highest: Tier,
+        book: Rulebook,
+        *,
+        by_hosts: bool,
+        cut: tuple[str, str] | None = None,
+    ) -> None:
+        """Put one recorded action before the proposal.
+
+        ``by_hosts``: what would be in force looks at hosts. ``cut``: code and reason for which the run would not have
+        come so far.
+        """
         self.actions += 1
         self.runs.add(one.run_id)
         call = one.proposed(proposal, highest, by_hosts=by_hosts)
@@ -241,7 +277,10 @@ class Report:
             return
         over = one.over(proposal.budgets)
         decision = decide(call, book)
-        if over is not None and decision.verdict is not Verdict.DENY:
+        if decision.verdict is not Verdict.DENY and cut is not None:
+            code, reason = cut
+            decision = Decision(Verdict.DENY, code, "the model would not have been asked before", book.hash, (reason,))
+        elif decision.verdict is not Verdict.DENY and over is not None:
             words = "the run would have used up its budget before"
             decision = Decision(Verdict.DENY, "budget", words, book.hash, (over,))
         then, would = one.verdict, Verdict.ASK if decision.verdict is Verdict.ASK_TWO else decision.verdict

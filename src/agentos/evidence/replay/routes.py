@@ -7,20 +7,24 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from agentos.control.budgets.model import Period
 from agentos.control.policy.model import Decision, Tier, Verdict
 from agentos.control.policy.routes import DeploymentRules, OrganizationRules
 from agentos.evidence.replay import service
-from agentos.evidence.replay.model import Denylist, Limits, Proposal, Report
+from agentos.evidence.replay.answers import Answers, Refused
+from agentos.evidence.replay.model import MOST_STOPPED, Cap, Denylist, Limits, Proposal, Report
 from agentos.evidence.replay.service import Change, Cost
 from agentos.intake.identity.routes import Reader
 from agentos.kernel.clock import now
 from agentos.kernel.http import DoorsDep, FreeJson
+from agentos.kernel.units import CURRENCY, dollars, micros
 from agentos.runtime.runs.routes import PartsDep
 
 router = APIRouter(prefix="/api/v1/agents/policies", tags=["policies"])
 
 Targets = Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
+Money = Annotated[str, Field(max_length=40, description="US dollars, as 12.50.")]
 UNKNOWN = "unknown"
 
 
@@ -34,15 +38,27 @@ class ProposedDenylist(_Body):
     skills: Targets = Field(default_factory=list, description="Ids or globs.")
     domains: Targets = Field(default_factory=list, description="Each with everything below it.")
     agents: Targets = Field(default_factory=list)
+    providers: Targets = Field(default_factory=list)
+
+
+class ProposedCap(_Body):
+    """What a day or a month of UTC may use up."""
+
+    period: Literal["day", "month"]
+    agent: str = Field("", max_length=63, description="An agent's id; empty: the organization as a whole.")
+    money: Money | None = None
+    tokens: Count | None = None
 
 
 class ProposedBudgets(_Body):
-    """What one run may use up."""
+    """What one run may use up, and what days and months may."""
 
     turns: Count | None = None
     steps: Count | None = None
     tokens: Count | None = None
     seconds: Count | None = None
+    money: Money | None = None
+    caps: list[ProposedCap] = Field(default_factory=list, max_length=200)
 
 
 class Proposed(_Body):
@@ -56,13 +72,16 @@ class Proposed(_Body):
 
     def read(self) -> Proposal:
         """The proposal that this stands for."""
-        lists = self.denylist
+        lists, budgets = self.denylist, self.budgets
+        money = None if budgets.money is None else micros(budgets.money, where="proposed.budgets.money")
+        limits = Limits(**budgets.model_dump(exclude={"money", "caps"}), money=money)
         return Proposal(
             organization=self.organization.read() if self.organization else None,
             deployment=self.deployment.read() if self.deployment else None,
             tier=Tier[self.tier] if self.tier else None,
-            denylist=Denylist(tuple(lists.skills), tuple(lists.domains), tuple(lists.agents)),
-            budgets=Limits(**self.budgets.model_dump()),
+            denylist=Denylist(tuple(lists.skills), tuple(lists.domains), tuple(lists.agents), tuple(lists.providers)),
+            budgets=limits,
+            caps=tuple(_cap(number, one) for number, one in enumerate(budgets.caps)),
         )
 
 
@@ -133,10 +152,15 @@ async def backtest(body: Backtest, caller: Reader, doors: DoorsDep) -> dict[str,
     """What a proposal would have made of what runs did in a window. Nothing is done."""
     since, until = service.window(body.since, body.until, at=now())
     async with doors.open(caller.organization) as work:
-        report, cost = await service.backtest(
+        report, answers, cost = await service.backtest(
             work, body.proposed.read(), since, until, deployment_id=body.deployment_id
         )
-    return _report(report, cost)
+    return _report(report, cost) | _answers(answers)
+
+
+def _cap(number: int, one: ProposedCap) -> Cap:
+    money = None if one.money is None else micros(one.money, where=f"proposed.budgets.caps[{number}].money")
+    return Cap(Period(one.period), one.agent, money, one.tokens)
 
 
 def said(one: Decision) -> dict[str, Any]:
@@ -185,4 +209,41 @@ def _report(one: Report, cost: Cost) -> dict[str, Any]:
         ],
         "stopped": one.stopped,
         "stopped_more": one.stopped_more,
+    }
+
+
+def _answers(found: Answers | None) -> dict[str, Any]:
+    """What models would not have been asked; all of it unknown where the proposal says nothing of that."""
+    figures = ("answers", "answers_unpriced", "answers_refused", "money_refused", "runs_refused")
+    if found is None:
+        return {**dict.fromkeys(figures, UNKNOWN), "currency": CURRENCY, "refused": []}
+    refused = sorted(found.refused.values(), key=lambda one: (one.first.at, one.first.run_id))
+    values = (
+        found.looked,
+        found.unpriced,
+        sum(one.answers for one in refused),
+        dollars(sum(one.money for one in refused)),
+        len(refused),
+    )
+    return {
+        **dict(zip(figures, values, strict=True)),
+        "currency": CURRENCY,
+        "refused": [_refused(one) for one in refused[:MOST_STOPPED]],
+    }
+
+
+def _refused(one: Refused) -> dict[str, Any]:
+    first = one.first
+    return {
+        "run_id": first.run_id,
+        "step": first.step,
+        "agent_id": first.agent_id,
+        "deployment_id": first.deployment_id,
+        "at": first.at,
+        "provider": first.provider,
+        "model": first.model,
+        "code": one.code,
+        "reasons": [one.reason],
+        "answers": one.answers,
+        "money": dollars(one.money),
     }

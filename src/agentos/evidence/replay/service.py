@@ -17,6 +17,7 @@ from agentos.control.policy.model import Decision, DeploymentPolicy, EffectClass
 from agentos.control.policy.rules import Answer, Proposed, Rule, Rulebook, answers, decide
 from agentos.control.stops.model import Subject
 from agentos.evidence.replay import store
+from agentos.evidence.replay.answers import Answers, begins, replayed
 from agentos.evidence.replay.model import BadWindow, Proposal, Report, recorded
 from agentos.kernel.canonical import canonical
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
@@ -26,6 +27,7 @@ from agentos.kernel.units import MalformedDuration, duration
 from agentos.runtime.skills import Registry, Skill
 
 MOST_ACTIONS: Final = 20_000  # of one backtest: at 0.15 ms each with a hundred Cedar policies, three seconds
+MOST_ANSWERS: Final = 50_000  # of models, of one backtest: some 30 MB of rows without payloads
 LONGEST: Final = timedelta(days=366)
 
 
@@ -117,8 +119,9 @@ async def simulate(
 
 async def backtest(
     work: UnitOfWork, proposal: Proposal, since: datetime, until: datetime, *, deployment_id: str = ""
-) -> tuple[Report, Cost]:
-    """What a proposal would have made of what runs did in a window, and what its questions would have cost people.
+) -> tuple[Report, Answers | None, Cost]:
+    """What a proposal would have made of what runs did in a window, of what models answered them (None: it says nothing
+    of that), and what its questions would have cost people.
 
     What the proposal leaves open is as in force now, but for stops: those of today were not those of then, so only the
     proposal's denylist counts. Raises PolicyRefused, BadWindow, MalformedId (Invalid), DeploymentUnknown (NotFound).
@@ -130,9 +133,16 @@ async def backtest(
     if deployment_id:
         await deployments.get(work, deployment_id)
     report = Report(since, until)
+    answers = None
+    if proposal.judges_answers:
+        begin, only = begins(proposal, since), "" if proposal.caps else deployment_id
+        said = await store.answers(work, begin, until, only, most=MOST_ANSWERS + 1)
+        report.complete = len(said) <= MOST_ANSWERS
+        answers = replayed(said[:MOST_ANSWERS], proposal, since, deployment_id=deployment_id)
     organization = OrganizationPolicy.read((await policies.get(work, ORGANIZATION)).document)
     written = (proposal.organization or organization).cedar
     by_hosts = bool(proposal.denylist.domains) or "hosts" in written
+    is_whole = True
     books: dict[Subject, Rulebook] = {}
     highest: dict[tuple[str, str], Tier] = {}
     async for rows in store.journals(work, since, until, deployment_id, content=by_hosts):
@@ -140,7 +150,7 @@ async def backtest(
             if not since <= one.at < until:
                 continue
             if report.actions >= MOST_ACTIONS:
-                report.complete = False
+                report.complete = is_whole = False
                 break
             named = (one.subject.agent_id, one.version)
             if named not in highest:
@@ -151,14 +161,16 @@ async def backtest(
                 )
                 stops = proposal.denylist.stops(until)
                 books[one.subject] = proposal.book(one.subject, stops, organization, own)
-            report.take(one, proposal, highest[named], books[one.subject], by_hosts=by_hosts)
+            refused = answers.cut(one.run_id, one.seq) if answers else None
+            cut = (refused.code, refused.reason) if refused else None
+            report.take(one, proposal, highest[named], books[one.subject], by_hosts=by_hosts, cut=cut)
         await asyncio.sleep(0)  # others on this loop go on meanwhile
-        if not report.complete:
+        if not is_whole:
             break
     measured, seconds = await store.answered(work)
     median = None if seconds is None else seconds / 60
     minutes = 0.0 if not report.approvers else None if median is None else median * report.approvers
-    return report, Cost(measured, median, minutes)
+    return report, answers, Cost(measured, median, minutes)
 
 
 def window(since: str, until: str, *, at: datetime) -> tuple[datetime, datetime]:

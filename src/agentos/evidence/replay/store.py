@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
+from agentos.evidence.replay.answers import Answered
 from agentos.kernel.unit_of_work import UnitOfWork
 
 PAGE: Final = 500  # rows of journals in memory at once, besides the run that is being put together
@@ -23,6 +24,17 @@ _STEPS: Final = text(
     "WHERE (r.ended_at IS NULL OR r.ended_at >= :since) AND r.accepted_at < :until "
     "AND (:deployment = '' OR r.deployment_id = :deployment) AND (r.id, j.seq) > (:run, :seq) "
     "ORDER BY r.id, j.seq LIMIT :most"
+)
+# Runs that were under way at any time since :since, whole, in the order of time.
+_ANSWERS: Final = text(
+    "SELECT r.id AS run_id, r.agent_id, r.deployment_id, j.seq, j.key AS step, j.at, "
+    "coalesce(j.meta->>'provider', '') AS provider, j.name AS model, (j.meta->'cost'->>'micros')::bigint AS money, "
+    "coalesce((j.meta->'cost'->>'tokens')::bigint, coalesce((j.meta->'usage'->>'input')::bigint, 0) "
+    "+ coalesce((j.meta->'usage'->>'output')::bigint, 0)) AS tokens "
+    "FROM runs r JOIN journal j ON j.org = r.org AND j.run_id = r.id "
+    "WHERE j.kind = 'model' AND j.phase = 'result' AND j.status = 'ok' AND j.at < :until "
+    "AND (r.ended_at IS NULL OR r.ended_at >= :since) AND r.accepted_at < :until "
+    "AND (:deployment = '' OR r.deployment_id = :deployment) ORDER BY j.at, r.id, j.seq LIMIT :most"
 )
 _ANSWERED: Final = text(
     "SELECT count(*) AS measured, "
@@ -57,6 +69,12 @@ async def journals(
         at = (page[-1].run_id, page[-1].seq)
     if rows:
         yield rows
+
+
+async def answers(work: UnitOfWork, since: datetime, until: datetime, deployment: str, *, most: int) -> list[Answered]:
+    """What models answered in runs that were under way in the window, in the order of time; at most so many."""
+    values = {"since": since, "until": until, "deployment": deployment, "most": most}
+    return [Answered(**row._mapping) for row in await work.all(_ANSWERS, values)]
 
 
 async def answered(work: UnitOfWork) -> tuple[int, float | None]:

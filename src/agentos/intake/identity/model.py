@@ -122,7 +122,7 @@ class Permission(StrEnum):
 _MEANS: Final = {
     Permission.READ: "see agents, deployments, runs, journals, approvals and drafts",
     Permission.START_RUNS: "start runs",
-    Permission.ORDER_RUNS: "cancel, pause and resume runs",
+    Permission.ORDER_RUNS: "cancel, pause and resume runs, and write to them",
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
     Permission.SUBMIT_DRAFTS: "submit and discard drafts",
     Permission.ANSWER_APPROVALS: "answer approvals",

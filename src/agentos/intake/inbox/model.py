@@ -128,6 +128,11 @@ class Thread:
         """Whether it is about an approval."""
         return self.about.startswith("apr_")
 
+    @property
+    def steers(self) -> bool:
+        """Whether it is about a run, which reads what people write in it."""
+        return self.about.startswith("run_")
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

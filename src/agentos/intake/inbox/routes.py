@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, NoReturn
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.intake.identity.model import Caller, NotAllowed, Permission
@@ -24,6 +24,7 @@ from agentos.intake.inbox.model import (
     Workspace,
     WorkspaceUnknown,
 )
+from agentos.intake.inbox.ports import Readers
 from agentos.intake.triggers.routes import SecretDep
 from agentos.kernel.clock import now
 from agentos.kernel.errors import AgentOSError, NotFound
@@ -35,6 +36,15 @@ router = APIRouter(prefix="/api/v1", tags=["inbox"])
 
 Writer = Annotated[Caller, may(Permission.WRITE_INBOX)]
 _SECRET: Final = "secret://"  # noqa: S105  # how a secret is named, not one
+
+
+async def readers(request: Request) -> Readers:
+    """Whoever reads what is written in threads about runs."""
+    found: Readers = request.app.state.readers
+    return found
+
+
+ReadersDep = Annotated[Readers, Depends(readers)]
 
 
 class _Body(BaseModel):
@@ -83,7 +93,7 @@ async def list_threads(
     limit: Limit = 50,
     cursor: Cursor = "",
     state: Annotated[str, Query(pattern="^(open|closed|all)$")] = "all",
-    about: Annotated[str, Query(max_length=64, description="An approval's or a run's id.")] = "",
+    about: Annotated[str, Query(max_length=80, description="An approval's or a run's id, or budget:SUBJECT.")] = "",
 ) -> dict[str, Any]:
     """The threads of your organization, newest first."""
     wanted = "" if state == "all" else state
@@ -93,15 +103,18 @@ async def list_threads(
 
 
 @router.post("/inbox/threads", status_code=201)
-async def open_thread(body: NewThread, request: Request, caller: Writer, doors: DoorsDep) -> dict[str, Any]:
-    """Open a thread with a first message. A thread about this run is opened once."""
+async def open_thread(
+    body: NewThread, request: Request, caller: Writer, doors: DoorsDep, readers: ReadersDep
+) -> dict[str, Any]:
+    """Open a thread with a first message. A thread about this run is opened once, and the run reads what is in it."""
     try:
         async with doors.open(caller.organization) as work:
-            thread = await service.open_thread(work, title=body.title, about=body.about, by=caller.handle)
-            message = await service.write(work, thread.id, body.text, caller=caller)
-    except NotAllowed:
-        await refused(request, caller.organization, _NOT_ALLOWED, caller.key_id, caller.handle)
-        raise
+            thread = await service.open_thread(
+                work, title=body.title, about=body.about, by=caller.handle, readers=readers
+            )
+            message = await service.write(work, thread.id, body.text, caller=caller, readers=readers)
+    except NotAllowed as error:
+        await _refuse(request, caller, error)
     return _thread(thread) | {"message": _message(message)}
 
 
@@ -125,18 +138,23 @@ async def list_messages(
 
 @router.post("/inbox/threads/{thread_id}/messages", status_code=201)
 async def write_message(
-    thread_id: str, body: NewMessage, request: Request, caller: Writer, doors: DoorsDep
+    thread_id: str, body: NewMessage, request: Request, caller: Writer, doors: DoorsDep, readers: ReadersDep
 ) -> dict[str, Any]:
-    """Write in a thread. An answer's outcome follows as a message of the platform."""
+    """Write in a thread; in one about a run, to the run. An answer's outcome follows as a message of the platform."""
     try:
         async with doors.open(caller.organization) as work:
-            return _message(await service.write(work, thread_id, body.text, caller=caller))
-    except NotAllowed:
-        await refused(request, caller.organization, _NOT_ALLOWED, caller.key_id, caller.handle)
-        raise
+            return _message(await service.write(work, thread_id, body.text, caller=caller, readers=readers))
+    except NotAllowed as error:
+        await _refuse(request, caller, error)
 
 
-_NOT_ALLOWED: Final = f"not_allowed:{Permission.ANSWER_APPROVALS}"
+async def _refuse(request: Request, caller: Caller, error: NotAllowed) -> NoReturn:
+    await refused(request, caller.organization, _reason(error), caller.key_id, caller.handle)
+    raise error
+
+
+def _reason(error: NotAllowed) -> str:
+    return f"{error.code}:{error.extra['permission']}"
 
 
 @router.get("/people/{handle}/addresses")
@@ -225,7 +243,7 @@ async def take_slack_action(request: Request, doors: DoorsDep, secret: SecretDep
     except SlackUserUnknown as error:
         await call.refuse("slack_user_unknown", error)
     except NotAllowed as error:
-        await call.refuse(_NOT_ALLOWED, error)
+        await call.refuse(_reason(error), error)
     except ThreadUnknown as error:
         await call.refuse("slack_thread_unknown", error)
     return {"message_id": kept.id}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from agentos.intake.identity.model import Caller, NotAllowed, Permission
@@ -22,6 +22,7 @@ from agentos.intake.inbox.model import (
     ThreadUnknown,
     read_answer,
 )
+from agentos.intake.inbox.ports import Readers
 from agentos.kernel import ids
 from agentos.kernel.ids import MessageId, PersonId, ThreadId
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -36,10 +37,14 @@ async def open_about(work: UnitOfWork, about: str, *, title: str) -> Thread:
     return await store.about(work, about) or await _open(work, about, title, PLATFORM)
 
 
-async def open_thread(work: UnitOfWork, *, title: str, about: str, by: str) -> Thread:
-    """Open a thread of somebody's own; ``about`` is a run's id, or empty. Raises MalformedId (Invalid)."""
+async def open_thread(work: UnitOfWork, *, title: str, about: str, by: str, readers: Readers) -> Thread:
+    """Open a thread of somebody's own; ``about`` is a run's id, or empty.
+
+    Raises MalformedId (Invalid), and what ``readers`` raise for a run that reads no messages.
+    """
     if about:
         ids.checked("run", about)
+        await readers.check(work, about)
     await store.alone(work)
     return (await store.about(work, about) if about else None) or await _open(work, about, title, by)
 
@@ -75,16 +80,25 @@ async def messages(work: UnitOfWork, thread_id: str, *, after: str, most: int) -
     return await store.messages(work, thread_id, after, most)
 
 
-async def write(work: UnitOfWork, reference: str, text: str, *, caller: Caller) -> Message:
+async def written(work: UnitOfWork, message_ids: Sequence[str]) -> dict[str, str]:
+    """The texts of these messages, by id."""
+    return await store.texts(work, message_ids)
+
+
+async def write(work: UnitOfWork, reference: str, text: str, *, caller: Caller, readers: Readers) -> Message:
     """Keep what somebody writes in a thread; an answer, which names the thread that asks by its number, goes on as one.
 
-    Raises ThreadUnknown (NotFound), BadAnswer (Invalid), ThreadAsksNothing (Conflict), and NotAllowed (Forbidden) for
-    an answer of somebody who may answer nothing.
+    Raises ThreadUnknown (NotFound), BadAnswer (Invalid), ThreadAsksNothing (Conflict), NotAllowed (Forbidden) for an
+    answer of somebody who may answer nothing and for a message to a run of somebody who may not order runs, and what
+    ``readers`` raise for a run that reads no messages.
     """
     thread, said = await get(work, reference), read_answer(text)
     if said is not None:
         asking = await get(work, str(said.number))
         return await answer(work, asking, said.approved, text, caller=caller, channel=Channel.API, within=thread)
+    if thread.steers:
+        _need(caller, Permission.ORDER_RUNS)
+        await readers.check(work, thread.about)
     values = {"kind": MessageKind.MESSAGE.value, "author": caller.handle, "person_id": caller.person_id, "body": text}
     kept = await _add(work, thread, {**values, "channel": Channel.API.value})
     assert kept is not None
@@ -107,11 +121,7 @@ async def answer(
 
     Raises ThreadAsksNothing (Conflict), NotAllowed (Forbidden).
     """
-    if Permission.ANSWER_APPROVALS not in caller.permissions or caller.person_id is None:
-        raise NotAllowed(
-            f"this takes the permission '{Permission.ANSWER_APPROVALS}': to {Permission.ANSWER_APPROVALS.means}",
-            then="Ask an admin for another role, or use a key with this scope.",
-        )
+    _need(caller, Permission.ANSWER_APPROVALS, of_a_person=True)
     if not asking.asks:
         raise ThreadAsksNothing(f"thread {asking.number} asks nothing", then="See 'agentos inbox list'.")
     values = {
@@ -156,17 +166,39 @@ async def outcome_of(work: UnitOfWork, message_id: str) -> str:
     return found.text if found else ""
 
 
-async def note(work: UnitOfWork, thread: Thread, kind: MessageKind, text: str, *, dedup: str) -> None:
-    """Say something as the platform, once for each ``dedup``; an alert marks its thread."""
+async def text_of(work: UnitOfWork, message_id: str) -> str:
+    """What a message says by now; empty when there is none of this id."""
+    found = await store.message(work, message_id)
+    return found.text if found else ""
+
+
+async def note(work: UnitOfWork, thread: Thread, kind: MessageKind, text: str, *, dedup: str) -> Message | None:
+    """Say something as the platform, once for each ``dedup``: None when it was said. An alert marks its thread."""
     kept = await _add(work, thread, {"kind": kind.value, "body": text, "dedup": dedup})
     if kept is not None and kind is MessageKind.ALERT:
         await store.alert(work, thread.id)
         await work.publish(InboxAlerted(thread.id, kept.id, thread.about))
+    return kept
+
+
+async def restate(work: UnitOfWork, dedup: str, text: str) -> bool:
+    """Let what the platform said under this ``dedup`` say something newer; False when it said nothing yet."""
+    return await store.restate(work, dedup, text)
 
 
 async def close(work: UnitOfWork, thread: Thread) -> None:
     """Close a thread: nothing is open in it any more, but it can be written in."""
     await store.close(work, thread.id)
+
+
+def _need(caller: Caller, permission: Permission, *, of_a_person: bool = False) -> None:
+    """Raises NotAllowed (Forbidden), which names the permission."""
+    if permission not in caller.permissions or (of_a_person and caller.person_id is None):
+        raise NotAllowed(
+            f"this takes the permission '{permission}': to {permission.means}",
+            then="Ask an admin for another role, or use a key with this scope.",
+            permission=permission.value,
+        )
 
 
 def _settled(message_id: str) -> str:

@@ -38,6 +38,7 @@ _ADD: Final = text(
 )
 _MESSAGES: Final = text(f"{_MESSAGE} WHERE thread_id = :thread_id AND id > :after ORDER BY id LIMIT :most")
 _ONE: Final = text(f"{_MESSAGE} WHERE id = :id")
+_TEXTS: Final = text("SELECT id, body FROM inbox_messages WHERE id = ANY(:ids)")
 _UNSETTLED: Final = text(f"{_MESSAGE} WHERE id = :id AND kind = 'answer' AND settled_at IS NULL FOR UPDATE")
 _TAKEN: Final = text(f"{_MESSAGE} WHERE dedup = :dedup")
 _ADDRESSES: Final = text("SELECT person_id, channel, address FROM people_addresses WHERE person_id = ANY(:people)")
@@ -54,6 +55,7 @@ _CONNECT: Final = text(
     "VALUES (:org, :team_id, :signing_secret, :token, :shows, :by) ON CONFLICT DO NOTHING"
 )
 _WORKSPACE_OF: Final = text("SELECT * FROM slack_workspace(:team_id)")
+_RESTATE: Final = text("UPDATE inbox_messages SET body = :body WHERE dedup = :dedup AND channel = 'platform'")
 _SETTLE: Final = text("UPDATE inbox_messages SET settled_at = clock_timestamp() WHERE id = :id")
 
 
@@ -114,10 +116,20 @@ async def message(work: UnitOfWork, message_id: str) -> Message | None:
     return _message(row) if row else None
 
 
+async def texts(work: UnitOfWork, message_ids: Sequence[str]) -> dict[str, str]:
+    """What these messages say, by id."""
+    return {row.id: row.body for row in await work.all(_TEXTS, {"ids": list(message_ids)})}
+
+
 async def taken(work: UnitOfWork, dedup: str) -> Message | None:
     """The message that was added under this ``dedup``."""
     row = await work.first(_TAKEN, {"dedup": dedup})
     return _message(row) if row else None
+
+
+async def restate(work: UnitOfWork, dedup: str, body: str) -> bool:
+    """Put another text in the place of what the platform said under this ``dedup``; False when there is nothing."""
+    return bool(await work.run(_RESTATE, {"dedup": dedup, "body": body}))
 
 
 async def unsettled(work: UnitOfWork, message_id: str) -> Message | None:

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import jmespath
-from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from jmespath.exceptions import JMESPathError
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
@@ -315,6 +314,9 @@ async def open_runs(work: UnitOfWork, trigger_id: str) -> list[str]:
 
 def read_event(headers: Mapping[str, str], body: bytes) -> Event:
     """A CloudEvent out of a message. Raises BadEvent (Invalid)."""
+    # Here, since it takes 2 MB that most processes of the platform never need.
+    from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+
     try:
         found = from_http_event(HTTPMessage(headers=dict(headers), body=body))
         data = found.get_data()

@@ -27,6 +27,7 @@ from agentos.control.approvals.model import (
 )
 from agentos.control.approvals.routing import OnTimeout
 from agentos.control.approvals.service import TIMEOUT
+from agentos.control.budgets.model import BudgetOvershot, BudgetReached
 from agentos.intake.inbox.model import AnswerSettled, Channel
 from agentos.intake.inbox.service import COUNTED
 from agentos.kernel import clock, outbox
@@ -38,7 +39,7 @@ from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import NOTIFICATION_SECONDS, NOTIFICATIONS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
-from agentos.operations.notifications import service, store
+from agentos.operations.notifications import alerts, service, store
 from agentos.operations.notifications.model import Answer, Claimed, Medium, NotificationKind, Outcome
 from agentos.operations.notifications.ports import Way
 from agentos.operations.notifications.service import Hiding
@@ -84,7 +85,8 @@ class Notifications:
 
     def consumer(self) -> Consumer:
         """Owes a message to each person that a fact concerns, once."""
-        return Consumer(NAME, (*ASKING, ApprovalSlaMissed, ApprovalDecided, ApprovalExpired, AnswerSettled), self._tell)
+        ending = (ApprovalSlaMissed, ApprovalDecided, ApprovalExpired, AnswerSettled)
+        return Consumer(NAME, (*ASKING, *ending, BudgetReached, BudgetOvershot), self._tell)
 
     async def send_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
@@ -119,6 +121,10 @@ class Notifications:
                 await service.decided(work, fact.approval_id, said, cause=cause)
             case AnswerSettled() if fact.channel == Channel.SLACK and fact.outcome != COUNTED:
                 await service.answered(work, fact.about, fact.thread_id, fact.message_id, fact.person_id, cause=cause)
+            case BudgetReached():
+                await alerts.reached(work, fact, media=self._ways)
+            case BudgetOvershot():
+                await alerts.overshot(work, fact, media=self._ways)
             case _:
                 return
 

@@ -56,11 +56,18 @@ class NotificationKind(StrEnum):
     ESCALATED = "escalated"  # it still does, and those who were asked first let their time pass
     DECIDED = "decided"  # it waits no more
     ANSWERED = "answered"  # what became of the person's own answer
+    WARNED = "warned"  # something comes near a limit
+    ALERTED = "alerted"  # a limit was reached or passed
 
     @property
     def asks(self) -> bool:
         """Whether it asks for an answer, and so has nothing to say once there is one."""
         return self in (NotificationKind.ASKED, NotificationKind.REMINDED, NotificationKind.ESCALATED)
+
+    @property
+    def alerts(self) -> bool:
+        """Whether it hands on what the platform said in a thread that asks nothing."""
+        return self in (NotificationKind.WARNED, NotificationKind.ALERTED)
 
 
 class NotificationState(StrEnum):

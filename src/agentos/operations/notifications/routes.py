@@ -24,7 +24,7 @@ async def list_notifications(
     limit: Limit = 50,
     cursor: Cursor = "",
     state: Annotated[str, Query(max_length=20, description="pending, sent, moot, dead or all.")] = "all",
-    about: Annotated[str, Query(max_length=64, description="An approval's id.")] = "",
+    about: Annotated[str, Query(max_length=64, description="An approval's id, or that of an alert's thread.")] = "",
 ) -> dict[str, Any]:
     """Whom the platform told of what, oldest first: never where, and never what it said."""
     async with doors.open(caller.organization) as work:

@@ -47,6 +47,8 @@ _SAYS: Final = {
     NotificationKind.ESCALATED: "was not answered in time and waits for you",
     NotificationKind.DECIDED: "waits no more",
     NotificationKind.ANSWERED: "has your answer",
+    NotificationKind.WARNED: "comes near a limit",
+    NotificationKind.ALERTED: "needs you to look at it",
 }
 
 
@@ -62,7 +64,7 @@ async def ask(
     """Open the thread that asks, and owe a message to each of those who are asked, but never to who started it.
 
     ``whom``: handles and roles as ``role:NAME``; empty: all who may answer. ``media``: what this process can send by.
-    Who has no address that anything can be sent to is told on the console. How many messages are new.
+    How many messages are new.
     """
     asked = await approvals.get(work, approval_id)
     thread = await inbox.open_about(work, approval_id, title=f"{asked.requested_by} asks to call {asked.skill}")
@@ -76,6 +78,24 @@ async def ask(
         said = f"None of those who are asked may answer ({', '.join(whom) or 'nobody has the right'})."
         await inbox.note(work, thread, MessageKind.ALERT, said, dedup=f"nobody {cause}")
         return 0
+    return await tell(work, people, kind, approval_id, thread, cause=cause, media=media)
+
+
+async def tell(
+    work: UnitOfWork,
+    people: Sequence[Person],
+    kind: NotificationKind,
+    about: str,
+    thread: Thread,
+    *,
+    cause: str,
+    media: Collection[Medium],
+    message_id: str = "",
+) -> int:
+    """Owe each of these people a message by each of their channels, once for each cause. How many are new.
+
+    Who has no address that anything can be sent to is told on the console.
+    """
     usable = [one for one in (Medium.EMAIL, Medium.SLACK) if one in media]
     if Medium.SLACK in usable and not (await _workspace(work))[0]:
         usable.remove(Medium.SLACK)
@@ -84,7 +104,7 @@ async def ask(
     for person in people:
         reached = [medium for medium in usable if Channel(medium.value) in known.get(person.id, {})]
         for medium in reached or [Medium.CONSOLE]:
-            new += await _owe(work, kind, approval_id, thread, person.id, medium, cause)
+            new += await _owe(work, kind, about, thread, person.id, medium, cause, message_id)
     return new
 
 
@@ -122,12 +142,14 @@ async def letter(
     ``address``: where people reach the platform. Where a person cannot answer in the channel itself they are given a
     signed link, which works once; the log, which is read by others, has none.
     """
-    asked = await approvals.get(work, one.about)
     person = await identity.acting(work, one.person_id)
-    if person is None or (one.kind.asks and asked.status is not ApprovalStatus.PENDING):
+    to = "" if person is None else await _address(work, person, one.channel)
+    if person is None or not to:
         return None
-    to = await _address(work, person, one.channel)
-    if not to:
+    if one.kind.alerts:
+        return await _alerting(work, one, to, address)
+    asked = await approvals.get(work, one.about)
+    if one.kind.asks and asked.status is not ApprovalStatus.PENDING:
         return None
     thread = await inbox.about(work, one.about)
     token, shown = "", ""
@@ -246,6 +268,23 @@ async def _workspace(work: UnitOfWork) -> tuple[str, bool]:
     except WorkspaceUnknown:
         return "", False
     return found.token, found.shows
+
+
+async def _alerting(work: UnitOfWork, one: Claimed, to: str, address: str) -> Letter:
+    """What the platform said in a thread, as it says it by now."""
+    thread = await inbox.get(work, one.thread_id)
+    return Letter(
+        one.id,
+        one.organization,
+        one.kind,
+        to,
+        f"[{one.organization}] {thread.number}: {thread.title} {_SAYS[one.kind]}",
+        (await inbox.text_of(work, one.message_id),),
+        f"{address.rstrip('/')}/api/v1/inbox/threads/{thread.id}/messages",
+        one.about,
+        thread.number,
+        token=(await _workspace(work))[0] if one.channel is Medium.SLACK else "",
+    )
 
 
 async def _shown(work: UnitOfWork, asked: Approval, hiding: Hiding) -> str:

@@ -26,7 +26,7 @@ from agentos.control.policy.hosts import hosts_of
 from agentos.control.policy.model import Decision, EffectClass, Verdict
 from agentos.control.policy.rules import Proposed, decide
 from agentos.kernel import ids
-from agentos.kernel.canonical import canonical, digest_bytes
+from agentos.kernel.canonical import digest_bytes
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, Unavailable, retryable
 from agentos.kernel.telemetry.catalogue import DECISIONS, EFFECTS_UNCERTAIN, ERRORS, SKILL_SECONDS
@@ -77,10 +77,10 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
         proposed = Proposed(call.skill, EffectClass.S4, False, segment.tier, registered=registered)
         return await _denied(segment, key, call, _decide(segment, proposed), {"version": "unknown"})
     try:
-        arguments = canonical_arguments(one, call.arguments)
+        arguments, data = canonical_arguments(one, call.arguments)
     except Invalid as error:
         return await _failed(segment, call, _entry(key, one, "error", {"version": one.version}, _said(error)), error)
-    effect = Effect(key, one, arguments, canonical(arguments), submitted)
+    effect = Effect(key, one, arguments, data, submitted)
     if one.read_only:
         return await _read(segment, call, effect)
     return await _write(segment, call, effect)

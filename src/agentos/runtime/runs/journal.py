@@ -52,7 +52,7 @@ class Entry:
 
     key: str
     phase: str  # intent | result
-    kind: str  # model | skill | ask | draft | note
+    kind: str  # model | skill | ask | draft | note | message
     name: str
     status: str
     meta: dict[str, Any]
@@ -74,6 +74,7 @@ class Journal:
     length: int
     epochs: dict[str, int]
     standing: str = ""  # the run's order as of the last append
+    messages: int = 0  # how many the run was handed by then
     held: tuple[Entry, ...] = ()  # results that wait for the next append and are written before what it brings
     bill: str | None = None  # of the answer that is appended next: it is settled in that very transaction
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -88,7 +89,7 @@ class Journal:
             for row in await _load(database, run.organization, run.id):
                 length = row["seq"]
                 recorded[row["key"], row["phase"]] = _entry(row)
-        return cls(database, claimed, recorded, length, dict(claimed.epochs), run.ordered)
+        return cls(database, claimed, recorded, length, dict(claimed.epochs), run.ordered, run.messages)
 
     def result(self, key: str) -> Entry | None:
         """The recorded result of a step."""
@@ -159,7 +160,7 @@ class Journal:
                 blobs.append(None)
                 contents.append(data)
         execute = self.database.group.row if connection is None else connection.fetchrow
-        verdict, self.standing, _ = await execute(
+        verdict, self.standing, self.messages, _ = await execute(
             _APPEND,
             run.organization,
             run.id,
@@ -207,7 +208,8 @@ class Journal:
 
 
 _APPEND: Final = (
-    "SELECT verdict, standing, CASE WHEN verdict = 'ok' THEN budget_settle($1, $2, $19::jsonb, NULL) END AS overshot "
+    "SELECT verdict, standing, messages, "
+    "CASE WHEN verdict = 'ok' THEN budget_settle($1, $2, $19::jsonb, NULL) END AS overshot "
     "FROM journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::text[]::jsonb[], "
     "$17, $18)"
 )

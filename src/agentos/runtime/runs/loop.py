@@ -1,6 +1,7 @@
 """The agent loop: one segment of a run, from where the journal ends to a wait, a hand-over or the end.
 
-    ask the model → journal the answer → for each call it wants: decide → (ask, draft, deny) or act → journal → again
+    read messages → ask the model → journal the answer
+                  → for each call it wants: decide → (ask, draft, deny) or act → journal → again
 
 Every turn looks into the journal first: what is recorded is taken from there and nothing is done twice.
 """
@@ -36,7 +37,7 @@ from agentos.kernel.telemetry.catalogue import (
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool, routing
 from agentos.runtime.inference.gate import Attempt, Unanswered
 from agentos.runtime.inference.model import ContentBlocked
-from agentos.runtime.runs import bills, calls, hops, outcomes, service, store, traces
+from agentos.runtime.runs import bills, calls, hops, messages, outcomes, service, store, traces
 from agentos.runtime.runs.hops import Hops
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
 from agentos.runtime.runs.model import (
@@ -174,12 +175,14 @@ async def _agent(segment: Segment) -> Any:
         }
     except (SkillChanged, SkillUnknown) as error:
         raise Park(Waiting(Reason.SKILL, "skill", SKILL_WAIT_SECONDS, str(error))) from None
+    segment.tools = tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values())
     if run.draft_id is not None:
         return await _submitted_draft(segment, run)
     conversation = [Message("user", input_text(run.input))]
     spent = made = 0
     for turn in range(definition.budgets.turns):
         segment.check_time()
+        conversation += await messages.heard(segment, turn)
         answer = await _ask(segment, f"t{turn}", tuple(conversation))
         conversation.append(Message("assistant", answer.text, calls=answer.calls, opaque=answer.opaque))
         spent += (answer.usage.input or 0) + (answer.usage.output or 0)
@@ -187,7 +190,9 @@ async def _agent(segment: Segment) -> Any:
         if not answer.calls:
             output, fault = _output(definition.output_schema, answer.text)
             if fault is None:
-                return output
+                if not messages.go_on(segment, turn):
+                    return output
+                continue
             conversation.append(Message("user", f"Your answer does not fit the output schema: {fault}. Answer again."))
             continue
         made += len(answer.calls)
@@ -250,6 +255,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     name = str(policy.get("name", ""))
     if recorded is not None:
         answer = msgspec.convert(recorded.content, Answer)
+        segment.told = len(conversation)
         bills.counted_input(segment, recorded.meta.get("asked", name), len(conversation), answer)
         if recorded.meta.get("stands_in"):
             segment.recommend_only()
@@ -264,7 +270,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         model=name,
         system=_system(segment),
         messages=told_to_model,
-        tools=tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values()),
+        tools=segment.tools,
         max_tokens=int(policy.get("max_tokens", 4096)),
         schema=segment.definition.output_schema,
         timeout=router.timeout,
@@ -316,7 +322,7 @@ async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tu
         async with parts.doors.open(run.organization) as work:
             rules = privacy.for_prompts(await privacy.rules_of(work, parts.privacy), mode)
         segment.prompts = Prompts(parts.privacy, rules, segment.definition, segment.skills, run.input)
-        await segment.prompts.of(conversation[:-2])  # what an earlier segment told is counted there
+        await segment.prompts.of(conversation[: segment.told])  # what an earlier segment told is counted there
     return await segment.prompts.of(conversation)
 
 
@@ -402,7 +408,8 @@ async def _ended(
     await _tell_redacted(segment)
     asked = any(entry.kind == "ask" for entry in segment.journal.recorded.values())
     bill = segment.spending.last_bill(bills.next_step(segment))
-    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked)
+    read = messages.answered(segment.journal)
+    seconds = await outcomes.end(segment.parts.doors, segment.claimed, status, data, said, bill, asked=asked, read=read)
     segment.count(RUNS, status=status.value)
     segment.parts.meter.observe(RUN_SECONDS, seconds, **segment.labels, status=status.value)
     traces.ended(segment.parts.traces, segment.run, segment.definition, status, seconds, error)

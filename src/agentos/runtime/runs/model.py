@@ -112,6 +112,12 @@ class StopsUnreadable(Unavailable):
     code = "stops_unreadable"
 
 
+class TooManyMessages(Exhausted):
+    """The run was sent as many messages as it reads."""
+
+    code = "run_messages_used_up"
+
+
 class SchedulesPaused(Conflict):
     """The deployment is in degraded mode, where nothing starts by the clock."""
 
@@ -202,6 +208,7 @@ class Run:
     token: Token
     format: int
     inline: bool
+    messages: int  # that people wrote to it so far
     draft_id: DraftId | None
     firing_id: str | None
     requested_by: str
@@ -265,6 +272,15 @@ class RunEnded(Fact):
     status: str
     code: str
     firing_id: str = ""  # of the trigger that started it
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesUnread(Fact):
+    """A run ended with so many messages that it has not answered to, the last ones that it was handed."""
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    unread: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal, Ordered
-from agentos.runtime.runs.model import Claimed, Reason, Run, RunEnded, RunStatus, SegmentLost, Waiting
+from agentos.runtime.runs.model import Claimed, MessagesUnread, Reason, Run, RunEnded, RunStatus, SegmentLost, Waiting
 
 
 async def hold(work: UnitOfWork, claimed: Claimed) -> Run:
@@ -65,8 +65,11 @@ async def end(
     bill: str,
     *,
     asked: bool,
+    read: int,
 ) -> float:
     """Record the end of a run and what it spent, and withdraw what it still asks; the seconds since it was accepted.
+
+    ``read``: how many of the messages that people wrote to it it has answered to; about others a fact is published.
 
     Raises SegmentLost or DatabaseUnavailable.
     """
@@ -77,8 +80,10 @@ async def end(
         async with doors.open(run.organization) as work:
             await hold(work, claimed)
             await approvals.withdraw(work, run.id, at=now())
-            seconds = await store.end((await work.driver()).fetchrow, claimed, status, output, problem, fact, bill)
+            execute = (await work.driver()).fetchrow
+            seconds, unread = await store.end(execute, claimed, status, output, problem, fact, read, bill)
     else:
-        seconds = await store.end(doors.database.group.row, claimed, status, output, problem, fact, bill)
-    await doors.tell(run.organization, [fact])
+        execute = doors.database.group.row
+        seconds, unread = await store.end(execute, claimed, status, output, problem, fact, read, bill)
+    await doors.tell(run.organization, [fact, MessagesUnread(run.id, unread)] if unread else [fact])
     return seconds

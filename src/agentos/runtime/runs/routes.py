@@ -310,7 +310,9 @@ async def _seen_step(row: dict[str, Any], parts: Parts, sight: Sight) -> dict[st
     if not sight.masks:
         return row
     content = row["content"]
-    if row["kind"] == "model" and isinstance(content, dict):
+    if row["kind"] == "message":
+        content = await sight.of(content)
+    elif row["kind"] == "model" and isinstance(content, dict):
         calls = [
             {**one, "arguments": await sight.of_call(one["arguments"], service.input_schema(parts, one["skill"], ""))}
             for one in content.get("calls") or []
@@ -340,6 +342,7 @@ def shown(run: Run) -> dict[str, Any]:
         "input": json.loads(run.input),
         "output": None if run.output is None else json.loads(run.output),
         "problem": run.problem,
+        "messages": run.messages,
         "segment": run.token.segment,
         "attempt": run.token.attempt,
         "accepted_at": run.accepted_at,

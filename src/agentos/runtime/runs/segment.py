@@ -15,6 +15,7 @@ from agentos.control.policy.rules import Rulebook
 from agentos.control.stops.model import InForce, Stop
 from agentos.kernel.clock import elapsed
 from agentos.kernel.telemetry.catalogue import STEPS, Metric
+from agentos.runtime.inference import Tool
 from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed, Run, RunStatus, RunTimedOut, Waiting
@@ -81,10 +82,17 @@ class Segment:
     # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
     counted_input: tuple[str, str, int, int] | None = None
     stood_in: bool = False  # a stub stood in for the version's own model: see recommend_only
+    told: int = 0  # messages of the last question that has an answer
     prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
     forced: asyncio.Event = field(default_factory=asyncio.Event)  # this and the next two: see halts.Live
     moved: bool = False
     held_since: float | None = None
+    tools: tuple[Tool, ...] = ()  # the skills as a model is told them
+    labels: dict[str, str] = field(init=False)  # where this run's measurements belong
+
+    def __post_init__(self) -> None:
+        run = self.claimed.run
+        self.labels = {"org": run.organization, "agent_id": run.agent_id, "deployment": run.deployment_id}
 
     @property
     def run(self) -> Run:
@@ -100,12 +108,6 @@ class Segment:
     def stops(self) -> InForce:
         """The stops that concern the run."""
         return self.rulebook.stops
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Where this run's measurements belong."""
-        run = self.claimed.run
-        return {"org": run.organization, "agent_id": run.agent_id, "deployment": run.deployment_id}
 
     def check_time(self) -> None:
         """Raises HandOver when the segment's time is up, RunTimedOut (Exhausted) when the run's is."""

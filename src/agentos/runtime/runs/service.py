@@ -40,10 +40,12 @@ from agentos.runtime.runs.model import (
     SchedulesPaused,
     StepNotUncertain,
     TooManyHeld,
+    TooManyMessages,
     TriggerNotTaken,
 )
 from agentos.runtime.runs.ports import Parts
 
+MOST_MESSAGES: Final = 50  # to one run, of 4,000 characters each: some 50,000 tokens, a quarter of a usual context
 HELD_RETRY: Final = timedelta(minutes=1)  # people lift stops: asking more often finds nothing new
 
 
@@ -235,13 +237,44 @@ async def discard_draft(work: UnitOfWork, draft_id: str) -> None:
     await store.mark_draft(work, draft_id, "discarded", None)
 
 
+async def take_message(work: UnitOfWork, run_id: str, message_id: str, *, author: str) -> None:
+    """Hand a run what somebody wrote to it: it is read before the model is asked next. The same message is handed once.
+
+    Raises RunUnknown (NotFound), RunEndedAlready (Conflict), TooManyMessages (Exhausted).
+    """
+    run = await _locked(work, run_id)
+    if not await store.is_handed(work, message_id):
+        check_reads(run)
+        await store.hand(work, run_id, message_id, author)
+
+
+def check_reads(run: Run) -> None:
+    """Return when a run would read another message. Raises RunEndedAlready (Conflict), TooManyMessages (Exhausted)."""
+    if run.status.terminal:
+        raise RunEndedAlready(f"the run is {run.status} already: it reads no messages", where=run.id)
+    if run.messages >= MOST_MESSAGES:
+        raise TooManyMessages(
+            f"the run was sent {MOST_MESSAGES} messages, which is all that it reads",
+            where=run.id,
+            then="Cancel it, and start another that is told what it needs.",
+        )
+
+
+async def unread(work: UnitOfWork, run_id: str, many: int) -> list[str]:
+    """The ids of the last messages, so ``many``, that a run was handed."""
+    handed = await store.handed(work, run_id, 0)
+    return [row.message_id for row in handed[-many:]]
+
+
 async def starters(work: UnitOfWork, run: Run) -> tuple[str, ...]:
-    """Everybody who started a run in some way: asked for it, made its trigger, submitted its draft or led to that."""
+    """Everybody who started a run in some way, or steers it: asked for it, made its trigger, submitted its draft or led
+    to that, or wrote to it."""
     found: dict[str, None] = {}
     while True:
         found[run.requested_by] = None
         if run.firing_id is not None and (maker := await triggers.maker(work, run.firing_id)):
             found[maker] = None
+        found |= {row.author: None for row in await store.handed(work, run.id, 0)}
         draft = None if run.draft_id is None else await store.draft(work, run.draft_id)
         if draft is None:
             return tuple(found)

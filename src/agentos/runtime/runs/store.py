@@ -18,8 +18,8 @@ from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, Segmen
 
 _COLUMNS: Final = (
     "r.org, r.id, r.deployment_id, r.agent_id, r.category, r.revision, r.version, r.status, r.waiting, r.ordered, "
-    "r.orders, r.segment, r.attempt, r.format, r.inline, r.draft_id, r.firing_id, r.requested_by, r.request_id, "
-    "r.input, r.output, r.problem, r.accepted_at, r.started_at, r.ended_at, r.deadline"
+    "r.orders, r.segment, r.attempt, r.format, r.inline, r.messages, r.draft_id, r.firing_id, r.requested_by, "
+    "r.request_id, r.input, r.output, r.problem, r.accepted_at, r.started_at, r.ended_at, r.deadline"
 )
 _LISTED: Final = (
     "r.id, r.deployment_id, r.agent_id, r.version, r.status, r.waiting, r.requested_by, r.accepted_at, r.ended_at"
@@ -47,6 +47,15 @@ _WAIT: Final = text(
     "waiting = CAST(:waiting AS jsonb) || jsonb_build_object('since', clock_timestamp()) WHERE id = :id"
 )
 _MOVES: Final = text("UPDATE runs SET status = 'running', waiting = NULL WHERE id = :id")
+_IS_HANDED: Final = text("SELECT 1 FROM run_messages WHERE message_id = :message_id")
+_COUNT_MESSAGE: Final = text("UPDATE runs SET messages = messages + 1 WHERE id = :run_id")
+_HAND: Final = text(
+    "INSERT INTO run_messages (org, run_id, number, message_id, author) "
+    "SELECT org, id, messages, :message_id, :author FROM runs WHERE id = :run_id"
+)
+_HANDED: Final = text(
+    "SELECT number, message_id, author FROM run_messages WHERE run_id = :run_id AND number > :after ORDER BY number"
+)
 _STEPS: Final = text(
     "SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.idempotency_key, j.send_before, j.segment, "
     "j.attempt, j.at, j.meta, coalesce(j.content, b.content) AS content FROM journal j "
@@ -82,8 +91,8 @@ _CLAIM: Final = (
     "SELECT (c.claimed).*, c.tier, c.state, c.seconds_left, c.scopes, c.epochs FROM run_claim($1, $2, $3, $4) c"
 )
 _END: Final = (
-    "SELECT ended, seconds, CASE WHEN ended THEN budget_settle($1, $2, $10::jsonb, NULL) END AS overshot "
-    "FROM run_end($1, $2, $3, $4, $5, $6, $7, $8, $9)"
+    "SELECT ended, seconds, unread, CASE WHEN ended THEN budget_settle($1, $2, $11::jsonb, NULL) END AS overshot "
+    "FROM run_end($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
 )
 _POSITION: Final = "SELECT segment, status FROM run_position($1, $2)"
 _FACTS: Final = """
@@ -149,6 +158,22 @@ async def wait(work: UnitOfWork, run_id: str, status: RunStatus, waiting: Waitin
 async def moves(work: UnitOfWork, run_id: str) -> None:
     """Record that the run waits no longer."""
     await work.run(_MOVES, {"id": run_id})
+
+
+async def hand(work: UnitOfWork, run_id: str, message_id: str, author: str) -> None:
+    """Hand a message to a run that is locked, under the next number."""
+    await work.run(_COUNT_MESSAGE, {"run_id": run_id})
+    await work.run(_HAND, {"run_id": run_id, "message_id": message_id, "author": author})
+
+
+async def is_handed(work: UnitOfWork, message_id: str) -> bool:
+    """Whether a message was handed to its run."""
+    return await work.first(_IS_HANDED, {"message_id": message_id}) is not None
+
+
+async def handed(work: UnitOfWork, run_id: str, after: int) -> Sequence[Row[Any]]:
+    """The messages that a run was handed after this number, in their order."""
+    return await work.all(_HANDED, {"run_id": run_id, "after": after})
 
 
 async def steps(work: UnitOfWork, run_id: str, after: int, most: int) -> Sequence[Row[Any]]:
@@ -218,9 +243,11 @@ async def end(
     output: bytes | None,
     problem: dict[str, Any] | None,
     fact: RunEnded,
+    read: int,
     bill: str,
-) -> float:
-    """Record the end of a run with its fact and what it spent; the seconds since it was accepted.
+) -> tuple[float, int]:
+    """Record the end of a run with its facts and what it spent; the seconds since it was accepted, and how many of its
+    messages are beyond those that it has ``read``.
 
     ``execute`` fetches a row in a transaction of the caller's, or is that of a group commit. Raises SegmentLost
     (Unavailable).
@@ -238,11 +265,12 @@ async def end(
         said,
         fact.name,
         fact.body(),
+        read,
         bill,
     )
     if not row["ended"]:
         raise SegmentLost("another attempt owns this run now", where=run.id)
-    return max(0.0, float(row["seconds"]))
+    return max(0.0, float(row["seconds"])), row["unread"]
 
 
 async def standing(database: Database, claimed: Claimed) -> tuple[Tier, str, dict[str, int]]:
@@ -294,6 +322,7 @@ def _run(row: Any) -> Run:
         token=Token(row["segment"], row["attempt"]),
         format=row["format"],
         inline=row["inline"],
+        messages=row["messages"],
         draft_id=DraftId(row["draft_id"]) if row["draft_id"] else None,
         firing_id=row["firing_id"],
         requested_by=row["requested_by"],

@@ -185,10 +185,11 @@ class Registry:
         return found
 
 
-def canonical_arguments(one: Skill, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as they will execute: checked against the schema, defaults filled in, in JSON form.
+def canonical_arguments(one: Skill, arguments: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """The arguments as they will execute: checked against the schema, defaults filled in, in JSON form; and as bytes.
 
-    Raises ArgumentsRefused (Invalid) naming the first argument that does not fit.
+    What has no canonical form is refused before anyone is asked to approve it. Raises ArgumentsRefused (Invalid) naming
+    the first argument that does not fit, or NotCanonical (Invalid).
     """
     model = _inputs[one.digest]
     try:
@@ -199,8 +200,7 @@ def canonical_arguments(one: Skill, arguments: dict[str, Any]) -> dict[str, Any]
             f"{one.name}: {'.'.join(str(part) for part in first['loc']) or 'arguments'}: {first['msg']}",
             then="Call the skill with arguments that fit its schema.",
         ) from None
-    canonical(checked)  # refuses what has no canonical form before anyone is asked to approve it
-    return checked
+    return checked, canonical(checked)
 
 
 async def execute(one: Skill, context: SkillContext, arguments: dict[str, Any]) -> Any:
