@@ -82,6 +82,11 @@ ALSO: dict[str, set[str]] = {
     "runtime/inference": {
         "bounds",  # how many tokens a question can be at most
     },
+    "runtime/skills": {
+        "versions",  # which version a range, or the word latest, means
+        "contracts",  # what breaks whoever relied on another version
+        "registered",  # the registry that outlives processes, and what a process that differs from it withholds
+    },
     "operations/notifications": {
         "dispatch",  # facts become messages, and messages are sent as they are due
     },

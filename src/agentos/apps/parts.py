@@ -29,6 +29,7 @@ from agentos.apps.settings import (
     LogSettings,
     NotificationSettings,
     PrivacySettings,
+    RegistrySettings,
     RequestSettings,
     RunSettings,
     SigningSettings,
@@ -50,7 +51,7 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
-from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
+from agentos.kernel.telemetry.catalogue import REGISTRY_OPERATIONS, SKILLS_LOADED
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.runs.activities import activities
@@ -59,6 +60,7 @@ from agentos.runtime.runs.firings import Firings
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
+from agentos.runtime.skills.registered import Keeper
 
 # Objects made between two looks for garbage. Python's 700 fits a script; a busy process makes them in a millisecond.
 GC_ALLOCATIONS: Final = 20_000
@@ -84,6 +86,7 @@ class Process:
     answers: Answers
     notifications: Notifications
     signer: Signer | None
+    keeper: Keeper
 
 
 @asynccontextmanager
@@ -106,7 +109,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
-    registry = Registry().load(modules)
+    registry = Registry(lambda operation: meter.count(REGISTRY_OPERATIONS, operation=operation)).load(modules)
     load_behaviours([SAMPLES, *skill_modules(app)])
     models = Providers(ClaudeSettings.read())
     webhooks = WebhookSettings.read()
@@ -114,6 +117,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     signer = Signer.load(key) if key else None
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
+    read_only = RegistrySettings.read().read_only
+    keeper = Keeper(doors.database, registry, service=app.service, read_only=read_only)
     link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
@@ -161,6 +166,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             answers,
             notifications,
             signer,
+            keeper,
         )
     finally:
         await models.close()

@@ -18,6 +18,7 @@ from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
 from agentos.operations.notifications.settings import NotificationSettings
 from agentos.runtime.runs.settings import RunSettings
+from agentos.runtime.skills.settings import RegistrySettings
 
 
 class AppSettings(Section):
@@ -51,6 +52,7 @@ __all__ = [
     "NotificationSettings",
     "OidcSettings",
     "PrivacySettings",
+    "RegistrySettings",
     "RequestSettings",
     "RunSettings",
     "SigningSettings",

@@ -76,7 +76,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
-            app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
+            app.state.skills, app.state.models = health.Catalogue(held.parts.registry, held.keeper), held.models
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy = held.parts.privacy
             meter.follow(held.parts.meter)
@@ -84,6 +84,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             tasks = [
                 asyncio.create_task(held.parts.halts.watch_for_ever(held.parts.doors, held.runs, stop)),
                 asyncio.create_task(_embedded_worker(held, stop)),
+                asyncio.create_task(held.keeper.keep_for_ever(stop)),
                 asyncio.create_task(app.state.refusals.count_for_ever(stop)),
             ]
             yield

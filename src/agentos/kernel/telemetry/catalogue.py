@@ -152,14 +152,23 @@ SKILL_SECONDS = Metric(
     ("aos_skill_duration_seconds",),
 )
 SKILLS_LOADED = Metric(
-    "agentos_skills_loaded", "gauge", "skills", (), "Skills in this process's registry.", ("aos_registry_size",)
+    "agentos_skills_loaded", "gauge", "skills", (), "Skills that this process loaded, those withheld included."
+)
+REGISTRY_SIZE = Metric(
+    "agentos_registry_size",
+    "gauge",
+    "skills",
+    (),
+    "Versions of skills in the platform's registry; stored state.",
+    ("aos_registry_size",),
 )
 REGISTRY_OPERATIONS = Metric(
     "agentos_registry_operations_total",
     "counter",
     "operations",
     ("operation",),
-    "Look-ups in the registry of skills.",
+    "Operations on the registry of skills: found, missing, changed, withheld and resolved look-ups; registered, "
+    "conflict and refused registrations.",
     ("aos_registry_operations_total",),
 )
 TAKEOVERS = Metric(
@@ -290,6 +299,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     BUDGET_REFUSALS,
     SKILL_SECONDS,
     SKILLS_LOADED,
+    REGISTRY_SIZE,
     REGISTRY_OPERATIONS,
     TAKEOVERS,
     EFFECTS_UNCERTAIN,
