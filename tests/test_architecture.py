@@ -86,6 +86,7 @@ ALSO: dict[str, set[str]] = {
         "versions",  # which version a range, or the word latest, means
         "contracts",  # what breaks whoever relied on another version
         "registered",  # the registry that outlives processes, and what a process that differs from it withholds
+        "exports",  # the registry as one signed file
     },
     "operations/notifications": {
         "dispatch",  # facts become messages, and messages are sent as they are due

@@ -35,6 +35,7 @@ from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
 from agentos.runtime.runs import routes as runs
+from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ ROUTERS = (
     budgets.router,
     privacy.router,
     runs.router,
+    skills.router,
     effects.router,
     subscriptions.router,
     notifications.router,
@@ -77,6 +79,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry, held.keeper), held.models
+            app.state.registry, app.state.keeper = held.parts.registry, held.keeper
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy = held.parts.privacy
             meter.follow(held.parts.meter)

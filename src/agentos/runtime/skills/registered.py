@@ -12,6 +12,7 @@ so what it calls was compared when its version was made.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,14 +23,14 @@ from agentos.kernel.errors import AgentOSError, Conflict, NotFound
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.skills import store, versions
 from agentos.runtime.skills.contracts import Difference, compare
-from agentos.runtime.skills.model import Contract, Registered, SkillUnknown
+from agentos.runtime.skills.model import Contract, Registered, RegistryDiffers, RegistryReadOnly, SkillUnknown
 from agentos.runtime.skills.service import Registry
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 60.0  # between looks at the registry: what was restored is served again within a minute
 RETRY_SECONDS: Final = 1.0  # while the database is away
-MOST_VERSIONS: Final = 1000  # of one skill in an answer
+MOST_VERSIONS: Final = 200  # of one skill in an answer
 
 
 class Keeper:
@@ -112,7 +113,7 @@ async def every(work: UnitOfWork, registry: Registry, *, after: tuple[str, str],
 
 
 async def versions_of(work: UnitOfWork, registry: Registry, name: str) -> list[Entry]:
-    """A skill's versions, in their order; at most 1,000. Raises SkillUnknown (NotFound)."""
+    """A skill's versions, in their order; at most 200. Raises SkillUnknown (NotFound)."""
     found = [_entry(one, registry) for one in await store.versions(work, name, MOST_VERSIONS)]
     if not found:
         raise SkillUnknown(f"no skill '{name[:64]}' is registered", then="See 'agentos skills list'.")
@@ -156,6 +157,61 @@ async def breaking(work: UnitOfWork, name: str, was: str, now: str) -> tuple[str
         return (await difference(work, name, was, now)).breaking
     except (NotFound, Conflict) as error:
         return (f"cannot be compared: {error.what}",)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What putting one row back came to: ``put_back`` (it was missing), ``mended`` (it was damaged), or ``kept``."""
+
+    name: str
+    version: str
+    did: str
+    digest: str
+    was: str | None = None  # the damaged row's digest, where it was another
+
+
+async def everything(database: Database) -> list[Registered]:
+    """Every registered skill by name and version."""
+    async with database.connection("agentos_app") as connection:
+        return await store.everything(connection)
+
+
+async def restore(database: Database, rows: Sequence[Registered], *, read_only: bool, dry_run: bool) -> list[Restored]:
+    """Put back rows that are missing or not as they were registered, all or none; other rows stay as they are.
+
+    A whole row with another digest or contract than the file's is never replaced: RegistryDiffers (Conflict). Raises
+    RegistryReadOnly (Conflict) unless ``dry_run``.
+    """
+    if read_only and not dry_run:
+        raise RegistryReadOnly("the registry is read-only, so nothing is restored", then="Unset REGISTRY_READ_ONLY.")
+    there = {(one.name, one.version): one for one in await everything(database)}
+    plan = [(one, there.get((one.name, one.version))) for one in rows]
+    other = [f"{one.name}@{one.version}" for one, seen in plan if seen and seen.intact and seen.seal != one.seal]
+    if other:
+        raise _differs(other)
+    done = [_restored(one, seen) for one, seen in plan]
+    if dry_run:
+        return done
+    async with database.connection("agentos_system") as connection:
+        for one, seen in plan:
+            if (seen is None or not seen.intact) and not await store.restore(connection, one, seen):
+                raise _differs([f"{one.name}@{one.version}"])
+    return done
+
+
+def _restored(one: Registered, seen: Registered | None) -> Restored:
+    if seen is None:
+        return Restored(one.name, one.version, "put_back", one.digest)
+    if seen.intact:
+        return Restored(one.name, one.version, "kept", one.digest)
+    return Restored(one.name, one.version, "mended", one.digest, seen.digest if seen.digest != one.digest else None)
+
+
+def _differs(named: list[str]) -> RegistryDiffers:
+    return RegistryDiffers(
+        f"the registry holds otherwise than the file: {', '.join(named)}"[:1000],
+        then="Nothing was restored. See 'agentos registry verify FILE'; a skill that changed needs a new version.",
+    )
 
 
 def _entry(one: Registered, registry: Registry) -> Entry:

@@ -13,5 +13,5 @@ class RegistrySettings(Section):
     read_only: bool = Field(
         False,
         alias="REGISTRY_READ_ONLY",
-        description="Register nothing new: skills that the registry knows are served, others are not; nothing is restored.",
+        description="Register and restore nothing: skills that the registry knows are served, others are not.",
     )

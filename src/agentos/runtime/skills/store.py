@@ -17,6 +17,7 @@ _ROWS: Final = "SELECT name, version, digest, contract, seal, first_seen, first_
 _GET: Final = text(_ROWS + "WHERE name = :name AND version = :version")
 _VERSIONS: Final = text(_ROWS + "WHERE name = :name ORDER BY version LIMIT :most")
 _PAGE: Final = text(_ROWS + "WHERE (name, version) > (:name, :version) ORDER BY name, version LIMIT :most")
+_ALL: Final = text(_ROWS + "ORDER BY name, version")
 _REGISTER: Final = text(
     "SELECT name, version, digest, added FROM skills_registered(CAST(:skills AS jsonb), :service, :write)"
 )
@@ -41,6 +42,11 @@ async def versions(work: UnitOfWork, name: str, most: int) -> list[Registered]:
 async def page(work: UnitOfWork, after: tuple[str, str], most: int) -> list[Registered]:
     """Skills by name and version."""
     return [_read(row) for row in await work.all(_PAGE, {"name": after[0], "version": after[1], "most": most})]
+
+
+async def everything(connection: AsyncConnection) -> list[Registered]:
+    """Every skill by name and version, past any organization."""
+    return [_read(row) for row in (await connection.execute(_ALL)).all()]
 
 
 async def register(
