@@ -26,6 +26,7 @@ from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
     DatabaseSettings,
+    HttpSettings,
     LogSettings,
     NotificationSettings,
     PrivacySettings,
@@ -134,6 +135,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         logs.skill_params,
         {},
         privacy=privacy,
+        egress=HttpSettings.read().hosts,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
-from agentos.adapters.skills.settings import WebhookSettings
+from agentos.adapters.skills.settings import HttpSettings, WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.stops.settings import StopSettings
 from agentos.intake.identity.settings import OidcSettings
@@ -48,6 +48,7 @@ __all__ = [
     "BusSettings",
     "ClaudeSettings",
     "DatabaseSettings",
+    "HttpSettings",
     "LogSettings",
     "NotificationSettings",
     "OidcSettings",

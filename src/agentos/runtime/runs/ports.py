@@ -45,6 +45,7 @@ class Parts:
     rulebooks: Rulebooks = field(default_factory=Rulebooks)
     books: Books = field(default_factory=Books)  # caps and prices, as this process has read them
     privacy: Privacy = field(default_factory=Privacy)
+    egress: tuple[str, ...] = ()  # hosts that skills may ask over HTTP
     halts: Halts = field(init=False)  # what withholds action from the live segments of this process
 
     def __post_init__(self) -> None:

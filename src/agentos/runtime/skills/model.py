@@ -224,6 +224,7 @@ class SkillContext:
     timeout: timedelta
     roots: tuple[Path, ...] = ()  # folders that files may be read from and written to
     hosts: tuple[str, ...] = ()  # host or host:port that may be reached although its address is not public
+    egress: tuple[str, ...] = ()  # hosts that may be asked over HTTP: host, host:port, *.domain, or * for all
     secret: Callable[[str], str] = no_secrets  # resolves secret://name; never journaled
 
 
