@@ -435,8 +435,10 @@ async def test_a_secret_goes_only_to_hosts_that_are_listed_by_name_and_only_encr
 
 @pytest.mark.parametrize(
     "headers",
-    [{"Host": "evil.example"}, {"content-length": "5"}, {"Transfer-Encoding": "chunked"}, {"a b": "c"}, {"": "x"}]
-    + [{"x": "a\r\nhost: evil.example"}, {"x": "a\nb"}, {"x\r\ny": "z"}, {"Idempotency-Key": "1"}, {"x": "\0"}],
+    [
+        *({"Host": "evil.example"}, {"content-length": "5"}, {"Transfer-Encoding": "chunked"}, {"a b": "c"}, {"": "x"}),
+        *({"x": "a\r\nhost: evil.example"}, {"x": "a\nb"}, {"x\r\ny": "z"}, {"Idempotency-Key": "1"}, {"x": "\0"}),
+    ],
 )
 async def test_headers_that_would_change_the_exchange_are_refused(
     get: Call, host: Host, headers: dict[str, str]
