@@ -84,6 +84,7 @@ ALSO: dict[str, set[str]] = {
     },
     "runtime/skills": {
         "versions",  # which version a range, or the word latest, means
+        "schemas",  # whether what one JSON schema lets through fits another
         "contracts",  # what breaks whoever relied on another version
         "registered",  # the registry that outlives processes, and what a process that differs from it withholds
         "exports",  # the registry as one signed file

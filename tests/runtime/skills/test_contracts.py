@@ -12,8 +12,9 @@ from jsonschema import Draft202012Validator
 
 from agentos.control.policy.model import EffectClass
 from agentos.runtime.skills import Cost, Reversibility
-from agentos.runtime.skills.contracts import compare, has_path, misfits
+from agentos.runtime.skills.contracts import compare
 from agentos.runtime.skills.model import Contract
+from agentos.runtime.skills.schemas import has_path, misfits
 
 
 def takes(**fields: Any) -> dict[str, Any]:

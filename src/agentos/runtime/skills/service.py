@@ -26,7 +26,6 @@ from agentos.kernel.canonical import canonical, digest
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.units import duration
 from agentos.runtime.skills import versions
-from agentos.runtime.skills.contracts import has_path
 from agentos.runtime.skills.model import (
     ArgumentsRefused,
     Cost,
@@ -44,6 +43,7 @@ from agentos.runtime.skills.model import (
     SkillUnknown,
     SkillWithheld,
 )
+from agentos.runtime.skills.schemas import has_path
 
 ENTRY_POINTS: Final = "agentos.skills"  # group under which an installed package names its modules of skills
 
