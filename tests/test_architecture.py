@@ -94,6 +94,13 @@ ALSO: dict[str, set[str]] = {
         "watch",  # how the models of a process do, and probes of those that are away
         "breaker",  # when a model that fails is left alone, and probed
     },
+    "runtime/skills": {
+        "versions",  # which version a range, or the word latest, means
+        "schemas",  # whether what one JSON schema lets through fits another
+        "contracts",  # what breaks whoever relied on another version
+        "registered",  # the registry that outlives processes, and what a process that differs from it withholds
+        "exports",  # the registry as one signed file
+    },
     "operations/notifications": {
         "alerts",  # what is wrong though nobody was asked: said in a thread, and handed on to who can do something
         "dispatch",  # facts become messages, and messages are sent as they are due

@@ -35,7 +35,7 @@ class Shell:
             check=False,
         )
         assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
-        text = done.stdout if code == 0 else done.stderr.splitlines()[-1]
+        text = done.stdout if code == 0 or done.stdout else done.stderr.splitlines()[-1]
         return json.loads(text) if text.strip() else None
 
 

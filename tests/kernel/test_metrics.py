@@ -11,7 +11,7 @@ from agentos.kernel.telemetry.catalogue import (
     MODEL_CALLS,
     MODEL_SECONDS,
     MODEL_TOKENS,
-    REGISTRY_SKILLS,
+    REGISTRY_SIZE,
     SKILL_SECONDS,
 )
 from agentos.kernel.telemetry.metrics import merged
@@ -73,9 +73,9 @@ def test_a_gauge_that_nobody_set_is_not_told() -> None:
 
 def test_a_gauge_that_was_set_is_told_until_it_is_cleared() -> None:
     meter = Meter()
-    meter.set(REGISTRY_SKILLS, 0)
+    meter.set(REGISTRY_SIZE, 0)
     assert samples(meter.page(), "aos_registry_size") == {(): 0}
-    meter.clear(REGISTRY_SKILLS)
+    meter.clear(REGISTRY_SIZE)
     assert samples(meter.page(), "aos_registry_size") == {}
 
 

@@ -30,7 +30,7 @@ class OrganizationKnown(Conflict):
 
 def every_organization() -> list[dict[str, Any]]:
     """Every organization. Raises NotRunning or DatabaseUnavailable (Unavailable)."""
-    return _with_database(service.organizations)
+    return with_database(service.organizations)
 
 
 def add_organization(organization: str, *, name: str, admin: str) -> dict[str, Any]:
@@ -46,10 +46,11 @@ def add_organization(organization: str, *, name: str, admin: str) -> dict[str, A
             secret = await give_key(work, admin, Role.ADMIN)
         return {"organization": organization, "name": name, "admin": admin, "secret": secret}
 
-    return _with_database(add)
+    return with_database(add)
 
 
-def _with_database(use: Callable[[Database], Awaitable[T]]) -> T:
+def with_database(use: Callable[[Database], Awaitable[T]]) -> T:
+    """What ``use`` gives back with the platform's database. Raises NotRunning or DatabaseUnavailable (Unavailable)."""
     settings = DatabaseSettings.read()
     if not settings.url.get_secret_value():
         embedded = EmbeddedSettings.read()

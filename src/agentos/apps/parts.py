@@ -27,10 +27,12 @@ from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
     DatabaseSettings,
+    HttpSettings,
     LogSettings,
     NotificationSettings,
     OpenAISettings,
     PrivacySettings,
+    RegistrySettings,
     RequestSettings,
     RouterSettings,
     RunSettings,
@@ -54,7 +56,7 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
-from agentos.kernel.telemetry.catalogue import REGISTRY_SKILLS
+from agentos.kernel.telemetry.catalogue import REGISTRY_OPERATIONS, SKILLS_LOADED
 from agentos.kernel.telemetry.traces import opened
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
@@ -67,6 +69,7 @@ from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
 from agentos.runtime.skills import Registry
+from agentos.runtime.skills.registered import Keeper
 
 # Objects that outlive each other between two looks for garbage, and looks between two that look further back. Python's
 # 700 fits a script; a busy process makes them in a millisecond. A run that waited, and whose workflow the worker has
@@ -97,6 +100,7 @@ class Process:
     messages: Messages
     notifications: Notifications
     signer: Signer | None
+    keeper: Keeper
 
 
 @asynccontextmanager
@@ -120,15 +124,17 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     modules = [*BUILT_IN, *skill_modules(app)]
     if str(Path.cwd()) not in sys.path:  # a project's own modules of skills lie where it is started
         sys.path.insert(0, str(Path.cwd()))
-    registry = Registry().load(modules)
+    registry = Registry(lambda operation: meter.count(REGISTRY_OPERATIONS, operation=operation)).load(modules)
     load_behaviours([SAMPLES, *skill_modules(app)])
     traces = opened(TraceSettings.read(), app.service, clean)
     models = Providers(ClaudeSettings.read(), OpenAISettings.read(), environment_secret, traces)
     webhooks = WebhookSettings.read()
     key = SigningSettings.read().key
     signer = Signer.load(key) if key else None
-    meter.set(REGISTRY_SKILLS, len(registry.every()))
+    meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
+    read_only = RegistrySettings.read().read_only
+    keeper = Keeper(doors.database, registry, service=app.service, read_only=read_only)
     identity = f"{app.service}@{socket.gethostname()}:{os.getpid()}"
     link = Link(temporal, identity=identity)
     engine = Engine(link, temporal.task_queue, eager=eager)
@@ -151,6 +157,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         routing=routing,
         limiter=limiter,
         board=board,
+        egress=HttpSettings.read().hosts,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -187,6 +194,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             messages,
             notifications,
             signer,
+            keeper,
         )
     finally:
         await parts.router.watch.close()

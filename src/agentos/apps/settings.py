@@ -10,7 +10,7 @@ from pydantic_settings import SettingsConfigDict
 from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
-from agentos.adapters.skills.settings import WebhookSettings
+from agentos.adapters.skills.settings import HttpSettings, WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.stops.settings import StopSettings
 from agentos.intake.identity.settings import OidcSettings
@@ -26,6 +26,7 @@ from agentos.kernel.settings import (
 from agentos.operations.notifications.settings import NotificationSettings
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs.settings import RunSettings
+from agentos.runtime.skills.settings import RegistrySettings
 
 
 class AppSettings(Section):
@@ -55,11 +56,13 @@ __all__ = [
     "BusSettings",
     "ClaudeSettings",
     "DatabaseSettings",
+    "HttpSettings",
     "LogSettings",
     "NotificationSettings",
     "OidcSettings",
     "OpenAISettings",
     "PrivacySettings",
+    "RegistrySettings",
     "RequestSettings",
     "RouterSettings",
     "RunSettings",

@@ -11,7 +11,10 @@ def test_every_built_in_skill_declares_what_it_can_do() -> None:
     assert declared == {
         "file_write": ("1", "S2", Reversibility.COMPENSABLE, True),
         "git_log": ("1", "S0", Reversibility.REVERSIBLE, True),
+        "http_get": ("1", "S0", Reversibility.REVERSIBLE, True),
+        "http_request": ("1", "S3", Reversibility.IRREVERSIBLE, False),
         "json_transform": ("1", "S0", Reversibility.REVERSIBLE, True),
+        "postgres_query": ("1", "S0", Reversibility.REVERSIBLE, True),
         "read_file": ("1", "S0", Reversibility.REVERSIBLE, True),
         "webhook_send": ("1", "S3", Reversibility.IRREVERSIBLE, True),
     }

@@ -8,6 +8,7 @@ from typing import Any
 from agentos.control.agents.ports import Resolved
 from agentos.control.policy.model import EffectClass
 from agentos.kernel.errors import Invalid, NotFound
+from agentos.kernel.unit_of_work import UnitOfWork
 
 
 class NoSuchSkill(NotFound):
@@ -27,12 +28,21 @@ class Skills:
 
     def __init__(self, *known: str) -> None:
         self.digests = {name: f"sha256:{name}" for name in known}
+        self.meant: dict[str, str] = {}  # what a range means, by name@range
+        self.broken: dict[str, tuple[str, ...]] = {}  # why a version of a skill breaks the one before, by name@version
 
-    def resolve(self, name: str, version: str) -> Resolved:
+    async def settle(self) -> None:
+        """There is nothing to compare with."""
+
+    def resolve(self, name: str, wanted: str) -> Resolved:
+        version = self.meant.get(f"{name}@{wanted}", wanted)
         found = self.digests.get(f"{name}@{version}")
         if found is None:
             raise NoSuchSkill(f"skill '{name}' version '{version}' is not loaded", then="Check the spelling.")
-        return Resolved(found, EffectClass.S0)
+        return Resolved(version, found, EffectClass.S0)
+
+    async def breaking(self, work: UnitOfWork, name: str, was: str, now: str) -> tuple[str, ...]:
+        return self.broken.get(f"{name}@{now}", ())
 
 
 class Models:

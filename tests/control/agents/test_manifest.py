@@ -399,6 +399,13 @@ def test_a_bare_number_for_a_version_stays_as_it_was_written() -> None:
     assert one.skills == (SkillWanted("a", "1.10"), SkillWanted("b", "2"))
 
 
+def test_a_version_may_be_a_range_or_latest() -> None:
+    skills = "  skills: [a@^1.2, 'b@>=1.2, <2', {name: c, version: ~1.2}, {name: d, version: latest}]\n"
+    (one,) = manifest.read_text(GOOD + skills, "a.yaml")
+    assert [wanted.version for wanted in one.skills] == ["^1.2", ">=1.2, <2", "~1.2", "latest"]
+    assert manifest.read_documents([one.document()])[0].skills == one.skills
+
+
 def test_a_date_is_text() -> None:
     (one,) = manifest.read_text(with_lines(model="  model: {provider: stub, since: 2024-01-01}"), "a.yaml")
     assert one.model["since"] == "2024-01-01"

@@ -123,6 +123,18 @@ async def test_a_skill_that_changed_without_a_new_version_is_refused(doors: Door
     assert done.created
 
 
+async def test_a_range_pins_the_version_that_it_means_now(doors: Doors, organization: OrgId) -> None:
+    skills = Skills("note@1", "note@1.2.0", "note@1.3.0")
+    skills.meant = {"note@^1.2": "1.2.0", "note@latest": "1.2.0"}
+    (ranged,) = await apply(doors, organization, document(skills=["note@^1.2"]), skills=skills)
+    (exact,) = await apply(doors, organization, document(skills=["note@1.2.0"]), skills=skills)
+    assert exact.version == ranged.version
+    assert [one.version for one in ranged.version.definition.skills] == ["1.2.0"]
+    skills.meant["note@latest"] = "1.3.0"
+    (newer,) = await apply(doors, organization, document(skills=["note@latest"]), skills=skills)
+    assert newer.version.number == 2
+
+
 async def test_a_refused_apply_pins_nothing(doors: Doors, organization: OrgId) -> None:
     await apply(doors, organization, document("first", skills=["note@1"]))
     changed = Skills("look@1", "note@1")

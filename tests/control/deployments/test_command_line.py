@@ -69,6 +69,13 @@ def run(*words: str) -> None:
     ("words", "method", "path", "body", "headers"),
     [
         (["show", LIVE], "GET", f"/{LIVE}", None, {}),
+        (
+            ["promote", LIVE, "2", "--accept-breaking"],
+            "POST",
+            f"/{LIVE}/promote",
+            {"version": "2", "reason": "", "accept_breaking": True},
+            {},
+        ),
         (["promote", LIVE, "2", "--reason", "r"], "POST", f"/{LIVE}/promote", {"version": "2", "reason": "r"}, {}),
         (["rollback", LIVE], "POST", f"/{LIVE}/rollback", {"version": None, "reason": ""}, {}),
         (["rollback", LIVE, "1"], "POST", f"/{LIVE}/rollback", {"version": "1", "reason": ""}, {}),

@@ -29,6 +29,7 @@ from agentos.control.deployments.model import (
     PreconditionFailed,
     RevisionDrafted,
     ServesAlready,
+    SkillContractBroken,
     State,
     Status,
     TierAboveVersion,
@@ -190,6 +191,33 @@ async def test_a_version_whose_skills_cannot_be_called_may_not_serve(desk: Desk)
     desk.skills.digests.clear()
     with pytest.raises(NotPromotable, match="'note' version '1' is not loaded"):
         await desk.promote(deployment, "2")
+    assert await desk.serving() == 1
+
+
+async def test_a_version_whose_skills_break_what_serves_is_promoted_only_by_word(desk: Desk) -> None:
+    desk.skills = Skills("note@1", "note@2", "look@1")
+    deployment = (await desk.apply(1, skills=["note@1"])).ensured.deployment.id
+    await desk.apply(2, skills=["note@2", "look@1"])
+    desk.skills.broken = {"note@2": ("input.n: is required now",), "look@1": ("never asked: it is new here",)}
+    with pytest.raises(
+        SkillContractBroken, match=r"version 2 may not serve: note 1 → 2: input\.n: is required now"
+    ) as no:
+        await desk.promote(deployment, "2")
+    assert "--accept-breaking" in no.value.then
+    assert await desk.serving() == 1
+    await desk.promote(deployment, "2", accept_breaking=True, reason="agreed")
+    async with desk.work() as work:
+        new, _ = await service.history(work, deployment)
+    assert new.reason == "promoted, accepting broken contracts (note 1 → 2: input.n: is required now): agreed"
+
+
+async def test_a_way_back_is_open_whatever_contracts_say(desk: Desk) -> None:
+    desk.skills = Skills("note@1", "note@2")
+    deployment = (await desk.apply(1, skills=["note@2"])).ensured.deployment.id
+    await desk.apply(2, skills=["note@1"])
+    await desk.promote(deployment, "2")
+    desk.skills.broken = {"note@2": ("input.n: is required now",)}
+    await desk.rollback(deployment)
     assert await desk.serving() == 1
 
 

@@ -45,6 +45,22 @@ def test_a_policy_that_forbids_gives_the_verdict_that_it_names(text: str, verdic
     assert say(text).verdict is verdict
 
 
+@pytest.mark.parametrize(
+    ("deployment", "hosts", "verdict"),
+    [
+        ("dep_1", ("api.example",), None),
+        ("dep_1", ("api.example", "evil.example"), Verdict.DENY),
+        ("dep_2", ("evil.example",), None),
+    ],
+)
+def test_a_rule_says_which_hosts_one_deployment_may_ask(
+    deployment: str, hosts: tuple[str, ...], verdict: Verdict | None
+) -> None:
+    rule = """forbid (principal, action, resource == Skill::"pay")
+    when { context.deployment == "dep_1" && !["api.example"].containsAll(context.hosts) };"""
+    assert say(rule, deployment=deployment, hosts=hosts).verdict is verdict
+
+
 def test_the_strictest_policy_is_cited_by_its_name_or_its_place() -> None:
     text = """
     @id("ask-first") @verdict("ask") forbid(principal, action, resource);

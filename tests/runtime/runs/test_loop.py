@@ -601,3 +601,17 @@ async def test_settling_is_bounded_when_the_databases_clock_was_set_back(held: H
     end = await held.segment(run_id, 1)
     assert end.seconds is None or end.seconds < timedelta(seconds=5).total_seconds()
     assert (await held.finish(run_id, 2)).status is RunStatus.COMPLETED
+
+
+async def test_a_run_whose_skill_is_withheld_waits_and_goes_on_where_it_is_served(held: Harness) -> None:
+    await held.agent([calls(("note", 1)), DONE])
+    run_id = await held.start()
+    held.parts.registry.withhold({("note", "1"): "it was changed without a new version"})
+    await held.segment(run_id)
+    waits = await held.run(run_id)
+    assert waits.waiting is not None
+    assert "is not served here: it was changed without a new version" in waits.waiting["detail"]
+    assert held.world.done == []
+    held.parts.registry.withhold({})
+    assert (await held.finish(run_id, 2)).status is RunStatus.COMPLETED
+    assert [skill for skill, _ in held.world.done] == ["note"]

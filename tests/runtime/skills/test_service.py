@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import threading
 import time
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Bug, Conflict, Exhausted, Invalid, NotFound, Unavailable
-from agentos.runtime.skills import Registry, Reversibility, Skill, SkillContext, service
+from agentos.runtime.skills import Cost, Registry, Reversibility, Skill, SkillContext, service
 from agentos.runtime.skills.model import (
     ArgumentsRefused,
+    Contract,
     SkillBrokeSchema,
     SkillChanged,
     SkillMisdeclared,
@@ -24,6 +27,7 @@ from agentos.runtime.skills.model import (
     SkillsBusy,
     SkillTimedOut,
     SkillUnknown,
+    SkillWithheld,
 )
 from agentos.runtime.skills.service import canonical_arguments, execute
 
@@ -343,3 +347,92 @@ def test_our_own_skills_are_pinned_by_their_text_also_when_installed(
     monkeypatch.setattr("inspect.getsourcefile", lambda _: Path("/venv/site-packages/agentos/read_file.py"))
     monkeypatch.setattr(Path, "read_text", lambda _: "its text")
     assert service._source(read_file.read_file) == "its text"
+
+
+def test_a_skill_that_promises_nothing_more_has_the_digest_that_it_always_had(write: Write) -> None:
+    one = only(write("@skill(version='1', effect='S0', timeout='3s')\ndef a(n: int) -> int: return n"))
+    place = Path(sys.modules[next(name for name in sys.modules if name.startswith("skills_of_"))].__file__ or "")
+    assert one.digest == digest(
+        {
+            "name": "a",
+            "version": "1",
+            "effect": "S0",
+            "reversibility": "reversible",
+            "idempotent": False,
+            "timeout": "3s",
+            "retry": [3, 0.2, 2.0],
+            "input": one.input_schema,
+            "output": one.output_schema,
+            "source": place.read_text(),
+        }
+    )
+    assert (one.stable, one.cost, one.failures) == ((), None, None)
+
+
+PROMISES = """
+class Found(BaseModel):
+    total: int
+    items: list[dict[str, Any]] = []
+
+@skill(version='1', effect='S0'{promised})
+def a(n: int) -> Found: return Found(total=n)
+"""
+
+
+def test_what_a_skill_promises_is_in_its_contract_and_its_digest(write: Write) -> None:
+    promised = ", stable=('total', 'items[]'), cost=Cost(per_call=5), failures=(Gone, Busy)"
+    head = (
+        "from agentos.kernel.errors import NotFound as Gone, Exhausted as Busy\nfrom agentos.runtime.skills import Cost"
+    )
+    one = only(write(head + PROMISES.format(promised=promised)))
+    assert one.contract.stable == ("total", "items[]")
+    assert one.contract.cost == Cost(per_call=5)
+    assert one.contract.failures == tuple(sorted((NotFound.code, Exhausted.code)))
+    assert Contract.read(json.loads(json.dumps(one.contract.document()))) == one.contract
+    other = only(write(head + PROMISES.format(promised=promised.replace("5", "6"))))
+    assert one.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("promised", "complaint"),
+    [
+        (", stable=('gone',)", "no field 'gone' that could be stable"),
+        (", stable=('total[]',)", "no field"),
+        (", stable=('items.id',)", "no field"),
+        (", cost=Cost(per_call=-1)", "never negative"),
+        (", cost=Cost(per_unit=3)", "names the unit"),
+        (", failures=(ValueError,)", "no class of errors of ours"),
+        (", failures=('busy',)", "no class of errors of ours"),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_is_refused(write: Write, promised: str, complaint: str) -> None:
+    with pytest.raises(Invalid, match=complaint):
+        load(write("from agentos.runtime.skills import Cost" + PROMISES.format(promised=promised)))
+
+
+@pytest.mark.parametrize("version", ["latest", "^1", "1 2", ""])
+def test_a_version_that_reads_as_a_range_is_refused(write: Write, version: str) -> None:
+    with pytest.raises(Invalid, match="is no version"):
+        load(write(f"@skill(version='{version}', effect='S0')\ndef a() -> int: return 1"))
+
+
+def test_a_registry_resolves_ranges_among_what_it_serves(write: Write) -> None:
+    declared = "@skill(version='{}', effect='S0')\ndef a() -> int: return 1"
+    counted: list[str] = []
+    registry = Registry(counted.append).load(
+        [write(declared.format(one)) for one in ("1.0.0", "1.2.0", "2.0.0")], entry_points=False
+    )
+    assert [registry.resolve("a", wanted).version for wanted in ("^1", "latest", "1.0.0")] == [
+        "1.2.0",
+        "2.0.0",
+        "1.0.0",
+    ]
+    registry.withhold({("a", "2.0.0"): "it was changed"})
+    assert registry.resolve("a", "latest").version == "1.2.0"
+    with pytest.raises(SkillWithheld, match=r"'a' version '2\.0\.0' is not served here: it was changed"):
+        registry.resolve("a", "2.0.0")
+    with pytest.raises(SkillWithheld):
+        registry.pinned("a", "2.0.0", registry.digests["a", "2.0.0"])
+    with pytest.raises(SkillUnknown, match=r"its loaded versions are 1\.0\.0, 1\.2\.0, 2\.0\.0"):
+        registry.resolve("a", "^3")
+    assert {"resolved", "found", "withheld", "missing"} <= set(counted)

@@ -36,6 +36,7 @@ from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
 from agentos.runtime.inference import routes as models
 from agentos.runtime.runs import routes as runs
+from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +57,7 @@ ROUTERS = (
     privacy.router,
     models.router,
     runs.router,
+    skills.router,
     effects.router,
     subscriptions.router,
     notifications.router,
@@ -78,7 +80,8 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
-            app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
+            app.state.skills, app.state.models = health.Catalogue(held.parts.registry, held.keeper), held.models
+            app.state.registry, app.state.keeper = held.parts.registry, held.keeper
             app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
@@ -88,6 +91,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             tasks = [
                 asyncio.create_task(held.parts.halts.watch_for_ever(held.parts.doors, held.runs, stop)),
                 asyncio.create_task(_embedded_worker(held, stop)),
+                asyncio.create_task(held.keeper.keep_for_ever(stop)),
                 asyncio.create_task(app.state.refusals.count_for_ever(stop)),
             ]
             yield

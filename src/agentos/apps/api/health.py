@@ -6,6 +6,7 @@ Whatever was not probed or has no data is "unknown", never "fine".
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -35,12 +36,14 @@ from agentos.kernel.telemetry.catalogue import (
     NOTIFICATIONS_PENDING,
     OUTBOX_FAILURES,
     OUTBOX_LAG,
+    REGISTRY_SIZE,
     RUNS_OPEN,
 )
 from agentos.kernel.telemetry.metrics import merged
-from agentos.kernel.unit_of_work import Doors
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.inference import service as inference
-from agentos.runtime.skills import Registry
+from agentos.runtime.skills import Registry, registered
+from agentos.runtime.skills.registered import Keeper
 
 router = APIRouter(tags=["health"])
 
@@ -55,6 +58,7 @@ _GAUGES: Final = text("SELECT * FROM gauges()")
 _DELIVERIES: Final = text("SELECT * FROM deliveries_counted()")
 _NOTIFICATIONS: Final = text("SELECT * FROM notifications_counted()")
 _LAG: Final = text("SELECT * FROM outbox_lag()")
+_REGISTERED: Final = text("SELECT skills_counted()")
 _RECENT: Final = text(
     "SELECT status, count(*) AS n, "
     "percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - accepted_at)) AS p95 "
@@ -71,19 +75,29 @@ STORED: Final = (
     DELIVERIES_DEAD,
     NOTIFICATIONS_PENDING,
     NOTIFICATIONS_DEAD,
+    REGISTRY_SIZE,
 )
 
 
 class Catalogue:
-    """The loaded skills, as control sees them."""
+    """The loaded skills, as control sees them. Without a keeper nothing is registered."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, keeper: Keeper | None = None) -> None:
+        self._registry, self._keeper = registry, keeper
 
-    def resolve(self, name: str, version: str) -> Resolved:
-        """The digest and effect class of a loaded skill. Raises SkillUnknown (NotFound)."""
-        found = self._registry.get(name, version)
-        return Resolved(found.digest, found.effect, found.input_schema)
+    async def settle(self) -> None:
+        """Return once what is loaded was compared with what is registered. Raises DatabaseUnavailable."""
+        if self._keeper is not None:
+            await self._keeper.settle()
+
+    def resolve(self, name: str, wanted: str) -> Resolved:
+        """The loaded skill that is meant. Raises SkillUnknown, SkillVersionMalformed, SkillWithheld (Conflict)."""
+        found = self._registry.resolve(name, wanted)
+        return Resolved(found.version, found.digest, found.effect, found.input_schema)
+
+    async def breaking(self, work: UnitOfWork, name: str, was: str, now: str) -> Sequence[str]:
+        """Why version ``now`` of a skill breaks who relied on version ``was``."""
+        return await registered.breaking(work, name, was, now)
 
 
 @router.get("/health")
@@ -112,6 +126,19 @@ async def adapters(request: Request) -> dict[str, Any]:
     held: Process = request.app.state.process
     parts = held.parts
     return await inference.adapters(parts.router, held.models.listing(), parts.board, held.limiter, at=now())
+
+
+@router.get("/health/registry")
+async def registry_health(request: Request) -> dict[str, Any]:
+    """Whether this process serves every skill that it loaded, and whether the registry takes new ones."""
+    held: Process = request.app.state.process
+    withheld = len(held.parts.registry.withheld)
+    return {
+        "status": ("degraded" if withheld else "ok") if held.keeper.settled else "unknown",
+        "read_only": held.keeper.read_only,
+        "loaded": len(held.parts.registry.every()),
+        "withheld": withheld if held.keeper.settled else "unknown",
+    }
 
 
 @router.get("/metrics", response_class=Response)
@@ -204,6 +231,7 @@ async def _set_gauges(held: Process) -> None:
             deliveries = (await connection.execute(_DELIVERIES)).all()
             messages = (await connection.execute(_NOTIFICATIONS)).all()
             lags = (await connection.execute(_LAG)).all()
+            registered_skills = (await connection.execute(_REGISTERED)).scalar_one()
     except AgentOSError:
         return
     pending: dict[str, int] = {}
@@ -220,6 +248,7 @@ async def _set_gauges(held: Process) -> None:
         meter.set(DELIVERIES_PENDING if row.state == "pending" else DELIVERIES_DEAD, row.value, org=row.org)
     for row in messages:
         meter.set(NOTIFICATIONS_PENDING if row.state == "pending" else NOTIFICATIONS_DEAD, row.value, org=row.org)
+    meter.set(REGISTRY_SIZE, registered_skills)
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)

@@ -63,9 +63,18 @@ def create(
     _show(connect().post(_BASE, body))
 
 
-def promote(deployment: Named, version: Version, reason: Reason = "", if_match: IfMatch = "") -> None:
+def promote(
+    deployment: Named,
+    version: Version,
+    reason: Reason = "",
+    if_match: IfMatch = "",
+    accept_breaking: Annotated[
+        bool, typer.Option("--accept-breaking", help="Also when contracts of its skills break; kept in the history.")
+    ] = False,
+) -> None:
     """Let a version serve from the next run on."""
-    _order(deployment, "promote", {"version": version, "reason": reason}, if_match)
+    body: dict[str, Any] = {"version": version, "reason": reason}
+    _order(deployment, "promote", body | ({"accept_breaking": True} if accept_breaking else {}), if_match)
 
 
 def rollback(

@@ -44,6 +44,7 @@ async def main() -> None:
         metrics = await _metrics(held)
         tasks = [
             asyncio.create_task(held.parts.halts.watch_for_ever(held.parts.doors, held.runs, stop)),
+            asyncio.create_task(held.keeper.keep_for_ever(stop)),
             asyncio.create_task(_serve(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),

@@ -47,7 +47,7 @@ SUFFIXES: Final = (".yaml", ".yml")
 TRIGGERS: Final = ("manual", "schedule", "event", "webhook")  # what may start a run; all of them where none is named
 
 _SKILL: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_SKILL_VERSION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
+_SKILL_VERSION: Final = re.compile(r"[A-Za-z0-9^~<>=!][A-Za-z0-9._+*^~<>=!, -]{0,63}")  # exact, a range, or latest
 
 _METADATA: Final = ("name", "category", "owner", "description")
 _SPEC: Final = (

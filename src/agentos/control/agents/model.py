@@ -112,7 +112,7 @@ class SkillWanted:
     """A skill as a manifest names it."""
 
     name: str
-    version: str
+    version: str  # an exact one, a range such as ^1.2, or latest
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,11 @@ async def apply(
 ) -> list[Applied]:
     """Make a version of each manifest, all or none. Content that is a version already stays that version.
 
-    Raises ManifestInvalid (Invalid) with every unknown skill and refused model policy at once, and
-    SkillPinnedOtherwise (Conflict) when a skill changed without a new version.
+    A range of versions, or ``latest``, is what it means now: the version pins the exact one. Raises ManifestInvalid
+    (Invalid) with every unknown skill and refused model policy at once, and SkillPinnedOtherwise (Conflict) when a
+    skill changed without a new version.
     """
+    await skills.settle()
     definitions = _defined(manifests, skills, models)
     await _pin(work, definitions, at)
     # Rows are locked in one order, so that two applies of the same agents wait for each other and never for ever.
@@ -101,11 +103,12 @@ async def list_versions(
     return await store.versions(work, agent_id, before, most)
 
 
-def check_skills(version: Version, skills: SkillCatalogue) -> None:
+async def check_skills(version: Version, skills: SkillCatalogue) -> None:
     """Make sure that every skill of a version can be called right now, as it was when it was pinned.
 
-    Raises the catalogue's NotFound, or SkillPinnedOtherwise (Conflict).
+    Raises the catalogue's NotFound, Conflict and Unavailable, or SkillPinnedOtherwise (Conflict).
     """
+    await skills.settle()
     for pinned in version.definition.skills:
         if skills.resolve(pinned.name, pinned.version).digest != pinned.digest:
             raise SkillPinnedOtherwise(
@@ -122,8 +125,8 @@ def _defined(manifests: Iterable[Manifest], skills: SkillCatalogue, models: Mode
         pinned = []
         for index, wanted in enumerate(manifest.skills):
             try:
-                digest = skills.resolve(wanted.name, wanted.version).digest
-                pinned.append(SkillRef(wanted.name, wanted.version, digest))
+                found = skills.resolve(wanted.name, wanted.version)
+                pinned.append(SkillRef(wanted.name, found.version, found.digest))
             except (NotFound, Invalid) as error:
                 where = manifest.place(f"spec.skills[{index}]")
                 problems.append(Problem(where, error.what, error.then, error.code))

@@ -84,6 +84,12 @@ class NotPromotable(Conflict):
     code = "not_promotable"
 
 
+class SkillContractBroken(Conflict):
+    """The version pins a skill that breaks who relied on the one that the serving version pins."""
+
+    code = "skill_contract_broken"
+
+
 class PreconditionFailed(Conflict):
     """``If-Match`` names a state of the deployment that is no longer the present one."""
 

@@ -56,6 +56,7 @@ class Promotion(_Body):
 
     version: str = Field(max_length=80, description="Number, hash or its beginning.")
     reason: str = Field("", max_length=2000, pattern=NO_NUL)
+    accept_breaking: bool = Field(False, description="Let it serve although contracts of its skills break.")
 
 
 class Rollback(_Body):
@@ -183,6 +184,7 @@ async def promote(
             by=caller.handle,
             at=now(),
             reason=body.reason,
+            accept_breaking=body.accept_breaking,
             if_match=match,
         )
         return await _answer(work, found, response)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from agentos.control.agents import service as agents
-from agentos.control.agents.model import Applied, Manifest, SkillPinnedOtherwise, Version
+from agentos.control.agents.model import Applied, Manifest, Version
 from agentos.control.agents.ports import ModelCatalogue, SkillCatalogue
 from agentos.control.deployments import store
 from agentos.control.deployments.model import (
@@ -36,6 +37,7 @@ from agentos.control.deployments.model import (
     RevisionDrafted,
     ServesAlready,
     Serving,
+    SkillContractBroken,
     State,
     Status,
     TierAboveVersion,
@@ -48,12 +50,14 @@ from agentos.control.deployments.model import (
 from agentos.control.policy import service as policies
 from agentos.control.policy.model import DeploymentPolicy, Saved, Tier
 from agentos.kernel import epochs, ids
-from agentos.kernel.errors import NotFound
+from agentos.kernel.errors import Conflict, NotFound
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import DeploymentId
 from agentos.kernel.unit_of_work import UnitOfWork
 
 Etags = Collection[int] | None  # those that the caller accepts; None: any
+
+MOST_SAID: Final = 2000  # characters of what is broken, as of a reason that a person gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ async def create(
     ids.checked_name(environment, what="environment")
     version = await agents.get_version(work, agent_id, named or (await agents.get_agent(work, agent_id)).latest)
     _check_tier(version, tier)
-    _check_skills(version, skills)
+    await _check_skills(version, skills)
     made = await _add(
         work, version.agent_id, environment, version.definition.tier if tier is None else tier, by=by, at=at
     )
@@ -154,20 +158,32 @@ async def promote(
     by: str,
     at: datetime,
     reason: str = "",
+    accept_breaking: bool = False,
     if_match: Etags = None,
 ) -> Deployment:
     """Let a version serve from the next admission on. Its draft becomes the revision that serves, else a new one does.
 
-    A tier above the version's highest comes down to it, and never goes up by itself. Raises ServesAlready,
-    NotPromotable, DeploymentIsRetired, PreconditionFailed (Conflict), VersionUnknown (NotFound).
+    A tier above the version's highest comes down to it, and never goes up by itself. A skill in another version that
+    breaks who relied on the one that serves is refused unless ``accept_breaking``, which the history then tells. Raises
+    ServesAlready, NotPromotable, SkillContractBroken, DeploymentIsRetired, PreconditionFailed (Conflict),
+    VersionUnknown (NotFound).
     """
     found = await _changing(work, deployment_id, if_match)
     version = await agents.get_version(work, found.agent_id, named)
     if found.version == version.hash:
         raise ServesAlready(f"version {version.number} of '{found.agent_id}' serves already", where=found.id)
-    _check_skills(version, skills)
+    await _check_skills(version, skills)
+    why = "promoted"
+    if broken := await _broken(work, found, version, skills):
+        if not accept_breaking:
+            raise SkillContractBroken(
+                f"version {version.number} may not serve: {'; '.join(broken)}"[:MOST_SAID],
+                where=found.id,
+                then="Mend the agent for the new contract, then promote with --accept-breaking.",
+            )
+        why = f"promoted, accepting broken contracts ({'; '.join(broken)})"[:MOST_SAID]
     past = await store.history(work, found.id)
-    return await _serve(work, found, past, version, Status.SUPERSEDED, _because("promoted", reason), by=by, at=at)
+    return await _serve(work, found, past, version, Status.SUPERSEDED, _because(why, reason), by=by, at=at)
 
 
 async def rollback(
@@ -211,7 +227,7 @@ async def rollback(
                 where=found.id,
                 then="Promote it, or roll back to a version of the history.",
             )
-    _check_skills(version, skills)
+    await _check_skills(version, skills)
     why = _because(f"rollback to revision {target.number}", reason)
     return await _serve(work, found, past, version, Status.ROLLED_BACK, why, by=by, at=at)
 
@@ -483,10 +499,24 @@ def _check_tier(version: Version, tier: Tier | None) -> None:
         )
 
 
-def _check_skills(version: Version, skills: SkillCatalogue) -> None:
+async def _broken(work: UnitOfWork, found: Deployment, version: Version, skills: SkillCatalogue) -> list[str]:
+    """What of a version's skills breaks who relied on those of the version that serves."""
+    if found.version is None:
+        return []
+    serving = await agents.get_version(work, found.agent_id, found.version)
+    before = {one.name: one.version for one in serving.definition.skills}
+    return [
+        f"{now.name} {before[now.name]} → {now.version}: {why}"
+        for now in version.definition.skills
+        if before.get(now.name, now.version) != now.version
+        for why in await skills.breaking(work, now.name, before[now.name], now.version)
+    ]
+
+
+async def _check_skills(version: Version, skills: SkillCatalogue) -> None:
     try:
-        agents.check_skills(version, skills)
-    except (NotFound, SkillPinnedOtherwise) as error:
+        await agents.check_skills(version, skills)
+    except (NotFound, Conflict) as error:
         raise NotPromotable(
             f"version {version.number} may not serve: {error.what}", where=error.where, then=error.then
         ) from error

@@ -203,15 +203,24 @@ SKILL_SECONDS = Metric(
     "One attempt at a skill call.",
     ("aos_skill_duration_seconds",),
 )
-REGISTRY_SKILLS = Metric(
-    "agentos_registry_skills", "gauge", "skills", (), "Skills in this process's registry.", ("aos_registry_size",)
+SKILLS_LOADED = Metric(
+    "agentos_skills_loaded", "gauge", "skills", (), "Skills that this process loaded, those withheld included."
+)
+REGISTRY_SIZE = Metric(
+    "agentos_registry_size",
+    "gauge",
+    "skills",
+    (),
+    "Versions of skills in the platform's registry; stored state.",
+    ("aos_registry_size",),
 )
 REGISTRY_OPERATIONS = Metric(
     "agentos_registry_operations_total",
     "counter",
     "operations",
     ("operation",),
-    "Look-ups in the registry of skills.",
+    "Operations on the registry of skills: found, missing, changed, withheld and resolved look-ups; registered, "
+    "conflict and refused registrations.",
     ("aos_registry_operations_total",),
 )
 DETERMINISM_DRIFT = Metric(
@@ -353,7 +362,8 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     BUDGET_OVERSHOTS,
     BUDGET_REFUSALS,
     SKILL_SECONDS,
-    REGISTRY_SKILLS,
+    SKILLS_LOADED,
+    REGISTRY_SIZE,
     REGISTRY_OPERATIONS,
     DETERMINISM_DRIFT,
     TAKEOVERS,

@@ -57,7 +57,7 @@ from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.prompts import Prompts, input_text
 from agentos.runtime.runs.segment import HandOver, Held, Interrupted, Leave, Park, Parked, Segment, rulebook_of
 from agentos.runtime.runs.workflow import SegmentEnd
-from agentos.runtime.skills.model import SkillChanged, SkillUnknown
+from agentos.runtime.skills.model import SkillChanged, SkillUnknown, SkillWithheld
 
 log = structlog.get_logger(__name__)
 
@@ -173,7 +173,7 @@ async def _agent(segment: Segment) -> Any:
         segment.skills = {
             ref.name: parts.registry.pinned(ref.name, ref.version, ref.digest) for ref in definition.skills
         }
-    except (SkillChanged, SkillUnknown) as error:
+    except (SkillChanged, SkillUnknown, SkillWithheld) as error:
         raise Park(Waiting(Reason.SKILL, "skill", SKILL_WAIT_SECONDS, str(error))) from None
     segment.tools = tuple(Tool(one.name, one.description, one.input_schema) for one in segment.skills.values())
     if run.draft_id is not None:

@@ -45,6 +45,7 @@ class Parts:
     routing: RouterSettings = field(default_factory=RouterSettings.read)
     limiter: Limiter | None = None  # what all processes together may ask of providers
     board: Board | None = None  # how models do, as every process saw them last
+    egress: tuple[str, ...] = ()  # hosts that skills may ask over HTTP
     halts: Halts = field(init=False)  # what withholds action from the live segments of this process
     router: Router = field(init=False)
 

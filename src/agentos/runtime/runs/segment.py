@@ -178,6 +178,7 @@ class Segment:
             timeout=one.timeout,
             roots=self.parts.roots,
             hosts=self.parts.hosts,
+            egress=self.parts.egress,
             secret=self.parts.secret,
         )
 

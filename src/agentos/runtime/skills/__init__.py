@@ -4,7 +4,7 @@
 async def git_log(context: SkillContext, path: str, limit: int = 100) -> list[Commit]: ...
 """
 
-from agentos.runtime.skills.model import Lookup, Retry, Reversibility, Skill, SkillContext
+from agentos.runtime.skills.model import Cost, Lookup, Retry, Reversibility, Skill, SkillContext
 from agentos.runtime.skills.service import Registry, skill
 
-__all__ = ["Lookup", "Registry", "Retry", "Reversibility", "Skill", "SkillContext", "skill"]
+__all__ = ["Cost", "Lookup", "Registry", "Retry", "Reversibility", "Skill", "SkillContext", "skill"]

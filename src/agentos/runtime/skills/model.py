@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agentos.control.policy.model import EffectClass
+from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Bug, Conflict, Exhausted, Invalid, NotFound, Unavailable
 
 
@@ -23,6 +24,42 @@ class SkillChanged(Conflict):
     """A loaded skill differs from the one that the version pinned: changed without a new version."""
 
     code = "skill_changed"
+
+
+class SkillWithheld(Conflict):
+    """A loaded skill is not served: the registry holds it with another digest, or is read-only and does not know it."""
+
+    code = "skill_withheld"
+
+
+class SkillVersionMalformed(Invalid):
+    """Neither a skill's version nor a range of versions nor ``latest``."""
+
+    code = "skill_version_malformed"
+
+
+class RegistryCorrupt(Conflict):
+    """A row of the registry is not as it was registered."""
+
+    code = "registry_corrupt"
+
+
+class RegistryDiffers(Conflict):
+    """The registry holds a skill of this name and version with another digest than the file does."""
+
+    code = "registry_differs"
+
+
+class RegistryFileInvalid(Invalid):
+    """A file is no whole export of the registry."""
+
+    code = "registry_file_invalid"
+
+
+class RegistryReadOnly(Conflict):
+    """REGISTRY_READ_ONLY is set, so nothing is written to the registry."""
+
+    code = "registry_read_only"
 
 
 class SkillMisdeclared(Invalid):
@@ -80,6 +117,91 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What a call costs at the receiving system, in millionths of a US dollar."""
+
+    per_call: int = 0
+    per_unit: int = 0
+    unit: str = ""  # what ``per_unit`` counts, such as "row"
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What consumers of one version of a skill rely on. Its document is what the registry keeps."""
+
+    name: str
+    version: str
+    digest: str
+    description: str
+    effect: EffectClass
+    reversibility: Reversibility
+    idempotent: bool
+    timeout_seconds: float
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any]
+    stable: tuple[str, ...] = ()  # paths of the output, such as "items[].id"
+    cost: Cost | None = None  # None: nothing is said
+    failures: tuple[str, ...] | None = None  # codes of errors; None: nothing is said
+
+    def document(self) -> dict[str, Any]:
+        """The contract as JSON data. Equal contracts give equal data."""
+        return {
+            **{name: getattr(self, name) for name in ("name", "version", "digest", "description", "idempotent")},
+            "effect": self.effect.name,
+            "reversibility": self.reversibility.value,
+            "timeout_seconds": self.timeout_seconds,
+            "input_schema": self.input_schema,
+            "output_schema": self.output_schema,
+            "stable": list(self.stable),
+            "cost": None if self.cost is None else asdict(self.cost),
+            "failures": None if self.failures is None else list(self.failures),
+        }
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Self:
+        """The contract whose document this is. Raises KeyError, TypeError or ValueError when it is none."""
+        return cls(
+            **{
+                **data,
+                "effect": EffectClass[data["effect"]],
+                "reversibility": Reversibility(data["reversibility"]),
+                "stable": tuple(data["stable"]),
+                "cost": None if data["cost"] is None else Cost(**data["cost"]),
+                "failures": None if data["failures"] is None else tuple(data["failures"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A row of the registry, as it stands in the database."""
+
+    name: str
+    version: str
+    digest: str
+    document: dict[str, Any]  # of the contract
+    seal: str  # SHA-256 of the document's canonical form, as it was registered
+    first_seen: datetime
+    first_service: str
+
+    @property
+    def intact(self) -> bool:
+        """Whether the row is as it was registered."""
+        named = tuple(self.document.get(name) for name in ("name", "version", "digest"))
+        return named == (self.name, self.version, self.digest) and digest(self.document) == self.seal
+
+    @property
+    def contract(self) -> Contract:
+        """The contract. Raises RegistryCorrupt (Conflict) when the row is not as it was registered."""
+        if not self.intact:
+            raise RegistryCorrupt(
+                f"the registry's row of skill '{self.name}' version '{self.version}' is not as it was registered",
+                then="Put it back with 'agentos registry restore FILE'.",
+            )
+        return Contract.read(self.document)
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """What a receiving system says of a call whose end we do not know."""
 
@@ -102,6 +224,7 @@ class SkillContext:
     timeout: timedelta
     roots: tuple[Path, ...] = ()  # folders that files may be read from and written to
     hosts: tuple[str, ...] = ()  # host or host:port that may be reached although its address is not public
+    egress: tuple[str, ...] = ()  # hosts that may be asked over HTTP: host, host:port, *.domain, or * for all
     secret: Callable[[str], str] = no_secrets  # resolves secret://name; never journaled
 
 
@@ -122,6 +245,28 @@ class Skill:
     digest: str
     call: Callable[[SkillContext, dict[str, Any]], Awaitable[Any]] = field(compare=False)
     lookup: Callable[[SkillContext, dict[str, Any]], Awaitable[Lookup]] | None = field(default=None, compare=False)
+    stable: tuple[str, ...] = ()
+    cost: Cost | None = None
+    failures: tuple[str, ...] | None = None
+
+    @property
+    def contract(self) -> Contract:
+        """What consumers of this skill rely on."""
+        return Contract(
+            name=self.name,
+            version=self.version,
+            digest=self.digest,
+            description=self.description,
+            effect=self.effect,
+            reversibility=self.reversibility,
+            idempotent=self.idempotent,
+            timeout_seconds=self.timeout.total_seconds(),
+            input_schema=self.input_schema,
+            output_schema=self.output_schema,
+            stable=self.stable,
+            cost=self.cost,
+            failures=self.failures,
+        )
 
     @property
     def read_only(self) -> bool:

@@ -12,8 +12,8 @@ import importlib.metadata
 import inspect
 import re
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -25,8 +25,10 @@ from agentos.control.policy.model import EffectClass
 from agentos.kernel.canonical import canonical, digest
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.units import duration
+from agentos.runtime.skills import versions
 from agentos.runtime.skills.model import (
     ArgumentsRefused,
+    Cost,
     Lookup,
     Retry,
     Reversibility,
@@ -39,7 +41,9 @@ from agentos.runtime.skills.model import (
     SkillsBusy,
     SkillTimedOut,
     SkillUnknown,
+    SkillWithheld,
 )
+from agentos.runtime.skills.schemas import has_path
 
 ENTRY_POINTS: Final = "agentos.skills"  # group under which an installed package names its modules of skills
 
@@ -65,6 +69,9 @@ class _Declared:
     timeout: str
     retry: Retry
     lookup: Callable[..., Awaitable[Lookup]] | None
+    stable: tuple[str, ...] = ()
+    cost: Cost | None = None
+    failures: tuple[type[AgentOSError], ...] | None = None
 
 
 _declared: dict[str, list[_Declared]] = {}  # by module, filled as modules are imported
@@ -80,12 +87,18 @@ def skill(
     timeout: str = "30s",
     retry: Retry | None = None,
     lookup: Callable[..., Awaitable[Lookup]] | None = None,
+    stable: Sequence[str] = (),
+    cost: Cost | None = None,
+    failures: Sequence[type[AgentOSError]] | None = None,
 ) -> Callable[[F], F]:
     """Declare a function as a skill; the function stays an ordinary function.
 
     ``effect`` is S0..S4. ``idempotent`` promises that the receiver honours ``context.key``, or that twice is once.
     ``lookup(context, arguments)`` asks the receiver about a call whose end is unknown. Each version lives in a module
     of its own, because the digest that a version pins covers the module's source.
+
+    What consumers may rely on besides the schemas: ``stable`` names fields of the output that later versions keep, as
+    paths (``total``, ``items[].id``); ``cost`` is what a call costs; ``failures`` are the errors that it ends with.
     """
 
     def declare(function: F) -> F:
@@ -100,6 +113,9 @@ def skill(
                 timeout=timeout,
                 retry=retry or Retry(),
                 lookup=lookup,
+                stable=tuple(stable),
+                cost=cost,
+                failures=None if failures is None else tuple(failures),
             )
         )
         return function
@@ -108,10 +124,15 @@ def skill(
 
 
 class Registry:
-    """The skills of this process by name and version. Filled once at start, then only read."""
+    """The skills of this process by name and version. Filled once at start, then only read.
 
-    def __init__(self) -> None:
+    A skill can be withheld: it stays loaded and is not served. ``count`` is told of each operation.
+    """
+
+    def __init__(self, count: Callable[[str], None] = lambda _operation: None) -> None:
         self._skills: dict[tuple[str, str], Skill] = {}
+        self._withheld: dict[tuple[str, str], str] = {}
+        self.count = count
 
     def load(self, modules: Iterable[str], *, entry_points: bool = True) -> Registry:
         """Import the modules (and those that installed packages name) and register every skill they declare.
@@ -147,22 +168,60 @@ class Registry:
         """All loaded skills, by name and version."""
         return [self._skills[key] for key in sorted(self._skills)]
 
+    @property
+    def digests(self) -> Mapping[tuple[str, str], str]:
+        """The digests of all loaded skills, by name and version."""
+        return {key: one.digest for key, one in self._skills.items()}
+
+    def withhold(self, reasons: Mapping[tuple[str, str], str]) -> None:
+        """Serve just these skills no further, each for its reason, until told otherwise."""
+        self._withheld = dict(reasons)
+
+    @property
+    def withheld(self) -> Mapping[tuple[str, str], str]:
+        """The skills that are loaded and not served, and why."""
+        return self._withheld
+
     def get(self, name: str, version: str) -> Skill:
-        """The skill of that name and version. Raises SkillUnknown (NotFound) naming what there is."""
+        """The skill of that name and version.
+
+        Raises SkillUnknown (NotFound) naming what there is, SkillWithheld (Conflict).
+        """
         found = self._skills.get((name, version))
         if found is None:
-            versions = [v for n, v in sorted(self._skills) if n == name]
-            there = f"its loaded versions are {', '.join(versions)}" if versions else "no skill of that name is loaded"
-            raise SkillUnknown(
-                f"skill '{name}' version '{version}' is not loaded; {there}",
-                then="Check the spelling, or name its module in AGENTOS_SKILLS.",
+            self.count("missing")
+            raise self._unknown(name, version)
+        why = self._withheld.get((name, version))
+        if why is not None:
+            self.count("withheld")
+            raise SkillWithheld(
+                f"skill '{name}' version '{version}' is not served here: {why}",
+                then="Give what changed a new version in a module of its own, or load what was registered.",
             )
+        self.count("found")
         return found
+
+    def resolve(self, name: str, wanted: str) -> Skill:
+        """The skill of that name and the version that is meant: an exact one, a range, or ``latest``.
+
+        Raises SkillUnknown (NotFound), SkillWithheld (Conflict), SkillVersionMalformed (Invalid).
+        """
+        there = [version for one, version in self._skills if one == name and (one, version) not in self._withheld]
+        self.count("resolved")
+        return self.get(name, versions.chosen(wanted, there) or wanted)
+
+    def _unknown(self, name: str, version: str) -> SkillUnknown:
+        there = [v for n, v in sorted(self._skills) if n == name]
+        known = f"its loaded versions are {', '.join(there)}" if there else "no skill of that name is loaded"
+        return SkillUnknown(
+            f"skill '{name}' version '{version}' is not loaded; {known}",
+            then="Check the spelling, or name its module in AGENTOS_SKILLS.",
+        )
 
     def nearest(self, name: str, version: str) -> Skill | None:
         """The skill of that name and version; another version of it where that one is not loaded; None without any."""
-        versions = [one for one in self.every() if one.name == name]
-        return self._skills.get((name, version)) or next(reversed(versions), None)
+        there = [one for one in self.every() if one.name == name]
+        return self._skills.get((name, version)) or next(reversed(there), None)
 
     def input_schema(self, name: str, version: str) -> dict[str, Any] | None:
         """The schema of a skill's arguments, of another version where that one is not loaded; None without any."""
@@ -174,9 +233,10 @@ class Registry:
         return any(one == name for one, _version in self._skills)
 
     def pinned(self, name: str, version: str, digest: str) -> Skill:
-        """The very skill that a version pinned. Raises SkillUnknown (NotFound) or SkillChanged (Conflict)."""
+        """The very skill that a version pinned. Raises SkillUnknown (NotFound), SkillChanged or SkillWithheld."""
         found = self.get(name, version)
         if found.digest != digest:
+            self.count("changed")
             raise SkillChanged(
                 f"skill '{name}' version '{version}' changed without a new version",
                 where=f"pinned {digest[:19]}, loaded {found.digest[:19]}",
@@ -241,6 +301,10 @@ def _build(declared: _Declared) -> Skill:
     function, place = declared.function, f"{declared.function.__module__}.{declared.function.__qualname__}"
     if not _NAME.fullmatch(declared.name):
         raise SkillMisdeclared(f"'{declared.name[:80]}' is no name for a skill: letters, digits, _ and -", where=place)
+    if not versions.declarable(declared.version):
+        raise SkillMisdeclared(
+            f"'{declared.version[:80]}' is no version: letters, digits and . _ + -, and not 'latest'", where=place
+        )
     try:
         hints = get_type_hints(function, include_extras=True)
         parameters = list(inspect.signature(function).parameters.values())
@@ -262,8 +326,10 @@ def _build(declared: _Declared) -> Skill:
     if declared.lookup is not None and not inspect.iscoroutinefunction(declared.lookup):
         raise SkillMisdeclared("lookup must be a coroutine function", where=place)
     described = inspect.getdoc(function) or ""
+    promised = _promised(declared, output_schema, place)
     pinned = digest(
-        {
+        promised
+        | {
             "name": declared.name,
             "version": declared.version,
             "effect": declared.effect.name,
@@ -300,7 +366,31 @@ def _build(declared: _Declared) -> Skill:
         digest=pinned,
         call=call,
         lookup=declared.lookup,
+        stable=declared.stable,
+        cost=declared.cost,
+        failures=promised.get("failures"),
     )
+
+
+def _promised(declared: _Declared, output_schema: dict[str, Any], place: str) -> dict[str, Any]:
+    """What a skill promises besides its schemas; only what it does, as skills from before have none in their digest."""
+    promised: dict[str, Any] = {}
+    for path in declared.stable:
+        if not has_path(output_schema, path):
+            raise SkillMisdeclared(f"the output has no field '{path[:200]}' that could be stable", where=place)
+    if declared.stable:
+        promised["stable"] = declared.stable
+    if declared.cost is not None:
+        cost = declared.cost
+        if min(cost.per_call, cost.per_unit) < 0 or bool(cost.per_unit) != bool(cost.unit):
+            raise SkillMisdeclared("a cost is never negative, and one per unit names the unit", where=place)
+        promised["cost"] = asdict(cost)
+    if declared.failures is not None:
+        for one in declared.failures:
+            if not (isinstance(one, type) and issubclass(one, AgentOSError)):
+                raise SkillMisdeclared(f"{str(one)[:80]} is no class of errors of ours", where=place)
+        promised["failures"] = tuple(sorted({one.code for one in declared.failures}))
+    return promised
 
 
 def _source(function: Callable[..., Any]) -> str:
