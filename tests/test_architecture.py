@@ -89,6 +89,7 @@ ALSO: dict[str, set[str]] = {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
         "calls",  # one skill call: decide, act, settle
+        "outside",  # what a live run reaches beyond its journal: skills, their receivers, people
         "asking",  # a call as a question to people
         "halts",  # what withholds action from the live segments of a process
         "journal",  # every step of a run, written by segments and read by many
