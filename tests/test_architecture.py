@@ -76,6 +76,14 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/replay": {
+        "content",  # what of a run counts, its hash, and where two runs part
+        "recording",  # a run as far as executing it again takes it
+        "playback",  # the loop over a recording, with nothing live within reach
+        "again",  # runs recorded, executed again, and what came of it kept
+        "golden",  # recordings as signed files
+        "what_if",  # recorded runs under another version, model or policy
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },
