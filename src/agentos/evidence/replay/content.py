@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Final
 
-from agentos.kernel.canonical import EXACT, NotCanonical, canonical, digest_bytes
+from agentos.kernel.canonical import EXACT, NotCanonical, canonical_parsed, digest_bytes
 from agentos.runtime.runs.journal import Entry
 
 FORMAT: Final = 1  # of the document that is hashed; another form of it is another number and so another hash
@@ -87,13 +88,18 @@ _END: Final = ("status", "code", "output")
 _BASE: Final = re.compile(r"(?:t(?P<turn>\d+)(?:\.c(?P<call>\d+))?|d)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Step:
     """One answer of the model, or one call."""
 
     key: str
     of: str  # answer | call
     fields: dict[str, Any]
+
+    @cached_property
+    def form(self) -> bytes:
+        """What is hashed of it, in its canonical form."""
+        return _form({"step": self.key} | {name: self.fields[name] for name in _HASHED[self.of]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ class Divergence:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Content:
     """What a run was about."""
 
@@ -131,18 +137,15 @@ class Content:
     micros: int = field(default=0, compare=False)
 
     def content_hash(self) -> str:
-        """``sha256:…`` of what counts, in its RFC 8785 form. Raises NotCanonical (Invalid) for what has none."""
-        said = {
-            "format": FORMAT,
-            "version": self.version,
-            "input": self.input,
-            "steps": [{"step": one.key} | {name: one.fields[name] for name in _HASHED[one.of]} for one in self.steps],
-            "end": {name: getattr(self, name) for name in _END},
-        }
-        try:
-            return digest_bytes(canonical(said))
-        except NotCanonical:  # whole numbers beyond 2^53, which skills may give back
-            return digest_bytes(canonical(_exact(said)))
+        """``sha256:…`` of what counts, in its RFC 8785 form: {end, format, input, steps, version}."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> str:
+        end = _form({name: getattr(self, name) for name in _END})
+        steps = b",".join(one.form for one in self.steps)
+        form = b'{"end":%b,"format":%d,"input":%b,"steps":[%b],"version":%b}'
+        return digest_bytes(form % (end, FORMAT, _form(self.input), steps, _form(self.version)))
 
     def differs(self, found: Content, *, besides: frozenset[tuple[str, str]] = frozenset()) -> Divergence | None:
         """Where another run parts from this one first. ``besides``: (of, name) of fields that may differ."""
@@ -150,6 +153,8 @@ class Content:
             if ("run", name) not in besides and not _same(getattr(self, name), getattr(found, name)):
                 return Divergence("run", name, kind, getattr(self, name), getattr(found, name))
         for mine, theirs in zip(self.steps, found.steps, strict=False):
+            if mine is theirs:
+                continue
             if mine.key != theirs.key:
                 return Divergence(mine.key, "step", Kind.ORDER, mine.key, theirs.key)
             for part in _BY_KIND[mine.of]:
@@ -167,9 +172,16 @@ class Content:
 
 
 def content_of(
-    rows: Iterable[Entry], *, version: str, given: Any, status: str, problem: Mapping[str, Any] | None, output: Any
+    rows: Iterable[Entry],
+    *,
+    version: str,
+    given: Any,
+    status: str,
+    problem: Mapping[str, Any] | None,
+    output: Any,
+    known: Mapping[int, Step] | None = None,
 ) -> Content:
-    """The content of a run by the rows of its journal and its end."""
+    """The content of a run by the rows of its journal and its end. ``known``: steps of answers, by their row's id()."""
     groups: dict[str, list[Entry]] = {}
     for row in rows:
         key = base_of(row.key)
@@ -181,7 +193,7 @@ def content_of(
         some = groups[key]
         answer = next((row for row in some if row.kind == "model"), None)
         if answer is not None:
-            step = _answer(key, answer)
+            step = (known or {}).get(id(answer)) or _answer(key, answer)
             tokens += sum(one or 0 for one in step.fields["tokens"])
             micros += step.fields["micros"] or 0
             steps.append(step)
@@ -293,6 +305,13 @@ def _same(was: Any, now: Any) -> bool:
     if isinstance(was, list) and isinstance(now, list):
         return len(was) == len(now) and all(map(_same, was, now))
     return bool(was == now)
+
+
+def _form(value: Any) -> bytes:
+    try:
+        return canonical_parsed(value)
+    except NotCanonical:  # whole numbers beyond 2^53, which skills may give back
+        return canonical_parsed(_exact(value))
 
 
 def _exact(value: Any) -> Any:

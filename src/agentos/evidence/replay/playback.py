@@ -413,7 +413,9 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
     claimed = Claimed(run, plan.definition.tier, "active", {}, inf)
     registry = _Contracts(recording, plan.skills)
     if plan.parts is None:
-        parts = Parts(NOWHERE, registry, NOWHERE, SETTINGS, SILENT, NOWHERE, (), (), False, {})
+        parts = Parts(
+            NOWHERE, registry, NOWHERE, SETTINGS, SILENT, NOWHERE, (), (), False, {}, NOWHERE, NOWHERE, NOWHERE
+        )
     else:
         parts = replace(plan.parts, registry=registry)
     tape = Tape(cast(Database, NOWHERE), claimed, {}, 0, {}, recording=recording, plan=plan)
@@ -450,7 +452,13 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
         log.warning("replay_failed", error=type(error).__name__)
         status, said = RunStatus.FAILED, {"code": Bug.code}
     rows = tape.rows if not tape.held else [*tape.rows, *tape.held]
-    content = recording.content_with(rows, status, said, output, version=plan.definition.hash())
+    content = recording.content_with(
+        rows,
+        status,
+        said,
+        output,
+        version=recording.version if plan.definition is recording.definition else plan.definition.hash(),
+    )
     if parted is None:
         parted = recording.content.differs(content)
         if parted is not None and left_at and (parted.step == "run" or parted.field == "step"):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from operator import itemgetter
 from typing import Any, Final, Never
 
 import jsonschema
@@ -15,7 +16,7 @@ from agentos.control.agents.model import Definition
 from agentos.control.policy.model import DeploymentPolicy, EffectClass, OrganizationPolicy
 from agentos.control.policy.rules import Rulebook
 from agentos.control.stops.model import Subject
-from agentos.evidence.replay.content import Content, base_of, content_of
+from agentos.evidence.replay.content import Content, Step, base_of, content_of
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Bug, Conflict, Invalid
 from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
@@ -70,7 +71,15 @@ class Recording:
     @cached_property
     def content(self) -> Content:
         """What the run was about."""
-        return self.content_with(self.rows, self.status, self.problem, self.output)
+        found = self.content_with(self.rows, self.status, self.problem, self.output)
+        answers = {row.key: row for row in self.rows if row.kind == "model"}
+        self._answers.update((id(answers[one.key]), one) for one in found.steps if one.key in answers)
+        return found
+
+    @cached_property
+    def _answers(self) -> dict[int, Step]:
+        """The steps of recorded answers, which a replay takes over as they are, by their row's id()."""
+        return {}
 
     def content_with(
         self,
@@ -83,6 +92,7 @@ class Recording:
         """What it is about when it goes like this."""
         return content_of(
             rows,
+            known=self._answers,
             version=version or self.version,
             given=self.input,
             status=status.value,
@@ -199,7 +209,7 @@ class Recording:
                 format=run["journal_format"],
                 definition=Definition.read(document["definition"]),
                 input=run["input"],
-                rows=tuple(Entry(**{name: row[name] for name in _ROW}) for row in document["journal"]),
+                rows=tuple(_row(row) for row in document["journal"]),
                 skills={one["name"]: _skill(one) for one in document["skills"]},
                 status=RunStatus(run["status"]),
                 problem=run["problem"],
@@ -214,7 +224,13 @@ class Recording:
             ) from None
 
 
+def _row(row: Mapping[str, Any]) -> Entry:
+    key, phase, kind, name, status, meta, content, effect = _read_row(row)
+    return Entry(key, phase, kind, name, status, meta, content, effect)
+
+
 _ROW: Final = ("key", "phase", "kind", "name", "status", "meta", "content", "effect")
+_read_row: Final = itemgetter(*_ROW)
 
 
 def given_of(run: Run) -> tuple[Any, Any]:
@@ -236,10 +252,12 @@ def contract_of(one: Skill) -> Skill:
 def fitted(one: Skill, given: dict[str, Any]) -> dict[str, Any]:
     """Arguments by a skill's schema alone: checked, and defaults filled in. Raises ArgumentsRefused (Invalid)."""
     filled = _filled(given, one.input_schema, one.input_schema, 0)
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(one.input_schema).iter_errors(filled))
-    if error is not None:
+    validator = jsonschema.Draft202012Validator(one.input_schema)
+    if not validator.is_valid(filled):
+        error = jsonschema.exceptions.best_match(validator.iter_errors(filled))
+        assert error is not None
         raise ArgumentsRefused(f"{one.name}: {error.json_path}: {error.message[:300]}")
-    canonical(filled)
+    canonical(filled)  # refuses what has no canonical form
     assert isinstance(filled, dict)
     return filled
 
