@@ -54,6 +54,7 @@ ROUTERS = (
     budgets.router,
     privacy.router,
     runs.router,
+    replay.replays,
     effects.router,
     subscriptions.router,
     notifications.router,

@@ -22,14 +22,17 @@ from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
+from agentos.evidence.replay import again
 from agentos.intake.identity.routes import Reader
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import DoorsDep
+from agentos.kernel.openapi import lets_in
 from agentos.kernel.telemetry.catalogue import (
     APPROVALS_PENDING,
     DELIVERIES_DEAD,
     DELIVERIES_PENDING,
+    DETERMINISM_DRIFT,
     NOTIFICATIONS_DEAD,
     NOTIFICATIONS_PENDING,
     OUTBOX_FAILURES,
@@ -69,6 +72,7 @@ STORED: Final = (
     DELIVERIES_DEAD,
     NOTIFICATIONS_PENDING,
     NOTIFICATIONS_DEAD,
+    DETERMINISM_DRIFT,
 )
 
 
@@ -102,6 +106,16 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     if not good:
         response.headers["Retry-After"] = "2"
     return {"ready": good, "checks": checks}
+
+
+@router.get("/health/determinism", openapi_extra=lets_in(503))
+async def determinism(request: Request) -> dict[str, Any]:
+    """Whether runs that were executed again came to the same: the last replay's hash, and how many parted.
+
+    Before the first replay everything is unknown.
+    """
+    held: Process = request.app.state.process
+    return await again.standing(held.parts.database)
 
 
 @router.get("/metrics", response_class=Response)
@@ -194,6 +208,7 @@ async def _set_gauges(held: Process) -> None:
             deliveries = (await connection.execute(_DELIVERIES)).all()
             messages = (await connection.execute(_NOTIFICATIONS)).all()
             lags = (await connection.execute(_LAG)).all()
+        drifts = await again.drift(held.parts.database)
     except AgentOSError:
         return
     pending: dict[str, int] = {}
@@ -210,6 +225,8 @@ async def _set_gauges(held: Process) -> None:
         meter.set(DELIVERIES_PENDING if row.state == "pending" else DELIVERIES_DEAD, row.value, org=row.org)
     for row in messages:
         meter.set(NOTIFICATIONS_PENDING if row.state == "pending" else NOTIFICATIONS_DEAD, row.value, org=row.org)
+    for drift in drifts:
+        meter.set(DETERMINISM_DRIFT, drift["value"], org=drift["org"], agent_id=drift["agent_id"], step=drift["step"])
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)

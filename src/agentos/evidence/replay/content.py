@@ -7,7 +7,7 @@ agent took them; a step's fields are hashed, or compared only, or left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -147,8 +147,13 @@ class Content:
         form = b'{"end":%b,"format":%d,"input":%b,"steps":[%b],"version":%b}'
         return digest_bytes(form % (end, FORMAT, _form(self.input), steps, _form(self.version)))
 
-    def differs(self, found: Content, *, besides: frozenset[tuple[str, str]] = frozenset()) -> Divergence | None:
-        """Where another run parts from this one first. ``besides``: (of, name) of fields that may differ."""
+    def differs(
+        self, found: Content, *, besides: Collection[tuple[str, str]] = (), whole: bool = True
+    ) -> Divergence | None:
+        """Where another run parts from this one first. ``besides``: (of, name) of fields that may differ.
+
+        ``whole``: the other one has come to its end; else only the steps that it has come to are looked at.
+        """
         for name, kind in (("version", Kind.ORDER), ("input", Kind.ARGUMENTS)):
             if ("run", name) not in besides and not _same(getattr(self, name), getattr(found, name)):
                 return Divergence("run", name, kind, getattr(self, name), getattr(found, name))
@@ -161,6 +166,8 @@ class Content:
                 was, now = mine.fields[part.name], theirs.fields[part.name]
                 if (part.of, part.name) not in besides and not _same(was, now):
                     return Divergence(mine.key, part.name, part.kind, was, now)
+        if not whole:
+            return None
         if len(self.steps) != len(found.steps):
             at = min(len(self.steps), len(found.steps))
             was, now = (some[at].key if at < len(some) else None for some in (self.steps, found.steps))

@@ -51,16 +51,19 @@ NEW_DRAFT: Final = "draft_of_no_run"  # what a call is told that would have beco
 SETTINGS: Final = RunSettings.model_construct(send_window_seconds=inf)  # whatever the environment says
 NO_BOOK: Final = Rulebook(Subject("", "", ""))  # under which nothing is stopped and no read is asked about
 
-Decide = Callable[[str, Proposed, Decision | None], Decision]  # step, call, what was recorded of it
+# A call, what policy said of it then, and the row that tells so: what it says now, and at which tier.
+Decide = Callable[[Proposed, Decision | None, Entry | None], tuple[Decision, Tier]]
+COST: Final = frozenset({("answer", "tokens"), ("answer", "micros")})
 
 
 class Ends(Leave):
     """The recording has no more: ``why`` in words."""
 
-    def __init__(self, why: str, step: str = "") -> None:
+    def __init__(self, why: str, step: str = "", divergence: Divergence | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.step = step
+        self.divergence = divergence  # which no row can tell, as none was written
 
 
 class Diverged(Leave):
@@ -113,9 +116,10 @@ class Plan:
     definition: Definition
     skills: dict[str, Skill]
     decide: Decide | None = None  # None: as recorded
-    may_ask: Callable[[str], str | None] | None = None  # why the model may not be asked anew; None: it never is
+    may_ask: bool | None = None  # whether models may be asked anew; None: this is a replay, where none is
     ask_all: bool = False  # the model is told something else from the start, or is another one
     strict: bool = True  # end at the first difference
+    besides: frozenset[tuple[str, str]] = frozenset()  # fields that differ because that is what is tried
     parts: Parts | None = None  # to ask models with
     spending: Spending | None = None
 
@@ -175,9 +179,8 @@ class Tape(Journal):
             return found
         if self.plan.may_ask is None:
             raise Ends("the recording has no further answer of the model", key)
-        refused = self.plan.may_ask(key)
-        if refused is not None:
-            raise Ends(refused, key)
+        if not self.plan.may_ask:
+            raise Ends("the model would have to be asked, and that was not allowed", key)
         self.asked += 1
         return None
 
@@ -247,7 +250,8 @@ class Again(Segment):
         recorded = None if row is None else _decision(row, rows)
         if self._plan.decide is not None:
             self.judged += 1
-            return self._plan.decide(key, proposed, recorded)
+            decision, self.tier = self._plan.decide(proposed, recorded, row)
+            return decision
         if row is None or recorded is None:
             raise Ends("the recording has no such call", key)
         self._tape.ask_rows(key)
@@ -304,7 +308,10 @@ class Recorded:
         rows = self._recording.by_step.get(effect.key, [])
         asks = [row for row in rows if row.kind == "ask"]
         if not asks:
-            raise Ends("a person would be asked", effect.key)
+            was = decision_row(rows)
+            verdict = None if was is None else verdict_of(was)
+            parted = Divergence(effect.key, "verdict", Kind.POLICY, verdict, Verdict.ASK.value)
+            raise Ends("a person would be asked", effect.key, parted)
         self._tape.ask_rows(effect.key)
         named = asks[-1].meta.get("approval")
         intents = [row for row in rows if row.phase == "intent"]
@@ -435,13 +442,14 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
     segment.outside = Recorded(segment, recording, plan, tape)
     status, said, output, parted = RunStatus.COMPLETED, None, None, None
     why = left_at = ""
+    untold: Divergence | None = None
     try:
         output = await loop.agent(segment)
         output = msgspec.json.decode(msgspec.json.encode(output))
     except Ends as ends:
         status, said, output = _end(recording, tape)
         if status is RunStatus.RUNNING:
-            why, left_at = ends.why, ends.step
+            why, left_at, untold = ends.why, ends.step, ends.divergence
     except Diverged as diverged:
         status, why, parted = RunStatus.RUNNING, "it parted from its recording", diverged.divergence
     except Leave as left:
@@ -452,18 +460,15 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
         log.warning("replay_failed", error=type(error).__name__)
         status, said = RunStatus.FAILED, {"code": Bug.code}
     rows = tape.rows if not tape.held else [*tape.rows, *tape.held]
-    content = recording.content_with(
-        rows,
-        status,
-        said,
-        output,
-        version=recording.version if plan.definition is recording.definition else plan.definition.hash(),
-    )
-    if parted is None:
+    content = recording.content_with(rows, status, said, output, recording.version_of(plan.definition))
+    whole = status is not RunStatus.RUNNING
+    if parted is None and plan.strict:
         parted = recording.content.differs(content)
         if parted is not None and left_at and (parted.step == "run" or parted.field == "step"):
             parted = Divergence(left_at, "step", Kind.ORDER, None, left_at)
-    whole = status is not RunStatus.RUNNING
+    elif parted is None:  # what it does differently first; what that costs only where it does the same
+        parted = recording.content.differs(content, besides=plan.besides | COST, whole=whole)
+        parted = parted or untold or recording.content.differs(content, besides=plan.besides, whole=whole)
     return Outcome(content, parted, whole, why, tape.asked, segment.judged, segment.taken)
 
 

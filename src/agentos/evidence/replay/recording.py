@@ -105,6 +105,10 @@ class Recording:
         """The hash of the version that ran."""
         return self.definition.hash()
 
+    def version_of(self, definition: Definition) -> str:
+        """The hash of a definition; that of the one that ran is known."""
+        return self.version if definition is self.definition else definition.hash()
+
     @cached_property
     def by_step(self) -> dict[str, list[Entry]]:
         """The rows of each step of the agent's, in the journal's order."""

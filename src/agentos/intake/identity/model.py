@@ -92,6 +92,7 @@ class Permission(StrEnum):
     READ = "read"
     START_RUNS = "runs.start"
     ORDER_RUNS = "runs.order"
+    REPLAY_RUNS = "runs.replay"
     SETTLE_EFFECTS = "effects.settle"
     SUBMIT_DRAFTS = "drafts.submit"
     ANSWER_APPROVALS = "approvals.answer"
@@ -122,6 +123,7 @@ _MEANS: Final = {
     Permission.READ: "see agents, deployments, runs, journals, approvals and drafts",
     Permission.START_RUNS: "start runs",
     Permission.ORDER_RUNS: "cancel, pause and resume runs",
+    Permission.REPLAY_RUNS: "execute recorded runs again, also under another version, model or policy",
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
     Permission.SUBMIT_DRAFTS: "submit and discard drafts",
     Permission.ANSWER_APPROVALS: "answer approvals",
@@ -176,6 +178,7 @@ _OPERATES: Final = frozenset(
         Permission.READ,
         Permission.START_RUNS,
         Permission.ORDER_RUNS,
+        Permission.REPLAY_RUNS,
         Permission.SETTLE_EFFECTS,
         Permission.SUBMIT_DRAFTS,
         Permission.APPLY_AGENTS,

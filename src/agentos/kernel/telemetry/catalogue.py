@@ -269,6 +269,15 @@ HTTP_SECONDS = Metric(
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
 )
 
+DETERMINISM_DRIFT = Metric(
+    "agentos_determinism_drift",
+    "gauge",
+    "runs",
+    ("org", "agent_id", "step"),
+    "Runs whose last replay parted from their recording, by the step where; stored state. 0: replayed, and none did.",
+    ("aos_determinism_drift",),
+)
+
 CATALOGUE: Final[tuple[Metric, ...]] = (
     RUNS,
     RUN_SECONDS,
@@ -311,4 +320,5 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     NOTIFICATIONS_PENDING,
     NOTIFICATIONS_DEAD,
     HTTP_SECONDS,
+    DETERMINISM_DRIFT,
 )
