@@ -197,7 +197,7 @@ async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(he
         await budgets.set_price(work, "claude", "some-model", price, by="ann", at=now())
     found = await tried(held, run_id, live=True, model="claude/some-model")
     (one,) = found.results
-    assert (live.asked, one.whole, one.asked) == (1, True, 1)
+    assert (live.asked, one.whole, one.asked, one.found.code) == (1, True, 1, "")
     assert one.micros_more == 4500
     async with held.doors.open(held.organization) as work:
         used = await budgets.used(work, on=None, at=now())

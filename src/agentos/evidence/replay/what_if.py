@@ -26,7 +26,7 @@ from agentos.evidence.replay.content import Content, Divergence
 from agentos.evidence.replay.model import Limits, Proposal
 from agentos.evidence.replay.playback import SILENT, Decide, Plan, play
 from agentos.evidence.replay.recording import Recording, contract_of
-from agentos.kernel import ids
+from agentos.kernel import epochs, ids
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
 from agentos.kernel.errors import Invalid
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -177,6 +177,8 @@ async def prepare(
     for policy in (proposal.organization, proposal.deployment):
         if policy is not None:
             policies.check(policy)
+    seen = await epochs.read(work, (ORGANIZATION,))
+    parts.books.seen(work.organization, seen.get(ORGANIZATION, 0))  # as a segment does: caps and prices of now
     organization = OrganizationPolicy.read((await policies.get(work, ORGANIZATION)).document)
     plans = []
     for run_id in run_ids:
