@@ -78,6 +78,12 @@ ALSO: dict[str, set[str]] = {
     },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
+        "content",  # what of a run counts, its hash, and where two runs part
+        "recording",  # a run as far as executing it again takes it
+        "playback",  # the loop over a recording, with nothing live within reach
+        "again",  # runs recorded, executed again, and what came of it kept
+        "golden",  # recordings as signed files
+        "what_if",  # recorded runs under another version, model or policy
     },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
@@ -110,6 +116,7 @@ ALSO: dict[str, set[str]] = {
         "loop",  # the agent loop
         "messages",  # what people write to a run: handed on, and read before the model is asked next
         "calls",  # one skill call: decide, act, settle
+        "outside",  # what a live run reaches beyond its journal: skills, their receivers, people
         "asking",  # a call as a question to people
         "hops",  # a run's word on each hop of a model call, and models that did not answer
         "halts",  # what withholds action from the live segments of a process

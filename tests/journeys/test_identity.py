@@ -22,6 +22,7 @@ OF_EVERYBODY = {
     "/health",
     "/health/ready",
     "/health/adapters",
+    "/health/determinism",
     "/health/registry",
     "/metrics",
     "/api/v1/signing-key",

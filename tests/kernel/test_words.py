@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentos.kernel import errors, ids, units
-from agentos.kernel.canonical import NotCanonical, canonical, digest
+from agentos.kernel.canonical import NotCanonical, canonical, canonical_parsed, digest
 from agentos.kernel.settings import BadSetting, TemporalSettings
 from agentos.runtime.runs.settings import RunSettings
 
@@ -78,6 +79,25 @@ def test_equal_data_has_one_canonical_form(data: object) -> None:
         assert canonical(data) == canonical(shuffled)
     except NotCanonical:  # a lone surrogate has none
         assert "\\ud" in json.dumps(data)
+
+
+_numbers = st.floats() | st.integers() | st.sampled_from([1.0, -0.0, 1e21, 0.1, 2**53 - 1, 2**53, 1e15])
+_parsed = st.recursive(
+    _numbers | st.text() | st.sampled_from(["5e3", ":1.5", "\u007f\u2028", "\U0001f600", "\ue000"]) | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(_parsed)
+def test_the_quick_way_to_the_canonical_form_is_the_same_form(data: object) -> None:
+    def of(form: Callable[[object], bytes]) -> bytes | None:
+        try:
+            return form(data)
+        except NotCanonical:
+            return None
+
+    assert of(canonical_parsed) == of(canonical)
 
 
 BEYOND = [2**53, -(2**53), float(2**53), 9007199254740993.0, 1e22, -1e300, {"a": [{"b": 1e16}]}]

@@ -25,6 +25,7 @@ from agentos.control.policy.model import MATRIX, RESTRICTIVE_FIRST, EffectClass,
 from agentos.control.policy.routes import DeploymentRules, OrganizationRules
 from agentos.control.policy.rules import DEFAULT_DENY, RULES
 from agentos.control.policy.service import MOST_ENTRIES
+from agentos.evidence.replay import content
 from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
 from agentos.kernel.settings import Section
 from agentos.kernel.telemetry.catalogue import CATALOGUE, Metric
@@ -44,6 +45,7 @@ def pages() -> dict[str, str]:
         "cli.md": commands(),
         "metrics.md": metrics(),
         "policy.md": policy(),
+        "determinism.md": determinism(),
     }
 
 
@@ -244,6 +246,33 @@ def policy() -> str:
         f"At most {cedar.MOST_POLICIES} policies in {cedar.MOST_TEXT} characters, each of {cedar.MOST_TOKENS} words\n"
         f"and signs, nested {cedar.MOST_NESTED} deep. They are checked against this schema when they are saved:\n",
         f"```\n{cedar.SCHEMA.strip()}\n```\n",
+    ]
+    return _page(body)
+
+
+def determinism() -> str:
+    """The page of determinism: what of a run is hashed, compared and left out, and what sets two runs apart."""
+    body = [
+        "# Determinism\n",
+        f"The content hash of a run is the SHA-256 of one document in its RFC 8785 form, format {content.FORMAT}:\n"
+        "`end` (status, code, output), `format`, `input`, `steps` and `version`. A step is an answer of the model, a\n"
+        "call, or what people wrote to the run; steps stand in the order in which the agent took them. A replay is\n"
+        "compared with its recording field by field in the order of this table, and the first that differs gives the\n"
+        "divergence its class.\n",
+        "## What counts\n",
+    ]
+    body += _table(
+        ("of", "field", "class of a difference", "", "meaning"),
+        (
+            (f"the {part.of}", f"`{part.name}`", f"`{part.kind}`", "hashed" if part.hashed else "compared", part.words)
+            for part in content.PARTS
+        ),
+    )
+    body += ["## What is left out\n", *_table(("what", "why"), content.LEFT_OUT.items())]
+    body += [
+        'Whole numbers from 2^53 on, which RFC 8785 has no form for, are hashed as `{"$number": "…"}`.\n',
+        "## Classes\n",
+        *_table(("class", "meaning"), ((f"`{kind}`", words) for kind, words in _told(content.Kind).items())),
     ]
     return _page(body)
 

@@ -24,8 +24,8 @@ from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId, RunId
-from agentos.runtime.runs import calls as calling
 from agentos.runtime.runs.model import RunStatus
+from agentos.runtime.runs.outside import Live
 from tests.runtime.runs.harness import DONE, Harness, calls, harness, make_skill
 
 EVENTS = (
@@ -110,7 +110,7 @@ class Play:
         if event == "crash before the intent":
             patched.setattr(approvals, "consume", crash)
         elif event == "crash before the send":
-            patched.setattr(calling, "_timed", crash)
+            patched.setattr(Live, "call", crash)
         elif event == "crash within the call":
             self.held.world.next("launch", crash_within)
         elif event == "stop before the intent":

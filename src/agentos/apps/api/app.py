@@ -58,6 +58,7 @@ ROUTERS = (
     models.router,
     runs.router,
     skills.router,
+    replay.replays,
     effects.router,
     subscriptions.router,
     notifications.router,

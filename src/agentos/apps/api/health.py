@@ -23,15 +23,18 @@ from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
+from agentos.evidence.replay import again
 from agentos.intake.identity.routes import Reader
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import DoorsDep
+from agentos.kernel.openapi import lets_in
 from agentos.kernel.telemetry.catalogue import (
     APPROVALS_PENDING,
     DELIVERIES_DEAD,
     DELIVERIES_PENDING,
+    DETERMINISM_DRIFT,
     NOTIFICATIONS_DEAD,
     NOTIFICATIONS_PENDING,
     OUTBOX_FAILURES,
@@ -76,6 +79,7 @@ STORED: Final = (
     NOTIFICATIONS_PENDING,
     NOTIFICATIONS_DEAD,
     REGISTRY_SIZE,
+    DETERMINISM_DRIFT,
 )
 
 
@@ -139,6 +143,16 @@ async def registry_health(request: Request) -> dict[str, Any]:
         "loaded": len(held.parts.registry.every()),
         "withheld": withheld if held.keeper.settled else "unknown",
     }
+
+
+@router.get("/health/determinism", openapi_extra=lets_in(503))
+async def determinism(request: Request) -> dict[str, Any]:
+    """Whether runs that were executed again came to the same: the last replay's hash, and how many parted.
+
+    Before the first replay everything is unknown.
+    """
+    held: Process = request.app.state.process
+    return await again.standing(held.parts.database)
 
 
 @router.get("/metrics", response_class=Response)
@@ -232,6 +246,7 @@ async def _set_gauges(held: Process) -> None:
             messages = (await connection.execute(_NOTIFICATIONS)).all()
             lags = (await connection.execute(_LAG)).all()
             registered_skills = (await connection.execute(_REGISTERED)).scalar_one()
+        drifts = await again.drift(held.parts.database)
     except AgentOSError:
         return
     pending: dict[str, int] = {}
@@ -249,6 +264,8 @@ async def _set_gauges(held: Process) -> None:
     for row in messages:
         meter.set(NOTIFICATIONS_PENDING if row.state == "pending" else NOTIFICATIONS_DEAD, row.value, org=row.org)
     meter.set(REGISTRY_SIZE, registered_skills)
+    for drift in drifts:
+        meter.set(DETERMINISM_DRIFT, drift["value"], org=drift["org"], agent_id=drift["agent_id"], step=drift["step"])
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)

@@ -66,7 +66,7 @@ def put(
 ) -> None:
     """Put a policy in force, from the next effect of runs under way on."""
     client = connect()
-    body = {"policy": _read(file), "reason": reason, "confirm": confirm}
+    body = {"policy": read(file), "reason": reason, "confirm": confirm}
     output.show(client.put(_path(client, deployment), body, headers=match_headers(if_match)))
 
 
@@ -96,7 +96,7 @@ def decide(
 def simulate(deployment: Named, proposed: Proposed) -> None:
     """Show what a proposal would change for each skill of the version that serves. Nothing is done."""
     client = connect()
-    body = {"deployment_id": resolve(client, deployment), "proposed": _read(proposed)}
+    body = {"deployment_id": resolve(client, deployment), "proposed": read(proposed)}
     found = client.post(f"{BASE}/simulate", body)
     output.show(found if output.as_json else [_short(one) for one in found["skills"]])
 
@@ -115,7 +115,7 @@ def backtest(
     """
     client = connect()
     named = resolve(client, deployment) if deployment else ""
-    body = {"proposed": _read(proposed), "since": since, "until": until, "deployment_id": named}
+    body = {"proposed": read(proposed), "since": since, "until": until, "deployment_id": named}
     found = client.post(f"{BASE}/backtest", body)
     if output.as_json:
         output.show(found)
@@ -137,7 +137,8 @@ def _path(client: Client, deployment: str) -> str:
     return f"/api/v1/agents/deployments/{resolve(client, deployment)}/policy"
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, Any]:
+    """A policy, or a proposal, out of a file of YAML or JSON. Raises PolicyUnreadable (Invalid)."""
     try:
         if file.stat().st_size > MOST_BYTES:
             raise PolicyUnreadable(f"the file is over {MOST_BYTES} bytes", where=str(file))

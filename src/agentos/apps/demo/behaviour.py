@@ -45,6 +45,24 @@ def changelog(question: Question) -> dict[str, Any]:
     return {"text": f"Wrote {json.loads(results[1].text)['path']}."}
 
 
+@behaviour("data_extraction")
+def data_extraction(question: Question) -> dict[str, Any]:
+    """Read a file of orders, select those that are open, and add up what they come to."""
+    results = [result for message in question.messages for result in message.results]
+    if results and results[-1].failed:
+        return {"text": f"Not extracted: {results[-1].text}"}
+    if not results:
+        file = json.loads(question.messages[0].text)["file"]
+        return {"calls": [{"skill": "read_file", "arguments": {"path": file}}]}
+    if len(results) == 1:
+        data = json.loads(json.loads(results[0].text)["text"])
+        expression = "orders[?status == 'open'].{id: id, customer: customer.name, total: total}"
+        return {"calls": [{"skill": "json_transform", "arguments": {"data": data, "expression": expression}}]}
+    orders = json.loads(results[1].text)["result"]
+    found = {"open": len(orders), "total": round(sum(one["total"] for one in orders), 2), "orders": orders}
+    return {"text": json.dumps(found)}
+
+
 def _next(question: Question, *, dropping: bool) -> dict[str, Any]:
     given = json.loads(question.messages[0].text)
     results = [result for message in question.messages for result in message.results]

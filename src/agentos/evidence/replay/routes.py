@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -10,17 +11,24 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentos.control.budgets.model import Period
 from agentos.control.policy.model import Decision, Tier, Verdict
 from agentos.control.policy.routes import DeploymentRules, OrganizationRules
-from agentos.evidence.replay import service
+from agentos.evidence.replay import again, service, what_if
+from agentos.evidence.replay.again import Replay
 from agentos.evidence.replay.answers import Answers, Refused
 from agentos.evidence.replay.model import MOST_STOPPED, Cap, Denylist, Limits, Proposal, Report
 from agentos.evidence.replay.service import Change, Cost
-from agentos.intake.identity.routes import Reader
+from agentos.evidence.replay.what_if import MOST_RUNS, Comparison, Instead, Result
+from agentos.intake.identity.model import Caller, NotAllowed, Permission
+from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
 from agentos.kernel.http import DoorsDep, FreeJson
 from agentos.kernel.units import CURRENCY, dollars, micros
 from agentos.runtime.runs.routes import PartsDep
 
 router = APIRouter(prefix="/api/v1/agents/policies", tags=["policies"])
+replays = APIRouter(prefix="/api/v1", tags=["replays"])
+
+Replayer = Annotated[Caller, may(Permission.REPLAY_RUNS)]
+Seer = Annotated[Caller, may(Permission.SEE_PERSONAL_DATA)]
 
 Targets = Annotated[list[Annotated[str, Field(min_length=1, max_length=253)]], Field(max_length=200)]
 Count = Annotated[int, Field(ge=0, le=10**12)]
@@ -163,6 +171,49 @@ def _cap(number: int, one: ProposedCap) -> Cap:
     return Cap(Period(one.period), one.agent, money, one.tokens)
 
 
+class WhatIf(_Body):
+    """Something to try on recorded runs: one of version, model and policy."""
+
+    version: str = Field("", max_length=80, description="Of the same agent: a hash, the beginning of one, or a number.")
+    model: str = Field("", max_length=200, description="PROVIDER/NAME; of the stub NAME is a behaviour.")
+    policy: Proposed | None = Field(None, description="As for a simulation; of budgets: turns, steps and tokens.")
+    runs: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list, max_length=MOST_RUNS, description="Runs that are over."
+    )
+    deployment_id: str = Field("", max_length=64, description="Else the last runs of this deployment.")
+    last: int = Field(20, ge=1, le=MOST_RUNS, description="How many of them.")
+    live: bool = Field(
+        False, description="Let live models be asked, at the organization's cost. Takes the permission to start runs."
+    )
+
+
+@replays.post("/runs/{run_id}/replay")
+async def replay_run(run_id: str, caller: Replayer, doors: DoorsDep, parts: PartsDep) -> dict[str, Any]:
+    """Execute a run that is over again, against its journal, and compare. Nothing live is called or changed."""
+    async with doors.open(caller.organization) as work:
+        found = await again.replay(work, parts, run_id, by=caller.handle, at=now())
+    return _replayed(found)
+
+
+@replays.get("/runs/{run_id}/recording")
+async def show_recording(run_id: str, caller: Seer, doors: DoorsDep, parts: PartsDep) -> dict[str, Any]:
+    """All that it takes to execute a run again, whole: what a golden file is made of."""
+    async with doors.open(caller.organization) as work:
+        return (await again.record(work, parts, run_id)).document()
+
+
+@replays.post("/replays/what-if")
+async def try_what_if(body: WhatIf, caller: Replayer, doors: DoorsDep, parts: PartsDep) -> dict[str, Any]:
+    """What recorded runs would have come to under another version, model or policy, their effects as recorded."""
+    if body.live and Permission.START_RUNS not in caller.permissions:
+        raise NotAllowed("asking live models takes the permission to start runs", then="Try it without 'live'.")
+    instead = Instead(body.version, body.model, body.policy.read() if body.policy else None)
+    async with doors.open(caller.organization) as work:
+        run_ids = await what_if.chosen(work, body.runs, body.deployment_id, body.last)
+        prepared = await what_if.prepare(work, parts, run_ids, instead, live=body.live, at=now())
+    return _compared(await what_if.compare(prepared))
+
+
 def said(one: Decision) -> dict[str, Any]:
     """A decision as the API shows it."""
     return {
@@ -246,4 +297,45 @@ def _refused(one: Refused) -> dict[str, Any]:
         "reasons": [one.reason],
         "answers": one.answers,
         "money": dollars(one.money),
+    }
+
+
+def _replayed(one: Replay) -> dict[str, Any]:
+    return {
+        "run_id": one.run_id,
+        "agent_id": one.agent_id,
+        "recorded_hash": one.recorded_hash,
+        "replayed_hash": one.replayed_hash,
+        "is_equal": one.divergence is None,
+        "divergence": None if one.divergence is None else one.divergence.document(),
+        "steps": len(one.outcome.content.steps),
+        "decisions_made_again": one.outcome.judged,
+        "decisions_taken_over": one.outcome.taken,
+    }
+
+
+def _compared(one: Comparison) -> dict[str, Any]:
+    return {
+        "tried": one.tried,
+        "runs": len(one.results),
+        "same": one.same,
+        "diverged": one.diverged,
+        "unknown": one.unknown,
+        "outcomes_changed": one.outcomes_changed,
+        "micros_more": UNKNOWN if one.micros_more is None else one.micros_more,
+        "results": [_result(result) for result in one.results],
+    }
+
+
+def _result(one: Result) -> dict[str, Any]:
+    changed = one.outcome_changed
+    return {
+        "run_id": one.run_id,
+        "divergence": None if one.divergence is None else one.divergence.document(),
+        "outcome": UNKNOWN if changed is None else "changed" if changed else "same",
+        "left_because": one.why,
+        "micros_more": UNKNOWN if one.micros_more is None else one.micros_more,
+        "answers_asked_anew": one.asked,
+        "recorded": asdict(one.recorded),
+        "found": asdict(one.found),
     }

@@ -1,4 +1,4 @@
-"""What journals and approvals tell, read and never written."""
+"""What journals and approvals tell, read and never written; and what became of replays."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import text
 
 from agentos.evidence.replay.answers import Answered
+from agentos.kernel.database import Database
 from agentos.kernel.unit_of_work import UnitOfWork
 
 PAGE: Final = 500  # rows of journals in memory at once, besides the run that is being put together
@@ -41,6 +42,42 @@ _ANSWERED: Final = text(
     "percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM decided_at - asked_at)) AS seconds "
     "FROM approvals WHERE status IN ('approved', 'denied') AND decided_at IS NOT NULL"
 )
+
+_KEEP: Final = text(
+    "INSERT INTO replays (org, run_id, agent_id, recorded_hash, replayed_hash, step, field, class, replayed_by, "
+    "replayed_at) VALUES (:org, :run_id, :agent_id, :recorded_hash, :replayed_hash, :step, :field, :class, :by, :at) "
+    "ON CONFLICT (org, run_id) DO UPDATE SET recorded_hash = excluded.recorded_hash, "
+    "replayed_hash = excluded.replayed_hash, step = excluded.step, field = excluded.field, class = excluded.class, "
+    "replayed_by = excluded.replayed_by, replayed_at = excluded.replayed_at"
+)
+_LATEST: Final = text(
+    "SELECT id FROM runs WHERE deployment_id = :deployment AND draft_id IS NULL AND ended_at IS NOT NULL "
+    "ORDER BY id DESC LIMIT :most"
+)
+_LAST: Final = text("SELECT * FROM replays_last()")
+_COUNTED: Final = text("SELECT * FROM replays_counted()")
+
+
+async def keep(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Keep what a replay came to, instead of the run's replay before."""
+    await work.run(_KEEP, {"org": work.organization, **values})
+
+
+async def latest(work: UnitOfWork, deployment_id: str, most: int) -> list[str]:
+    """The last runs of a deployment that are over, newest first."""
+    return [row.id for row in await work.all(_LATEST, {"deployment": deployment_id, "most": most})]
+
+
+async def last(database: Database) -> dict[str, Any]:
+    """The last replay of every organization's, and how many parted. Raises DatabaseUnavailable."""
+    async with database.connection("agentos_system") as connection:
+        return dict((await connection.execute(_LAST)).one()._mapping)
+
+
+async def counted(database: Database) -> list[dict[str, Any]]:
+    """How many runs were replayed and how many parted at which step. Raises DatabaseUnavailable."""
+    async with database.connection("agentos_system") as connection:
+        return [dict(row._mapping) for row in (await connection.execute(_COUNTED)).all()]
 
 
 async def read_only(work: UnitOfWork) -> None:

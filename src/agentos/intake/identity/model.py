@@ -92,6 +92,7 @@ class Permission(StrEnum):
     READ = "read"
     START_RUNS = "runs.start"
     ORDER_RUNS = "runs.order"
+    REPLAY_RUNS = "runs.replay"
     SETTLE_EFFECTS = "effects.settle"
     SUBMIT_DRAFTS = "drafts.submit"
     ANSWER_APPROVALS = "approvals.answer"
@@ -123,6 +124,7 @@ _MEANS: Final = {
     Permission.READ: "see agents, deployments, runs, journals, approvals and drafts",
     Permission.START_RUNS: "start runs",
     Permission.ORDER_RUNS: "cancel, pause and resume runs, and write to them",
+    Permission.REPLAY_RUNS: "execute recorded runs again, also under another version, model or policy",
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
     Permission.SUBMIT_DRAFTS: "submit and discard drafts",
     Permission.ANSWER_APPROVALS: "answer approvals",
@@ -178,6 +180,7 @@ _OPERATES: Final = frozenset(
         Permission.READ,
         Permission.START_RUNS,
         Permission.ORDER_RUNS,
+        Permission.REPLAY_RUNS,
         Permission.SETTLE_EFFECTS,
         Permission.SUBMIT_DRAFTS,
         Permission.APPLY_AGENTS,

@@ -227,8 +227,8 @@ DETERMINISM_DRIFT = Metric(
     "agentos_determinism_drift",
     "gauge",
     "runs",
-    ("org", "step"),
-    "Recorded runs whose newest replay differed, by the first step that did; absent before the first replay.",
+    ("org", "agent_id", "step"),
+    "Runs whose last replay parted from their recording, by the step where; stored state. 0: replayed, and none did.",
     ("aos_determinism_drift",),
 )
 TAKEOVERS = Metric(

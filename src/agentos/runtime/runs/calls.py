@@ -12,53 +12,23 @@ of a step carry the same idempotency key. A recorded intent without a result is 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import structlog
 
-from agentos.control.approvals import service as approvals
-from agentos.control.approvals.model import ApprovalStatus
-from agentos.control.approvals.routing import OnTimeout
-from agentos.control.policy.hosts import hosts_of
 from agentos.control.policy.model import Decision, EffectClass, Verdict
-from agentos.control.policy.rules import Proposed, decide
-from agentos.kernel import ids
-from agentos.kernel.canonical import digest_bytes
-from agentos.kernel.clock import elapsed, now
+from agentos.control.policy.rules import Proposed
+from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, Unavailable, retryable
-from agentos.kernel.telemetry.catalogue import DECISIONS, EFFECTS_UNCERTAIN, ERRORS, SKILL_SECONDS
+from agentos.kernel.telemetry.catalogue import ERRORS
 from agentos.runtime.inference import Call, Result
-from agentos.runtime.runs import asking, outcomes, store, traces
 from agentos.runtime.runs.journal import Entry, EpochsMoved
-from agentos.runtime.runs.model import DeniedAndStopped, DraftMade, EffectUncertain, Reason, RunStatus, Waiting
-from agentos.runtime.runs.segment import Park, Parked, Segment
+from agentos.runtime.runs.model import DeniedAndStopped, Reason, Waiting
+from agentos.runtime.runs.segment import Effect, Park, Segment
 from agentos.runtime.skills import Skill
-from agentos.runtime.skills.service import canonical_arguments, execute
 
 log = structlog.get_logger(__name__)
-
-SHORT_WAIT_SECONDS: Final = 0.5  # a wait this short costs less inside the segment than as a timer of the engine
-
-
-@dataclass(slots=True)
-class Effect:
-    """A call under way: the skill, its canonical arguments, and how often it was sent."""
-
-    key: str
-    skill: Skill
-    arguments: dict[str, Any]
-    data: bytes  # the canonical form of the arguments
-    submitted: bool
-    hosts: tuple[str, ...] | None = None  # that the arguments name, once they were looked for
-    sends: int = 0
-    sent_at: float | None = None  # of the last send, when this attempt made it
-
-    def meta(self, **more: Any) -> dict[str, Any]:
-        """What every row of this call says."""
-        return {"version": self.skill.version, "arguments_digest": digest_bytes(self.data), **more}
 
 
 async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = False) -> Result:
@@ -75,9 +45,9 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
     if one is None:
         registered = segment.parts.registry.knows(call.skill)
         proposed = Proposed(call.skill, EffectClass.S4, False, segment.tier, registered=registered)
-        return await _denied(segment, key, call, _decide(segment, proposed), {"version": "unknown"})
+        return await _denied(segment, key, call, segment.decide(key, proposed), {"version": "unknown"})
     try:
-        arguments, data = canonical_arguments(one, call.arguments)
+        arguments, data = segment.outside.arguments(one, call.arguments)
     except Invalid as error:
         return await _failed(segment, call, _entry(key, one, "error", {"version": one.version}, _said(error)), error)
     effect = Effect(key, one, arguments, data, submitted)
@@ -96,7 +66,7 @@ async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
     while True:
         tried += 1
         try:
-            value = await segment.interruptible(_timed(segment, effect))
+            value = await segment.interruptible(segment.outside.call(effect))
         except AgentOSError as error:
             if retryable(error) and tried < one.retry.attempts:
                 await segment.interruptible(asyncio.sleep(_pause(one, tried, error)))
@@ -105,9 +75,9 @@ async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
                 if decision.verdict is not Verdict.ALLOW:
                     return await _denied(segment, effect.key, call, decision, effect.meta(), one)
                 continue
-            meta = effect.meta(tries=tried, **_record(segment, decision))
+            meta = effect.meta(tries=tried, **segment.told(decision))
             return await _failed(segment, call, _entry(effect.key, one, "error", meta, _said(error)), error)
-        entry = _entry(effect.key, one, "ok", effect.meta(tries=tried, **_record(segment, decision)), value)
+        entry = _entry(effect.key, one, "ok", effect.meta(tries=tried, **segment.told(decision)), value)
         await segment.record(entry)
         return _told(call, entry)
 
@@ -154,16 +124,14 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
         decision = _decided(segment, effect)
         if decision.verdict is Verdict.DENY:
             denied = await _denied(segment, effect.key, call, decision, effect.meta(), effect.skill)
-            if asking.is_asked(segment, effect.key):
-                async with segment.parts.doors.open(segment.claimed.run.organization) as work:
-                    await asking.withdraw(work, segment, effect.key)
+            await segment.outside.withdraw(effect)
             return denied
         if decision.verdict is Verdict.DRAFT:
-            return await _drafted(segment, call, effect, decision)
+            return _told(call, await segment.outside.draft(effect, decision))
         try:
             began = elapsed()
             if decision.verdict is Verdict.ALLOW:
-                await segment.record(_intent(segment, effect, decision))
+                await segment.record(segment.intent(effect, decision))
             else:
                 refused = await _approved(segment, call, effect, decision)
                 if refused is not None:
@@ -178,67 +146,15 @@ async def _permit(segment: Segment, call: Call, effect: Effect) -> Result | None
 
 
 async def _approved(segment: Segment, call: Call, effect: Effect, decision: Decision) -> Result | None:
-    """Use up a yes together with the intent, in one transaction; ask and park where there is no answer yet."""
-    run, at, key = segment.claimed.run, now(), effect.key
-    await segment.journal.flush()
-    async with segment.parts.doors.open(run.organization) as work:
-        await outcomes.hold(work, segment.claimed)
-        connection = await work.driver()
-        question = await asking.question(work, run, key, effect.skill, effect.data, decision)
-        longest = timedelta(seconds=segment.parts.settings.approval_seconds)
-        asked, is_new = await approvals.wanted(work, question, at=at, longest=longest)
-        if is_new:
-            meta = effect.meta(approval=asked.id, **_record(segment, decision))
-            name, ask = effect.skill.name, asking.ask_key(key, asked.round)
-            row = Entry(ask, "result", "ask", name, "asked", meta, effect=effect.skill.effect)
-            await segment.journal.append_within(connection, row)
-        if asked.status is ApprovalStatus.PENDING:
-            left = max(0.0, (asked.expires_at - at).total_seconds())
-            waiting = Waiting(Reason.APPROVAL, f"approval:{asked.id}", left, asked.id, key)
-            await outcomes.park(work, segment.claimed, waiting, RunStatus.WAITING_APPROVAL)
-        elif asked.status is ApprovalStatus.APPROVED:
-            await approvals.consume(work, asked, question, at=at, again=effect.sends > 0)
-            intent = _intent(segment, effect, decision, **asking.given(asked))
-            await segment.journal.append_within(connection, intent)
-    if asked.status is ApprovalStatus.PENDING:
-        raise Parked(waiting)
-    if asked.status is ApprovalStatus.APPROVED:
+    """None when people said yes and the intent is journaled; else what became of the call."""
+    answered = await segment.outside.answer(effect, decision)
+    if answered.is_yes:
         return None
-    if asked.status is ApprovalStatus.EXPIRED and asked.ends_in is OnTimeout.DRAFT:
+    if answered.becomes_draft:
         late = Decision(Verdict.DRAFT, "approval_expired", "nobody answered in time", decision.policy_hash)
-        return await _drafted(segment, call, effect, late)
-    said = asking.refusal(asked)
-    entry = _result(effect, "denied", said, approval=asked.id)
-    return await _refused(segment, call, entry, said["code"], said["message"])
-
-
-async def _drafted(segment: Segment, call: Call, effect: Effect, decision: Decision) -> Result:
-    run = segment.claimed.run
-    draft_id = ids.new("draft")
-    said = {"draft_id": draft_id, "message": "recorded as a draft; a person may submit it later"}
-    meta = effect.meta(draft=draft_id, **_record(segment, decision))
-    entry = Entry(effect.key, "result", "draft", effect.skill.name, "drafted", meta, said, effect.skill.effect)
-    await segment.journal.flush()
-    async with segment.parts.doors.open(run.organization) as work:
-        await outcomes.hold(work, segment.claimed)
-        await store.add_draft(
-            work,
-            {
-                "id": draft_id,
-                "run_id": run.id,
-                "step": effect.key,
-                "deployment_id": run.deployment_id,
-                "skill": effect.skill.name,
-                "skill_version": effect.skill.version,
-                "effect": effect.skill.effect,
-                "arguments": effect.data,
-                "arguments_digest": digest_bytes(effect.data),
-            },
-        )
-        await segment.journal.append_within(await work.driver(), entry)
-        await asking.withdraw(work, segment, effect.key)
-        await work.publish(DraftMade(run.id, draft_id, effect.skill.name, digest_bytes(effect.data)))
-    return _told(call, entry)
+        return _told(call, await segment.outside.draft(effect, late))
+    entry = _result(effect, "denied", answered.refusal, approval=answered.approval)
+    return await _refused(segment, call, entry, answered.refusal["code"], answered.refusal["message"])
 
 
 async def _settled(segment: Segment, call: Call, effect: Effect) -> Result | None:
@@ -251,15 +167,13 @@ async def _settled(segment: Segment, call: Call, effect: Effect) -> Result | Non
         entry = _result(effect, "ok", word.content, source=word.meta.get("by", "person"))
         await segment.record(entry)
         return _told(call, entry)
-    await _wire_is_quiet(segment, effect, send)
+    await segment.outside.quiet(effect, send)
     one = effect.skill
     if one.repeatable:
         return None
     if one.lookup is not None and _decided(segment, effect).verdict is not Verdict.DENY:
         try:
-            found = await asyncio.wait_for(
-                one.lookup(segment.context(one, effect.key), effect.arguments), one.timeout.total_seconds()
-            )
+            found = await segment.outside.lookup(effect)
         except Exception as error:  # a receiver that cannot be asked leaves the question to a person
             log.warning("lookup_failed", skill=one.name, step=effect.key, error=type(error).__name__)
         else:
@@ -269,91 +183,18 @@ async def _settled(segment: Segment, call: Call, effect: Effect) -> Result | Non
                 entry = _result(effect, "ok", found.value, source="receiver")
                 await segment.record(entry)
                 return _told(call, entry)
-    run = segment.claimed.run
-    waiting = Waiting(Reason.UNCERTAIN_EFFECT, f"settle:{send}", None, f"did '{one.name}' happen?", send)
-    async with segment.parts.doors.open(run.organization) as work:
-        before = await outcomes.hold(work, segment.claimed)
-        if (before.waiting or {}).get("wake") != waiting.wake:
-            await work.publish(EffectUncertain(run.id, send, one.name))
-            segment.count(EFFECTS_UNCERTAIN)
-        await outcomes.park(work, segment.claimed, waiting, RunStatus.WAITING_APPROVAL)
-    raise Parked(waiting)
-
-
-async def _wire_is_quiet(segment: Segment, effect: Effect, send: str) -> None:
-    """Return once the send can no longer be under way. Never waits longer than window plus timeout from now.
-
-    The bound holds when the database's clock was set back since the intent was recorded.
-    """
-    window, timeout = segment.parts.settings.send_window_seconds, effect.skill.timeout.total_seconds()
-    if effect.sent_at is not None:
-        left = effect.sent_at + window + timeout - elapsed()
-    else:
-        recorded = segment.journal.intent(send)
-        to_send = recorded.seconds_to_send if recorded is not None else window
-        left = min(to_send, window) + timeout - (elapsed() - segment.began)
-    if left > SHORT_WAIT_SECONDS:
-        raise Park(
-            Waiting(Reason.SETTLING, f"settling:{send}", left, f"'{effect.skill.name}' may be on the wire", send)
-        )
-    if left > 0:
-        await asyncio.sleep(left)
+    return await segment.outside.ask_end(effect, send)
 
 
 async def _sent(segment: Segment, effect: Effect) -> Any:
     """The answer to a call that is sent now. Raises Interrupted when a stop waits for it no longer."""
     if effect.skill.timeout.total_seconds() <= segment.parts.settings.stop_force_seconds:
-        return await _timed(segment, effect)  # it ends in time by itself
-    return await segment.interruptible(_timed(segment, effect), segment.forced)
-
-
-async def _timed(segment: Segment, effect: Effect) -> Any:
-    began, status = elapsed(), "ok"
-    try:
-        with traces.called(segment, effect.skill, effect.key, effect.arguments):
-            return await execute(effect.skill, segment.context(effect.skill, effect.key), effect.arguments)
-    except AgentOSError as error:
-        status = error.code
-        raise
-    finally:
-        seconds = elapsed() - began
-        segment.parts.meter.observe(SKILL_SECONDS, seconds, skill=effect.skill.name, status=status)
-        said = {"arguments": effect.arguments} if segment.parts.log_parameters else {}
-        log.debug("skill_called", skill=effect.skill.name, step=effect.key, status=status, seconds=seconds, **said)
+        return await segment.outside.call(effect)  # it ends in time by itself
+    return await segment.interruptible(segment.outside.call(effect), segment.forced)
 
 
 def _decided(segment: Segment, effect: Effect) -> Decision:
-    if effect.hosts is None:
-        effect.hosts = hosts_of(effect.arguments)
-    one = effect.skill
-    return _decide(segment, Proposed(one.name, one.effect, True, segment.tier, effect.submitted, hosts=effect.hosts))
-
-
-def _decide(segment: Segment, proposed: Proposed) -> Decision:
-    decision = decide(proposed, segment.rulebook)
-    segment.count(DECISIONS, verdict=decision.verdict.value)
-    return decision
-
-
-def _record(segment: Segment, decision: Decision) -> dict[str, Any]:
-    """A decision as the journal keeps it, with the tier that it was made at."""
-    return decision.record() | {"tier": segment.tier.name}
-
-
-def _intent(segment: Segment, effect: Effect, decision: Decision, **more: Any) -> Entry:
-    run, send = segment.claimed.run, effect.sends + 1
-    return Entry(
-        key=f"{effect.key}~{send}",
-        phase="intent",
-        kind="skill",
-        name=effect.skill.name,
-        status="sent" if send == 1 else "sent_again",
-        meta=effect.meta(**_record(segment, decision), **more),
-        content=effect.arguments,
-        effect=effect.skill.effect,
-        idempotency_key=f"{run.id}.{effect.key}",
-        window_seconds=segment.parts.settings.send_window_seconds,
-    )
+    return segment.decide(effect.key, segment.proposed(effect))
 
 
 def _result(effect: Effect, status: str, content: Any, **more: Any) -> Entry:
@@ -369,7 +210,7 @@ async def _denied(
 ) -> Result:
     said = {"code": decision.code, "message": f"policy says no: {decision.rule}"}
     effect = one.effect if one is not None else None
-    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | _record(segment, decision), said, effect)
+    entry = Entry(key, "result", "skill", call.skill[:200], "denied", meta | segment.told(decision), said, effect)
     return await _refused(segment, call, entry, decision.code, decision.rule)
 
 

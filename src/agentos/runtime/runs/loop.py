@@ -53,6 +53,7 @@ from agentos.runtime.runs.model import (
     TurnsUsedUp,
     Waiting,
 )
+from agentos.runtime.runs.outside import Live
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.prompts import Prompts, input_text
 from agentos.runtime.runs.segment import HandOver, Held, Interrupted, Leave, Park, Parked, Segment, rulebook_of
@@ -100,6 +101,7 @@ async def run_segment(
             deployment_state=claimed.deployment_state,
             rulebook=rulebook,
         )
+        segment.outside = Live(segment)
         if parts.router.switches.replace_model_of(version.definition.model):
             segment.recommend_only()
         if watch is not None:
@@ -121,7 +123,7 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
         return await _rest(segment, segment.stops.held, number, live=False)
     try:
         try:
-            output = await _agent(segment)
+            output = await agent(segment)
         except Unavailable:  # the attempt is lost, and what it holds with it
             raise
         except Exception as left:  # however it leaves: what it holds is kept
@@ -154,8 +156,7 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
     except AgentOSError as error:
         if isinstance(error, Unavailable):
             raise
-        stopped = isinstance(error, (Exhausted, Forbidden)) and not isinstance(error, AnswerCut)
-        return await _ended(segment, RunStatus.BLOCKED if stopped else RunStatus.FAILED, number, error=error)
+        return await _ended(segment, ends_in(error), number, error=error)
     except Ordered:
         raise
     except Exception as error:  # a fault of ours ends this run and no other
@@ -164,7 +165,13 @@ async def _live(segment: Segment, number: int) -> SegmentEnd:
         return await _ended(segment, RunStatus.FAILED, number, error=bug)
 
 
-async def _agent(segment: Segment) -> Any:
+def ends_in(error: AgentOSError) -> RunStatus:
+    """The status of a run that ends in this error."""
+    stopped = isinstance(error, (Exhausted, Forbidden)) and not isinstance(error, AnswerCut)
+    return RunStatus.BLOCKED if stopped else RunStatus.FAILED
+
+
+async def agent(segment: Segment) -> Any:
     """What the agent makes of its input: the run's output."""
     run, definition, parts = segment.claimed.run, segment.definition, segment.parts
     if run.format > FORMAT:
@@ -236,15 +243,10 @@ async def _all(batch: list[Awaitable[Result]]) -> list[Result]:
 
 async def _submitted_draft(segment: Segment, run: Run) -> Any:
     """Make the one call of a draft that a person submitted; it executes under approval, once."""
-    assert run.draft_id is not None
-    async with segment.parts.doors.open(run.organization) as work:
-        draft = await store.draft(work, run.draft_id)
-    assert draft is not None
-    call = Call("draft", draft.skill, json.loads(draft.arguments))
-    result = await calls.perform(segment, "d", call, submitted=True)
+    result = await calls.perform(segment, "d", await segment.outside.submitted(), submitted=True)
     if result.failed:
         said = json.loads(result.text)
-        raise DeniedAndStopped(said.get("message", "refused"), where=run.draft_id, refused=said.get("code"))
+        raise DeniedAndStopped(said.get("message", "refused"), where=run.draft_id or "", refused=said.get("code"))
     return json.loads(result.text)
 
 
@@ -255,7 +257,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     name = str(policy.get("name", ""))
     if recorded is not None:
         answer = msgspec.convert(recorded.content, Answer)
-        segment.told = len(conversation)
+        segment.answered_to = len(conversation)
         bills.counted_input(segment, recorded.meta.get("asked", name), len(conversation), answer)
         if recorded.meta.get("stands_in"):
             segment.recommend_only()
@@ -322,7 +324,7 @@ async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tu
         async with parts.doors.open(run.organization) as work:
             rules = privacy.for_prompts(await privacy.rules_of(work, parts.privacy), mode)
         segment.prompts = Prompts(parts.privacy, rules, segment.definition, segment.skills, run.input)
-        await segment.prompts.of(conversation[: segment.told])  # what an earlier segment told is counted there
+        await segment.prompts.of(conversation[: segment.answered_to])  # what an earlier segment told is counted there
     return await segment.prompts.of(conversation)
 
 

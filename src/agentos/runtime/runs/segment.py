@@ -6,22 +6,24 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Never, Protocol, TypeVar
 
 from agentos.control.agents.model import Definition
 from agentos.control.budgets.spending import Spending
-from agentos.control.policy.model import Tier
-from agentos.control.policy.rules import Rulebook
+from agentos.control.policy.hosts import hosts_of
+from agentos.control.policy.model import Decision, Tier
+from agentos.control.policy.rules import Proposed, Rulebook, decide
 from agentos.control.stops.model import InForce, Stop
+from agentos.kernel.canonical import digest_bytes
 from agentos.kernel.clock import elapsed
-from agentos.kernel.telemetry.catalogue import STEPS, Metric
-from agentos.runtime.inference import Tool
+from agentos.kernel.telemetry.catalogue import DECISIONS, STEPS, Metric
+from agentos.runtime.inference import Call, Tool
 from agentos.runtime.runs import store
 from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed, Run, RunStatus, RunTimedOut, Waiting
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.prompts import Prompts
-from agentos.runtime.skills import Skill, SkillContext
+from agentos.runtime.skills import Lookup, Skill, SkillContext
 
 T = TypeVar("T")
 
@@ -63,10 +65,82 @@ class Interrupted(Leave):
     """The run was ordered to pause or cancel, is held, or this worker shuts down, while a call was under way."""
 
 
+@dataclass(slots=True)
+class Effect:
+    """A call under way: the skill, its canonical arguments, and how often it was sent."""
+
+    key: str
+    skill: Skill
+    arguments: dict[str, Any]
+    data: bytes  # the canonical form of the arguments
+    submitted: bool
+    hosts: tuple[str, ...] | None = None  # that the arguments name, once they were looked for
+    sends: int = 0
+    sent_at: float | None = None  # of the last send, when this attempt made it
+
+    def meta(self, **more: Any) -> dict[str, Any]:
+        """What every row of this call says."""
+        return {"version": self.skill.version, "arguments_digest": digest_bytes(self.data), **more}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What people answered about a call. With a yes, the intent that uses it up is in the journal."""
+
+    is_yes: bool
+    approval: str  # its id
+    refusal: dict[str, str] = field(default_factory=dict)  # what the agent is told instead: code and message
+    becomes_draft: bool = False  # nobody answered in time, and the organization wants a draft then
+
+
+class Outside(Protocol):
+    """What a run reaches beyond its journal: skills, what receives their effects, and people. A replay has another."""
+
+    def arguments(self, one: Skill, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """The arguments of a call as they will execute, and their canonical form.
+
+        Raises ArgumentsRefused or NotCanonical (Invalid).
+        """
+        ...
+
+    async def call(self, effect: Effect) -> Any:
+        """What the skill answers. Raises what ``execute`` raises."""
+        ...
+
+    async def lookup(self, effect: Effect) -> Lookup:
+        """What the receiver says of a send whose end is unknown; whatever it raises counts as not knowing."""
+        ...
+
+    async def quiet(self, effect: Effect, send: str) -> None:
+        """Return once the send can no longer be under way. Raises Park when that takes long."""
+        ...
+
+    async def answer(self, effect: Effect, decision: Decision) -> Answered:
+        """People's answer to a call. Asks and raises Parked without one; EpochsMoved when no intent was written."""
+        ...
+
+    async def draft(self, effect: Effect, decision: Decision) -> Entry:
+        """Keep the call as a draft, and journal so; the row."""
+        ...
+
+    async def ask_end(self, effect: Effect, send: str) -> Never:
+        """Ask people whether an effect happened. Raises Parked."""
+        ...
+
+    async def withdraw(self, effect: Effect) -> None:
+        """Close what people are still asked about the call."""
+        ...
+
+    async def submitted(self) -> Call:
+        """The one call of a run that a person submitted out of a draft."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Segment:
     """One attempt at one segment of a run."""
 
+    outside: Outside = field(init=False)
     parts: Parts
     claimed: Claimed
     definition: Definition
@@ -82,7 +156,7 @@ class Segment:
     # Provider, model and messages of the last question, and the tokens that the provider counted as its input.
     counted_input: tuple[str, str, int, int] | None = None
     stood_in: bool = False  # a stub stood in for the version's own model: see recommend_only
-    told: int = 0  # messages of the last question that has an answer
+    answered_to: int = 0  # messages of the last question that has an answer
     prompts: Prompts | None = None  # set with the first question, where the version wants its prompts masked
     forced: asyncio.Event = field(default_factory=asyncio.Event)  # this and the next two: see halts.Live
     moved: bool = False
@@ -134,6 +208,12 @@ class Segment:
             await self.refresh()
         self.check_held()
 
+    def decide(self, key: str, proposed: Proposed) -> Decision:  # noqa: ARG002  # a replay knows it by its step
+        """What policy says of the call of this step."""
+        decision = decide(proposed, self.rulebook)
+        self.count(DECISIONS, verdict=decision.verdict.value)
+        return decision
+
     def check_held(self) -> None:
         """Raises Held when a stop holds the run."""
         stop = self.stops.held
@@ -167,6 +247,33 @@ class Segment:
     def recommend_only(self) -> None:
         """Act at L1 at most from here on: what asks for effects is, or was, a stub in the place of the model."""
         self.stood_in, self.tier = True, min(self.tier, Tier.L1)
+
+    def proposed(self, effect: Effect) -> Proposed:
+        """The call as policy sees it."""
+        if effect.hosts is None:
+            effect.hosts = hosts_of(effect.arguments)
+        one = effect.skill
+        return Proposed(one.name, one.effect, True, self.tier, effect.submitted, hosts=effect.hosts)
+
+    def told(self, decision: Decision) -> dict[str, Any]:
+        """A decision as the journal keeps it, with the tier that it was made at."""
+        return decision.record() | {"tier": self.tier.name}
+
+    def intent(self, effect: Effect, decision: Decision, **more: Any) -> Entry:
+        """The row that lets the call be sent once more."""
+        send = effect.sends + 1
+        return Entry(
+            key=f"{effect.key}~{send}",
+            phase="intent",
+            kind="skill",
+            name=effect.skill.name,
+            status="sent" if send == 1 else "sent_again",
+            meta=effect.meta(**self.told(decision), **more),
+            content=effect.arguments,
+            effect=effect.skill.effect,
+            idempotency_key=f"{self.run.id}.{effect.key}",
+            window_seconds=self.parts.settings.send_window_seconds,
+        )
 
     def context(self, one: Skill, key: str) -> SkillContext:
         """What a call of this skill may know. The idempotency key names the run and the step."""

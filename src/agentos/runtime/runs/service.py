@@ -227,6 +227,14 @@ async def submit_draft(work: UnitOfWork, parts: Parts, draft_id: str, *, by: str
     return accepted
 
 
+async def submitted_call(work: UnitOfWork, draft_id: str) -> tuple[str, Any]:
+    """The skill and the arguments of a draft. Raises DraftUnknown (NotFound)."""
+    draft = await store.draft(work, draft_id)
+    if draft is None:
+        raise DraftUnknown(f"no draft '{draft_id}'", then="See 'agentos drafts list'.")
+    return draft.skill, json.loads(draft.arguments)
+
+
 async def discard_draft(work: UnitOfWork, draft_id: str) -> None:
     """Close a draft for good. Raises DraftUnknown (NotFound), DraftSettled (Conflict)."""
     draft = await store.draft(work, draft_id)

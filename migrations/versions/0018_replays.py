@@ -1,0 +1,13 @@
+"""What became of runs that were executed again."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0018"
+down_revision = "0019"
+
+
+def upgrade() -> None:
+    script = Path(__file__).with_suffix(".sql").read_text()
+    op.get_bind().connection.dbapi_connection.run_async(lambda driver: driver.execute(script))

@@ -1,0 +1,225 @@
+"""What recorded runs would have come to under another version, model or policy, without a single effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentos.adapters.llm.stub import Stub, behaviour
+from agentos.control.agents import manifest
+from agentos.control.agents import service as agents
+from agentos.control.approvals import service as approvals
+from agentos.control.budgets import service as budgets
+from agentos.control.budgets.model import Price
+from agentos.control.policy.model import OrganizationPolicy
+from agentos.evidence.replay import what_if
+from agentos.evidence.replay.content import Kind
+from agentos.evidence.replay.model import Denylist, Limits, Proposal
+from agentos.evidence.replay.what_if import BadWhatIf, Comparison, Instead
+from agentos.kernel.clock import now
+from agentos.kernel.database import Database
+from agentos.kernel.ids import OrgId
+from agentos.runtime.inference import Answer, Question, Usage
+from tests.runtime.runs.harness import DONE, Harness, calls, harness
+
+ALL = ["look", "note", "send", "pay"]
+WORK = [calls(("look", 1), ("note", 2)), DONE]
+
+
+@behaviour("what_if_eager")
+def eager(question: Question) -> dict[str, Any]:
+    """Do the recorded work and one thing that nobody recorded."""
+    turn = sum(message.role == "assistant" for message in question.messages)
+    return [calls(("look", 1)), calls(("note", 2)), calls(("send", 9)), DONE][turn]
+
+
+@behaviour("what_if_brief")
+def brief(question: Question) -> dict[str, Any]:
+    """Look, and be done."""
+    turn = sum(message.role == "assistant" for message in question.messages)
+    return [calls(("look", 1)), DONE][turn]
+
+
+@pytest.fixture
+def held(database: Database, organization: OrgId) -> Harness:
+    return harness(database, organization)
+
+
+async def ran(held: Harness, script: Any = None, **more: Any) -> str:
+    await held.agent(script or WORK, ALL, **more)
+    run_id = await held.start()
+    await held.finish(run_id)
+    return run_id
+
+
+async def tried(held: Harness, *run_ids: str, live: bool = False, **instead: Any) -> Comparison:
+    """A comparison that called no skill and wrote no journal."""
+    done = list(held.world.done)
+    async with held.doors.open(held.organization) as work:
+        prepared = await what_if.prepare(work, held.parts, run_ids, Instead(**instead), live=live, at=now())
+    found = await what_if.compare(prepared)
+    assert held.world.done == done
+    return found
+
+
+async def version(held: Harness, script: Any, **more: Any) -> str:
+    """Another version of the agent, which serves nowhere."""
+    document = {
+        "apiVersion": "agentos/v1",
+        "kind": "Agent",
+        "metadata": {"name": "tester", "category": "tests", "owner": "testers"},
+        "spec": {
+            "instructions": "Follow the script.",
+            "model": {"provider": "stub", "script": script},
+            "skills": [{"name": one, "version": "1"} for one in ALL],
+            "tier": "L4",
+            **more,
+        },
+    }
+    from agentos.apps.api.health import Catalogue
+
+    async with held.doors.open(held.organization) as work:
+        (done,) = await agents.apply(
+            work,
+            manifest.read_documents([document]),
+            Catalogue(held.parts.registry),
+            held.models,
+            by="author",
+            at=now(),
+        )
+    return done.version.hash
+
+
+async def test_a_version_that_does_the_same_is_the_same(held: Harness) -> None:
+    run_id = await ran(held)
+    found = await tried(held, run_id, version=await version(held, WORK, budgets={"turns": 9}))
+    assert (found.same, found.diverged, found.unknown, found.micros_more) == (1, 0, 0, 0)
+    assert found.results[0].asked == 0  # the model was told nothing else, so its recorded answers hold
+
+
+async def test_a_version_that_says_something_else_is_told_by_its_first_step(held: Harness) -> None:
+    run_id = await ran(held)
+    other = [calls(("look", 1), ("note", 2)), {"text": "finished"}]
+    found = await tried(held, run_id, version=await version(held, other))
+    (one,) = found.results
+    assert one.divergence is not None
+    assert (one.divergence.step, one.divergence.field, one.divergence.kind) == ("t1", "text", Kind.TEXT)
+    assert (one.whole, one.outcome_changed, one.asked) == (True, False, 2)
+
+
+async def test_a_call_that_was_never_recorded_ends_what_can_be_known(held: Harness) -> None:
+    run_id = await ran(held)
+    found = await tried(held, run_id, model="stub/what_if_eager")
+    (one,) = found.results
+    assert one.divergence is not None
+    assert (one.divergence.step, one.divergence.field) == ("t0", "calls")
+    assert not one.whole
+    assert "'send'" in one.why
+    assert (found.unknown, found.micros_more) == (1, None)
+
+
+async def test_another_model_that_takes_fewer_steps_is_followed_to_its_end(held: Harness) -> None:
+    run_id = await ran(held)
+    found = await tried(held, run_id, model="stub/what_if_brief")
+    (one,) = found.results
+    assert (one.whole, one.outcome_changed, one.divergence is not None) == (True, False, True)
+    assert one.found.steps == 3
+
+
+async def test_a_policy_that_denies_changes_what_the_model_is_told(held: Harness) -> None:
+    run_id = await ran(held)
+    found = await tried(held, run_id, policy=Proposal(organization=OrganizationPolicy(disabled=("note",))))
+    (one,) = found.results
+    assert one.divergence is not None
+    assert (one.divergence.step, one.divergence.field, one.divergence.kind) == ("t0.c1", "verdict", Kind.POLICY)
+    assert (one.divergence.recorded, one.divergence.found) == ("allow", "deny")
+    assert one.whole
+
+
+async def test_a_policy_that_asks_where_nobody_was_asked_leaves_the_outcome_unknown(held: Harness) -> None:
+    run_id = await ran(held)
+    found = await tried(held, run_id, policy=Proposal(organization=OrganizationPolicy(ask=("note",))))
+    (one,) = found.results
+    assert (one.whole, one.why) == (False, "a person would be asked")
+    assert one.divergence is not None
+    assert (one.divergence.step, one.divergence.field) == ("t0.c1", "verdict")
+
+
+async def test_a_policy_that_no_longer_asks_goes_on_with_what_came_of_the_call(held: Harness) -> None:
+    run_id = await ran(held, [calls(("pay", 3)), DONE])
+    async with held.doors.open(held.organization) as work:
+        (asked,) = await approvals.listed(work, status="pending", run_id=run_id, after="", most=2)
+        await approvals.answer(work, asked.id, person_id="p", handle="bob", approved=True, note="", at=now())
+    await held.finish(run_id, 2)
+    same = await tried(held, run_id, policy=Proposal())
+    assert (same.same, same.unknown) == (1, 0)
+    found = await tried(held, run_id, policy=Proposal(organization=OrganizationPolicy(trusted=("pay",))))
+    (one,) = found.results
+    assert one.divergence is not None
+    assert (one.divergence.field, one.divergence.recorded, one.divergence.found) == ("verdict", "ask", "allow")
+    assert (one.whole, one.outcome_changed) == (True, False)
+
+
+async def test_denylists_and_budgets_are_tried_too(held: Harness) -> None:
+    run_id = await ran(held)
+    denied = await tried(held, run_id, policy=Proposal(denylist=Denylist(skills=("lo*",))))
+    assert denied.results[0].divergence is not None
+    assert denied.results[0].divergence.step == "t0.c0"
+    short = await tried(held, run_id, policy=Proposal(budgets=Limits(steps=1)))
+    assert short.outcomes_changed == 1
+    assert short.results[0].found.code == "run_turns_used_up"
+
+
+class Live(Stub):
+    """A model that is none of ours: it costs money."""
+
+    provider = "claude"
+    instant = False
+    local = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def ask(self, question: Question, **_more: Any) -> Answer:
+        self.asked += 1
+        return Answer("done", "claude", question.model, usage=Usage(1000, 100))
+
+
+async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(held: Harness) -> None:
+    run_id = await ran(held)
+    live = held.models._models["claude"] = Live()
+    found = await tried(held, run_id, model="claude/some-model")
+    assert (live.asked, found.unknown) == (0, 1)
+    assert "not allowed" in found.results[0].why
+    async with held.doors.open(held.organization) as work:
+        price = Price("claude", "some-model", 3_000_000, 15_000_000)
+        await budgets.set_price(work, "claude", "some-model", price, by="ann", at=now())
+    found = await tried(held, run_id, live=True, model="claude/some-model")
+    (one,) = found.results
+    assert (live.asked, one.whole, one.asked, one.found.code) == (1, True, 1, "")
+    assert one.micros_more == 4500
+    async with held.doors.open(held.organization) as work:
+        used = await budgets.used(work, on=None, at=now())
+    assert {row.money for row in used} == {4500}
+
+
+async def test_what_says_nothing_to_try_is_refused(held: Harness) -> None:
+    run_id = await ran(held)
+    for instead in ({}, {"version": "1", "model": "a/b"}, {"model": "nothing"}):
+        with pytest.raises(BadWhatIf):
+            await tried(held, run_id, **instead)
+    async with held.doors.open(held.organization) as work:
+        for run_ids, deployment in (([], ""), (["a"], "b"), ([str(n) for n in range(201)], "")):
+            with pytest.raises(BadWhatIf):
+                await what_if.chosen(work, run_ids, deployment, 5)
+
+
+async def test_the_last_runs_of_a_deployment_are_chosen(held: Harness) -> None:
+    first = await ran(held)
+    deployment = (await held.run(first)).deployment_id
+    second = await held.start()
+    await held.finish(second)
+    async with held.doors.open(held.organization) as work:
+        assert await what_if.chosen(work, [], deployment, 1) == [second]
+        assert await what_if.chosen(work, [], deployment, 5) == [second, first]
