@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -71,11 +73,15 @@ def keeper(database: Database, registry: Registry, *, service: str = "worker-1",
     return Keeper(database, registry, service=service, read_only=read_only)
 
 
-async def corrupt(superuser: str, name: str, change: str) -> None:
+@asynccontextmanager
+async def damaged(superuser: str, name: str, change: str) -> AsyncIterator[None]:
+    """A skill's rows damaged, and gone at the end: a damaged row would be in the way of every export."""
     connection = await asyncpg.connect(superuser)
     try:
         await connection.execute(f"UPDATE agentos.skills SET {change} WHERE name = $1", name)
+        yield
     finally:
+        await connection.execute("DELETE FROM agentos.skills WHERE name = $1", name)
         await connection.close()
 
 
@@ -185,8 +191,10 @@ async def test_what_breaks_is_told_from_the_registry_and_what_is_not_known_is_a_
         assert await registered.breaking(work, name, "2", "1") == ()
         (why,) = await registered.breaking(work, name, "0", "2")
         assert why.startswith("cannot be compared: skill")
-    await corrupt(superuser_url, name, "contract = jsonb_set(contract, '{effect}', '\"S4\"')")
-    async with doors.open(organization) as work:
+    async with (
+        damaged(superuser_url, name, "contract = jsonb_set(contract, '{effect}', '\"S4\"')"),
+        doors.open(organization) as work,
+    ):
         with pytest.raises(RegistryCorrupt, match="is not as it was registered"):
             await registered.contract(work, name, "1")
         assert {each.state for each in await registered.versions_of(work, loaded(), name)} == {"corrupt"}
