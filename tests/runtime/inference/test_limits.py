@@ -7,8 +7,9 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis.strategies import floats, integers, lists, sampled_from, tuples
 
 from agentos.kernel.database import Database
@@ -56,18 +57,23 @@ async def used(database: Database, provider: str) -> tuple[int, int]:
     ),
     limit=sampled_from([(5, 0), (0, 100), (4, 90)]),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_no_window_ever_holds_more_than_the_limit_and_what_is_free_is_given(
-    database: Database, steps: list[tuple[float, list[int], float]], limit: tuple[int, int]
+@settings(max_examples=40, deadline=None)
+def test_no_window_ever_holds_more_than_the_limit_and_what_is_free_is_given(
+    database_url: str, steps: list[tuple[float, list[int], float]], limit: tuple[int, int]
 ) -> None:
+    asyncio.run(play(database_url, steps, limit))
+
+
+async def play(database_url: str, steps: list[tuple[float, list[int], float]], limit: tuple[int, int]) -> None:
+    held = await asyncpg.connect(database_url, server_settings={"search_path": "agentos"})
+    await held.execute("SET ROLE agentos_system")
     provider, at, granted = f"p{uuid.uuid4().hex}", START, dict[int, tuple[datetime, int]]()
     requests, tokens = limit
-    pool = await database.driver("agentos_system")
     latest = START
     for seconds, wanted, part in steps:
         at += timedelta(seconds=seconds)
         latest = max([at, *(when for when, _ in granted.values())])
-        row: Any = await pool.fetchrow(TAKE, provider, requests, tokens, wanted, at)
+        row: Any = await held.fetchrow(TAKE, provider, requests, tokens, wanted, at)
         for grant, most in zip(row["grants"], wanted, strict=False):
             granted[grant] = (latest, most)
         window = [one for when, one in granted.values() if when > latest - timedelta(seconds=60)]
@@ -78,9 +84,10 @@ async def test_no_window_ever_holds_more_than_the_limit_and_what_is_free_is_give
             assert (requests and len(window) + 1 > requests) or (tokens and sum(window) + left[0] > tokens)
             assert 0 < row["wait"] <= 60
         used = [int(most * part) for most in wanted[: len(row["grants"])]]
-        await pool.fetchval("SELECT model_limit_settle($1, $2, $3)", provider, row["grants"], used)
+        await held.fetchval("SELECT model_limit_settle($1, $2, $3)", provider, row["grants"], used)
         for grant, actual in zip(row["grants"], used, strict=True):
             granted[grant] = (granted[grant][0], actual)
+    await held.close()
 
 
 async def test_the_wait_that_is_told_ends_when_room_comes_free(database: Database, provider: str) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -34,7 +35,7 @@ SLACK_SECONDS: Final = 1.5
 MOST_AT_ONCE: Final = 64  # callers that one statement lets through
 # Another process's settlement makes room that a sleeping one is not told of: nobody sleeps longer than this.
 LOOK_SECONDS: Final = 0.25
-SETTLE_SECONDS: Final = 0.05  # for settlements to come together; a fraction of a look
+SETTLE_SECONDS: Final = 0.02  # for settlements to come together; callers in line are let through after it
 
 _TAKE: Final = "SELECT grants, wait FROM model_limit_take($1, $2, $3, $4, $5, NULL)"
 _USED: Final = "SELECT provider, requests, tokens FROM model_limits_used($1)"
@@ -58,6 +59,7 @@ class _Line:
     serving: asyncio.Task[None] | None = None
     used: dict[int, int] = field(default_factory=dict)
     settling: asyncio.Task[None] | None = None
+    freed: asyncio.Event = field(default_factory=asyncio.Event)  # calls of this process were settled
     wait: float = 0.0  # of whoever is first, as of the last look
 
 
@@ -156,7 +158,10 @@ class SharedLimits:
                 line.waiting = deque(one for one in line.waiting if not one.granted.done())
                 if len(grants) < len(group):
                     next_end = min((one.until for one in line.waiting), default=0.0) - elapsed()
-                    await asyncio.sleep(max(min(line.wait, LOOK_SECONDS, next_end), 0.001))
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(max(min(line.wait, LOOK_SECONDS, next_end), 0.001)):
+                            await line.freed.wait()
+                line.freed.clear()
         except Exception as error:  # whatever it is, each waiting caller is told
             for one in line.waiting:
                 if not one.granted.done():
@@ -182,6 +187,7 @@ class SharedLimits:
                 pool = await self._database.driver("agentos_system")
                 with translated():
                     await pool.fetchval(_SETTLE, provider, list(used), list(used.values()))
+                line.freed.set()
         except Unavailable as away:
             log.warning("model_limits_unsettled", provider=provider, code=away.code)
         finally:
