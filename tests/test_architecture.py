@@ -86,6 +86,15 @@ ALSO: dict[str, set[str]] = {
         "limits",  # what all processes together may ask of a provider
         "breaker",  # when a model that fails is left alone, and probed
     },
+    "runtime/gateway": {
+        "chat",  # OpenAI's wire form, pure
+        "messages",  # Anthropic's wire form, pure
+        "wire",  # what both forms share
+        "options",  # a client's wishes in the words of the provider that is asked
+        "asking",  # one direct question: stops, reserve, fact
+        "agents",  # a run asked as if it were a model
+        "talks",  # an answer under way, heard by one client
+    },
     "operations/notifications": {
         "dispatch",  # facts become messages, and messages are sent as they are due
     },

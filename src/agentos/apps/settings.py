@@ -17,6 +17,7 @@ from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
 from agentos.kernel.settings import DatabaseSettings, LogSettings, Section, SigningSettings, TemporalSettings
 from agentos.operations.notifications.settings import NotificationSettings
+from agentos.runtime.gateway.settings import GatewaySettings
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs.settings import RunSettings
 
@@ -48,6 +49,7 @@ __all__ = [
     "BusSettings",
     "ClaudeSettings",
     "DatabaseSettings",
+    "GatewaySettings",
     "LogSettings",
     "NotificationSettings",
     "OidcSettings",

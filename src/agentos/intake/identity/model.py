@@ -91,6 +91,7 @@ class Permission(StrEnum):
 
     READ = "read"
     START_RUNS = "runs.start"
+    ASK_MODELS = "models.ask"
     ORDER_RUNS = "runs.order"
     SETTLE_EFFECTS = "effects.settle"
     SUBMIT_DRAFTS = "drafts.submit"
@@ -121,6 +122,7 @@ class Permission(StrEnum):
 _MEANS: Final = {
     Permission.READ: "see agents, deployments, runs, journals, approvals and drafts",
     Permission.START_RUNS: "start runs",
+    Permission.ASK_MODELS: "ask models directly, as an OpenAI or Anthropic client does",
     Permission.ORDER_RUNS: "cancel, pause and resume runs",
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
     Permission.SUBMIT_DRAFTS: "submit and discard drafts",
@@ -175,6 +177,7 @@ _OPERATES: Final = frozenset(
     {
         Permission.READ,
         Permission.START_RUNS,
+        Permission.ASK_MODELS,
         Permission.ORDER_RUNS,
         Permission.SETTLE_EFFECTS,
         Permission.SUBMIT_DRAFTS,
