@@ -81,9 +81,13 @@ ALSO: dict[str, set[str]] = {
     },
     "runtime/inference": {
         "bounds",  # how many tokens a question can be at most
-        "routing",  # a model policy read into a plan: which models, in which order, and why
+        "routing",  # a model policy, read: which models, and how they are put in order
+        "plans",  # the candidates for one step, and why each other model is left out
+        "gate",  # what a caller says about each hop, and is told of them
         "router",  # the models of a plan asked until one answers
         "limits",  # what all processes together may ask of a provider
+        "standings",  # how models do, as every process saw them last
+        "watch",  # how the models of a process do, and probes of those that are away
         "breaker",  # when a model that fails is left alone, and probed
     },
     "runtime/gateway": {

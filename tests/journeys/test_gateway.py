@@ -372,14 +372,12 @@ async def test_an_error_of_a_model_is_the_exception_that_the_client_expects(
     streamed: bool,
 ) -> None:
     house.claude.next = [made(), made()]
-    house.platform.held.parts.router._breakers.clear()
     async with house.openai() as client:
         with pytest.raises(of_openai) as caught:
             await client.chat.completions.create(model=SONNET, messages=HELLO, stream=streamed)
     assert (caught.value.status_code, caught.value.code) == (status, code)
     assert caught.value.request_id
     assert caught.value.response.headers.get("retry-after") == ("7" if status == 429 else None)
-    house.platform.held.parts.router._breakers.clear()
     async with house.anthropic() as client:
         with pytest.raises(of_anthropic) as met:
             await client.messages.create(model=SONNET, max_tokens=5, messages=HELLO, stream=streamed)

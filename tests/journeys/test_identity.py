@@ -18,7 +18,7 @@ from tests.journeys.conftest import Platform, running
 from tests.runtime.runs.harness import DONE, calls
 
 # Routes that need no permission: probes answer everybody, and these three are about the caller alone.
-OF_EVERYBODY = {"/health", "/health/ready", "/metrics", "/api/v1/signing-key"}
+OF_EVERYBODY = {"/health", "/health/ready", "/health/adapters", "/metrics", "/api/v1/signing-key"}
 OF_A_SIGNATURE = {"/api/v1/hooks/{address}", "/api/v1/inbox/slack"}  # whoever signed the call
 OF_A_LINK = {"/api/v1/approvals/links/{token}"}  # whom the platform sent it to
 OF_A_SIGN_IN = {"/api/v1/sessions", "/api/v1/sessions/oidc", "/api/v1/sessions/oidc/callback"}

@@ -55,6 +55,7 @@ from agentos.kernel.telemetry.catalogue import SKILLS_LOADED
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.runtime.inference.limits import SharedLimits
+from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.activities import activities
 from agentos.runtime.runs.engine import Engine, RunEngine
 from agentos.runtime.runs.firings import Firings
@@ -81,6 +82,7 @@ class Process:
     run_engine: RunEngine
     firings: Firings
     models: Providers
+    limiter: SharedLimits
     receivers: Webhooks
     dispatch: Dispatch
     answers: Answers
@@ -116,11 +118,12 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     signer = Signer.load(key) if key else None
     meter.set(SKILLS_LOADED, len(registry.every()))
     doors = Doors(Database(database))
-    link = Link(temporal, identity=f"{app.service}@{socket.gethostname()}:{os.getpid()}")
+    identity = f"{app.service}@{socket.gethostname()}:{os.getpid()}"
+    link = Link(temporal, identity=identity)
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
     routing = RouterSettings.read()
-    limiter = SharedLimits(doors.database, routing)
+    limiter, board = SharedLimits(doors.database, routing), Board(doors.database, identity)
     parts = Parts(
         doors,
         registry,
@@ -135,6 +138,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
         privacy=privacy,
         routing=routing,
         limiter=limiter,
+        board=board,
     )
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
@@ -162,6 +166,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             run_engine,
             firings,
             models,
+            limiter,
             receivers,
             dispatch,
             answers,
@@ -169,8 +174,9 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             signer,
         )
     finally:
-        await parts.router.close()
+        await parts.router.watch.close()
         await limiter.close()
+        await board.close()
         await models.close()
         await doors.database.close()
 

@@ -13,9 +13,10 @@ from hypothesis.strategies import floats, integers, lists, sampled_from, tuples
 
 from agentos.kernel.database import Database
 from agentos.runtime.inference import limits
+from agentos.runtime.inference.gate import Attempt
 from agentos.runtime.inference.limits import SharedLimits
 from agentos.runtime.inference.model import ModelOverloaded, ModelRateLimited
-from agentos.runtime.inference.router import Attempt, Router
+from agentos.runtime.inference.router import Router
 from agentos.runtime.inference.routing import read
 from agentos.runtime.inference.settings import RouterSettings
 from tests.runtime.inference.fakes import QUESTION, Fake, Fakes, chain

@@ -14,7 +14,8 @@ from agentos.kernel.telemetry import Meter
 from agentos.runtime.inference import Answer, Model, Question, Stop
 from agentos.runtime.inference import model as m
 from agentos.runtime.inference.breaker import State
-from agentos.runtime.inference.router import Attempt, Gate, NotThis, Routed, Router, Unanswered
+from agentos.runtime.inference.gate import Attempt, Gate, NotThis, Routed, Unanswered
+from agentos.runtime.inference.router import Router
 from agentos.runtime.inference.routing import Candidate, read
 from agentos.runtime.inference.settings import RouterSettings
 from tests.runtime.inference.fakes import QUESTION, Clock, Fake, Fakes, chain
@@ -148,7 +149,7 @@ async def test_an_open_breaker_keeps_callers_away_and_a_probe_of_one_token_close
     held = router(own, other, clock=clock, breaker_failures=2)
     for _ in range(2):
         await ask(held, chain("a", "b"))
-    assert held.standings()[0].state is State.OPEN
+    assert held.watch.standings()[0].state is State.OPEN
     _, attempts = await ask(held, chain("a", "b"))
     assert attempts[0].outcome == "skipped"
     assert len(own.asked) == 2
@@ -159,7 +160,7 @@ async def test_an_open_breaker_keeps_callers_away_and_a_probe_of_one_token_close
     await asyncio.sleep(0)
     probe = own.asked[2]
     assert (probe.max_tokens, probe.messages[0].text, probe.options) == (1, "ping", {"provider": "a", "name": "a-1"})
-    assert held.standings()[0].state is State.CLOSED
+    assert held.watch.standings()[0].state is State.CLOSED
     routed, _ = await ask(held, chain("a", "b"))
     assert routed.answer.provider == "a"
 
@@ -175,7 +176,7 @@ async def test_a_failed_probe_keeps_the_breaker_open_and_costs_no_caller_anythin
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert attempts[0].outcome == "skipped"
-    assert held.standings()[0].state is State.OPEN
+    assert held.watch.standings()[0].state is State.OPEN
 
 
 async def test_a_provider_that_asked_to_be_left_alone_is_until_then() -> None:
@@ -264,7 +265,7 @@ async def test_cancelling_a_call_reaches_the_model_and_counts_against_nobody() -
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["cancelled"]
-    assert held.standings() == []
+    assert held.watch.standings() == []
     assert not held._slots["a"].locked()
 
 

@@ -10,7 +10,8 @@ import pytest
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.kernel.errors import Invalid
-from agentos.runtime.inference.routing import Circumstances, Plan, RoutingInvalid, Switches, check, plan, read
+from agentos.runtime.inference.plans import Circumstances, Plan, Switches, plan
+from agentos.runtime.inference.routing import RoutingInvalid, check, read
 
 OWN = {"provider": "claude", "name": "large"}
 

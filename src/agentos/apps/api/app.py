@@ -36,6 +36,7 @@ from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
 from agentos.runtime.gateway import routes as gateway
 from agentos.runtime.gateway.talks import Gateway
+from agentos.runtime.inference import routes as models
 from agentos.runtime.runs import routes as runs
 
 log = structlog.get_logger(__name__)
@@ -55,6 +56,7 @@ ROUTERS = (
     approvals.router,
     budgets.router,
     privacy.router,
+    models.router,
     runs.router,
     gateway.router,
     effects.router,
@@ -80,6 +82,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
             app.state.skills, app.state.models = health.Catalogue(held.parts.registry), held.models
+            app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy = held.parts.privacy
             app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())

@@ -23,6 +23,7 @@ from agentos.control.agents import service as agents
 from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
 from agentos.intake.identity.routes import Reader
+from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import DoorsDep
@@ -38,6 +39,7 @@ from agentos.kernel.telemetry.catalogue import (
 )
 from agentos.kernel.telemetry.metrics import merged
 from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.inference import service as inference
 from agentos.runtime.skills import Registry
 
 router = APIRouter(tags=["health"])
@@ -102,6 +104,14 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     if not good:
         response.headers["Retry-After"] = "2"
     return {"ready": good, "checks": checks}
+
+
+@router.get("/health/adapters")
+async def adapters(request: Request) -> dict[str, Any]:
+    """Every provider of models: whether it is asked, how it did last, and what the switches of this process say."""
+    held: Process = request.app.state.process
+    parts = held.parts
+    return await inference.adapters(parts.router, held.models.listing(), parts.board, held.limiter, at=now())
 
 
 @router.get("/metrics", response_class=Response)

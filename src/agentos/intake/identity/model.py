@@ -105,6 +105,7 @@ class Permission(StrEnum):
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
     CHANGE_BUDGETS = "budgets.change"
+    TEST_MODELS = "models.test"
     WRITE_INBOX = "inbox.write"
     CHANGE_PRIVACY = "privacy.change"
     SEE_PERSONAL_DATA = "personal_data.see"
@@ -136,6 +137,7 @@ _MEANS: Final = {
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
     Permission.CHANGE_BUDGETS: "set caps on what agents may spend, and what models cost",
+    Permission.TEST_MODELS: "ask a model one word, to see whether it answers",
     Permission.WRITE_INBOX: "write in the inbox, and send messages to people again",
     Permission.CHANGE_PRIVACY: "say which personal data is looked for and what becomes of it",
     Permission.SEE_PERSONAL_DATA: "see personal data in runs, journals, approvals and drafts; it is masked otherwise",
@@ -186,6 +188,7 @@ _OPERATES: Final = frozenset(
         Permission.CHANGE_TRIGGERS,
         Permission.SEND_EVENTS,
         Permission.CHANGE_SUBSCRIPTIONS,
+        Permission.TEST_MODELS,
         Permission.WRITE_INBOX,
         Permission.SEE_PERSONAL_DATA,
         Permission.ORDER_STOPS,

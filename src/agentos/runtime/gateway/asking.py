@@ -40,9 +40,10 @@ from agentos.kernel.units import MICROS
 from agentos.runtime.gateway.model import Asker, AskingStopped, ModelAsked, Said, Wanted, named
 from agentos.runtime.inference import Model, Question, Usage
 from agentos.runtime.inference.bounds import about_tokens, most_tokens
+from agentos.runtime.inference.gate import Attempt, Gate, NotThis, Unanswered
 from agentos.runtime.inference.model import ModelUnavailable
-from agentos.runtime.inference.router import Attempt, Gate, NotThis, Unanswered
-from agentos.runtime.inference.routing import Candidate, Circumstances, Costs, Route
+from agentos.runtime.inference.plans import Circumstances, Costs
+from agentos.runtime.inference.routing import Candidate, Route
 from agentos.runtime.runs.ports import Parts
 
 log = structlog.get_logger(__name__)

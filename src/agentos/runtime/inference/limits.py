@@ -37,6 +37,7 @@ LOOK_SECONDS: Final = 0.25
 SETTLE_SECONDS: Final = 0.05  # for settlements to come together; a fraction of a look
 
 _TAKE: Final = "SELECT grants, wait FROM model_limit_take($1, $2, $3, $4, $5, NULL)"
+_USED: Final = "SELECT provider, requests, tokens FROM model_limits_used($1)"
 _SETTLE: Final = "SELECT model_limit_settle($1, $2, $3)"
 
 
@@ -113,6 +114,13 @@ class SharedLimits:
                 retry_after=timedelta(seconds=max(line.wait, LOOK_SECONDS)),
             )
         return Granted(self, provider, found)
+
+    async def used(self) -> dict[str, tuple[int, int]]:
+        """Requests and tokens of the last 60 s, by provider. Raises DatabaseUnavailable."""
+        pool = await self._database.driver("agentos_system")
+        with translated():
+            rows: Any = await pool.fetch(_USED, WINDOW_SECONDS)
+        return {row["provider"]: (row["requests"], row["tokens"]) for row in rows}
 
     def settle(self, provider: str, grant: int, tokens: int) -> None:
         """Say what a call used. Returns at once; while the database is away the grant counts as it was made."""

@@ -75,6 +75,14 @@ class Listing(Models, Protocol):
         ...
 
 
+class Checked(Listing, Protocol):
+    """The same, and whether a policy names a model that could be asked."""
+
+    def check(self, policy: dict[str, Any]) -> None:
+        """Refuse a model policy that no process could serve. Raises Invalid."""
+        ...
+
+
 class Grant(Protocol):
     """Room in a provider's limit."""
 

@@ -13,125 +13,42 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Final, TypeVar
-
-import structlog
+from typing import Final
 
 from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import AgentOSError, Bug, Unavailable, retryable
 from agentos.kernel.telemetry import Meter
-from agentos.kernel.telemetry.catalogue import MODEL_BREAKERS, MODEL_FALLBACKS, MODEL_LIMIT_SECONDS, MODEL_SKIPS
-from agentos.runtime.inference import routing
+from agentos.kernel.telemetry.catalogue import MODEL_FALLBACKS, MODEL_LIMIT_SECONDS, MODEL_SKIPS
+from agentos.runtime.inference import plans
 from agentos.runtime.inference.bounds import most_tokens
-from agentos.runtime.inference.breaker import Breaker, State
+from agentos.runtime.inference.gate import OPEN, Attempt, Gate, NotThis, Routed, Unanswered
 from agentos.runtime.inference.model import (
     Answer,
     ContentBlocked,
     ContextTooLong,
-    Message,
     ModelMisbehaved,
     ModelOverloaded,
     ModelRateLimited,
     ModelRefusedKey,
-    ModelRejectedRequest,
     ModelTimedOut,
     ModelUnavailable,
     ModelUnknown,
     Stop,
 )
+from agentos.runtime.inference.plans import Circumstances, Plan
 from agentos.runtime.inference.ports import Grant, Hear, Limiter, Model, Models, Question
-from agentos.runtime.inference.routing import Candidate, Circumstances, Plan, Route
+from agentos.runtime.inference.routing import Candidate, Route
 from agentos.runtime.inference.settings import RouterSettings
-
-log = structlog.get_logger(__name__)
-T = TypeVar("T")
+from agentos.runtime.inference.standings import Board
+from agentos.runtime.inference.watch import Watch, timed
 
 # The model or its provider is at fault, or our standing with it: another model may answer.
 ANOTHER_MAY: Final = (Unavailable, ModelRateLimited, ModelMisbehaved, ModelRefusedKey, ModelUnknown)
-OUTAGES: Final = (ModelUnavailable, ModelMisbehaved, ModelRefusedKey)  # what a breaker counts
-
-# An adapter keeps the time itself and says what it waited for; this bounds one that does not.
-GRACE_SECONDS: Final = 0.1
 WORTH_SECONDS: Final = 0.01  # a wait shorter than this changes no timeout
-PING: Final = "ping"
 JITTER: Final = 0.5  # of a pause is added at most, so that callers that failed together do not come back together
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One model that was tried or left out: what came of it (``ok``, ``skipped`` or an error's code), and why."""
-
-    provider: str
-    model: str
-    outcome: str
-    seconds: float
-    why: str
-
-    def record(self) -> dict[str, Any]:
-        """The attempt as the journal keeps it."""
-        return {
-            "provider": self.provider,
-            "model": self.model,
-            "outcome": self.outcome,
-            "seconds": round(self.seconds, 4),
-            "why": self.why,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """An answer, the question as its model was asked it, and the candidate that gave it."""
-
-    answer: Answer
-    question: Question
-    candidate: Candidate
-
-
-class Unanswered(Exception):  # told by its ``error``
-    """No model answered. ``error`` is the one that says most; None: every model was left out on the caller's word."""
-
-    def __init__(self, error: AgentOSError | None) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class NotThis(Exception):  # a turn of the router, never an answer to a user
-    """The caller's word that this candidate must not be asked, though another may."""
-
-
-class Gate:
-    """What a caller wants to say about each hop. This one lets everything pass."""
-
-    def refuses(self, candidate: Candidate) -> str | None:  # noqa: ARG002
-        """Why the candidate must not be asked, if so. Called before anything leaves."""
-        return None
-
-    async def opens(self, hop: int, model: Model, question: Question) -> None:
-        """Return when this very question may be asked. Raises NotThis, or what is to end the call."""
-
-    async def carry(self, model: Model, work: Coroutine[Any, Any, T]) -> T:  # noqa: ARG002
-        """Await something that takes time; the caller may break it off."""
-        return await work
-
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        """Take note of a hop without an answer that counts. ``opened``: it was asked, ``answered``: and is billed."""
-
-
-OPEN: Final = Gate()
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How a model does, as this process has seen it."""
-
-    provider: str
-    model: str
-    state: State
-    outcome: str  # ok, or the code of the last error
-    at: float  # when that was, by the router's clock
 
 
 @dataclass(slots=True)
@@ -161,6 +78,7 @@ class Router:
         settings: RouterSettings | None = None,
         meter: Meter | None = None,
         limiter: Limiter | None = None,
+        board: Board | None = None,
         *,
         clock: Callable[[], float] = elapsed,
         luck: Callable[[], float] = random.random,
@@ -168,36 +86,31 @@ class Router:
         self.models = models
         self.settings = settings or RouterSettings.read()
         self.switches = self.settings.switches
+        self.watch = Watch(self.settings, meter, limiter, board, clock)
         self._meter = meter
         self._limiter = limiter
         self._clock = clock
         self._luck = luck
-        self._breakers: dict[tuple[str, str], Breaker] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}
-        self._outcomes: dict[tuple[str, str], tuple[str, float]] = {}
-        self._probes: set[asyncio.Task[None]] = set()
 
     @property
     def timeout(self) -> timedelta:
         """How long one call may take."""
         return timedelta(milliseconds=self.settings.api_timeout)
 
-    def plan(self, route: Route, here: Circumstances = routing.ANYWHERE) -> Plan:
+    def plan(self, route: Route, here: Circumstances = plans.ANYWHERE) -> Plan:
         """The models that may answer in these circumstances, under this process's switches."""
-        return routing.plan(route, here, self.switches, local=self._local)
+        return plans.plan(route, here, self.switches, local=self._local)
 
     def instant(self, candidate: Candidate) -> bool:
         """Whether asking it, or finding out that it cannot be asked, leaves the process for nothing."""
         found = self._found(candidate)
         return isinstance(found, AgentOSError) or found.instant
 
-    def standings(self) -> list[Standing]:
-        """How each model does that was asked."""
-        closed = Breaker(self.settings.breaker_failures, 0, 0)
-        return [
-            Standing(*key, self._breakers.get(key, closed).state, outcome, at)
-            for key, (outcome, at) in sorted(self._outcomes.items())
-        ]
+    def missing(self, candidate: Candidate) -> str | None:
+        """Why this process could not ask it, if so."""
+        found = self._found(candidate)
+        return found.what if isinstance(found, AgentOSError) else None
 
     async def ask(
         self,
@@ -243,7 +156,7 @@ class Router:
         began, gate = self._clock(), call.gate
         why = gate.refuses(candidate)
         if why is None and call.too_long is not None:
-            why = routing.reads_more(candidate, call.too_long)
+            why = plans.reads_more(candidate, call.too_long)
         if why is not None:
             self._skip(call, candidate, "not_allowed", why)
             return None
@@ -251,7 +164,7 @@ class Router:
         if isinstance(model, AgentOSError):
             self._failed(call, candidate, model, began)
             return None
-        away = None if model.instant else self._away(candidate, model, began)
+        away = None if model.instant else self.watch.away(candidate, model, began)
         if away is not None:
             call.errors.append(away)
             self._skip(call, candidate, "away", away.what)
@@ -269,7 +182,7 @@ class Router:
                 asked = self._in_time_left(asked, began)
             await gate.opens(hop, model, asked)
             opened = True
-            answer = await gate.carry(model, self._timed(model, asked, call.hear))
+            answer = await gate.carry(model, timed(model, asked, call.hear))
             used = _used(answer)
             if (
                 answer.stop is Stop.REFUSAL
@@ -293,7 +206,7 @@ class Router:
             if grant is not None:
                 grant.settle(used if opened else 0)
         if not model.instant:
-            self._answered(candidate)
+            self.watch.answered(candidate)
         call.tell(candidate, "ok", self._clock() - began, candidate.why)
         if hop and self._meter is not None:
             self._meter.count(MODEL_FALLBACKS, provider=call.plan.candidates[0].provider, to=candidate.provider)
@@ -320,8 +233,7 @@ class Router:
         call.gate.failed(candidate, error, opened=opened, answered=answered)
         call.errors.append(error)
         if opened:
-            self._outcomes[candidate.key] = (error.code, at)
-            self._count_failure(candidate, error, at)
+            self.watch.failed(candidate, error)
         if isinstance(error, ContextTooLong):
             call.too_long = candidate
         elif not isinstance(error, ANOTHER_MAY) and not (
@@ -400,93 +312,6 @@ class Router:
             if self._meter is not None:
                 self._meter.observe(MODEL_LIMIT_SECONDS, self._clock() - began, provider=model.provider)
 
-    async def _timed(self, model: Model, question: Question, hear: Hear | None) -> Answer:
-        """The model's answer in time, also from one that does not keep the time itself."""
-        if model.instant:
-            return await _plainly(model, question, hear)
-        seconds = question.timeout.total_seconds()
-        try:
-            async with asyncio.timeout(seconds + GRACE_SECONDS) as limit:
-                return await _plainly(model, question, hear)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise ModelTimedOut(f"{model.provider} did not answer within {seconds:g} s") from None
-
-    def _away(self, candidate: Candidate, model: Model, at: float) -> AgentOSError | None:
-        """Why a model is not asked now. Begins a probe when one is due."""
-        breaker = self._breakers.get(candidate.key)
-        if breaker is None:
-            return None
-        if breaker.probe_due(at):
-            self._show(candidate, breaker)
-            probe = asyncio.create_task(self._probe(candidate, model, breaker))
-            self._probes.add(probe)
-            probe.add_done_callback(self._probes.discard)
-        if breaker.state is not State.CLOSED:
-            return ModelUnavailable(
-                f"the breaker of {candidate.written()} is {breaker.state}",
-                then="It is probed, and asked again once it answers.",
-                begun=False,
-                retry_after=timedelta(seconds=max(0.0, breaker.until - at)),
-            )
-        if at < breaker.rests_until:
-            left = timedelta(seconds=breaker.rests_until - at)
-            return ModelRateLimited(f"{candidate.written()} asked to be left alone for now", retry_after=left)
-        return None
-
-    async def _probe(self, candidate: Candidate, model: Model, breaker: Breaker) -> None:
-        """Ask a model whose breaker is open for one token, and let the answer decide."""
-        answered, grant = False, None
-        question = Question(
-            model=candidate.name,
-            system="",
-            messages=(Message("user", PING),),
-            max_tokens=1,
-            timeout=timedelta(seconds=self.settings.probe_seconds),
-            options={"provider": candidate.provider, "name": candidate.name},
-        )
-        try:
-            if self._limiter is not None and self._limiter.limits(model.provider):
-                grant = await self._limiter.take(model.provider, most_tokens(question) + 1, within=0)
-            await self._timed(model, question, None)
-            answered = True
-        except (ModelRejectedRequest, ContentBlocked):  # whoever says no is there
-            answered = True
-        except AgentOSError as error:
-            self._outcomes[candidate.key] = (error.code, self._clock())
-        finally:
-            breaker.probed(self._clock(), answered=answered)
-            self._show(candidate, breaker)
-            if grant is not None:
-                grant.settle(None)
-
-    def _answered(self, candidate: Candidate) -> None:
-        self._outcomes[candidate.key] = ("ok", self._clock())
-        breaker = self._breakers.get(candidate.key)
-        if breaker is not None and breaker.failures and breaker.answered():
-            self._show(candidate, breaker)
-
-    def _count_failure(self, candidate: Candidate, error: AgentOSError, at: float) -> None:
-        """Let an error count for the breaker, or for the rest that the provider asks for."""
-        if not isinstance(error, (*OUTAGES, ModelRateLimited)) or candidate.provider == routing.STUB:
-            return
-        breaker = self._breakers.get(candidate.key)
-        if breaker is None:
-            settings = self.settings
-            breaker = Breaker(settings.breaker_failures, settings.breaker_seconds, settings.breaker_most_seconds)
-            self._breakers[candidate.key] = breaker
-        if error.retry_after is not None and isinstance(error, (ModelRateLimited, ModelOverloaded)):
-            breaker.rest(at, min(error.retry_after.total_seconds(), self.settings.rest_most_seconds))
-        if isinstance(error, OUTAGES) and breaker.failed(at):
-            log.warning("model_breaker_opened", provider=candidate.provider, model=candidate.name, code=error.code)
-            self._show(candidate, breaker)
-
-    def _show(self, candidate: Candidate, breaker: Breaker) -> None:
-        if self._meter is not None:
-            value = (State.CLOSED, State.HALF_OPEN, State.OPEN).index(breaker.state)
-            self._meter.set(MODEL_BREAKERS, value, provider=candidate.provider, model=candidate.name)
-
     def _pause(self, rounds: int, error: AgentOSError | None) -> float | None:
         """Seconds before all are asked again; None when that would not help."""
         if error is None or not retryable(error):
@@ -494,12 +319,6 @@ class Router:
         pause = self.settings.pause_seconds * 2.0 ** min(rounds, 16)
         asked = 0.0 if error.retry_after is None else error.retry_after.total_seconds()
         return max(asked, pause) * (1 + JITTER * self._luck())
-
-    async def close(self) -> None:
-        """Let no probe go on."""
-        for probe in list(self._probes):
-            probe.cancel()
-        await asyncio.gather(*self._probes, return_exceptions=True)
 
 
 def _kindest(errors: Sequence[AgentOSError]) -> AgentOSError | None:
@@ -517,10 +336,6 @@ def _nobody(plan: Plan) -> ModelUnavailable:
         then="See 'agentos models route --explain'.",
         begun=False,
     )
-
-
-def _plainly(model: Model, question: Question, hear: Hear | None) -> Coroutine[Any, Any, Answer]:
-    return model.ask(question) if hear is None else model.ask(question, hear=hear)
 
 
 def _begun(error: AgentOSError) -> bool:

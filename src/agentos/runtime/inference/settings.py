@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from agentos.kernel.settings import Section
-from agentos.runtime.inference.routing import Switches
+from agentos.runtime.inference.plans import Switches
 
 
 class RouterSettings(Section):

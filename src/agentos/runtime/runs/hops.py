@@ -16,8 +16,9 @@ from agentos.kernel.errors import AgentOSError, Exhausted, Unavailable
 from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_ERRORS
 from agentos.runtime.inference import Model, Question
 from agentos.runtime.inference.bounds import about_tokens
-from agentos.runtime.inference.router import Attempt, Gate, NotThis
-from agentos.runtime.inference.routing import ANYWHERE, NONE, Candidate, Circumstances, Costs, Route
+from agentos.runtime.inference.gate import Attempt, Gate, NotThis
+from agentos.runtime.inference.plans import ANYWHERE, NONE, Circumstances, Costs
+from agentos.runtime.inference.routing import Candidate, Route
 from agentos.runtime.runs import bills
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.model import Reason, Waiting

@@ -34,8 +34,8 @@ from agentos.kernel.telemetry.catalogue import (
     TAKEOVERS,
 )
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool, routing
+from agentos.runtime.inference.gate import Attempt, Unanswered
 from agentos.runtime.inference.model import ContentBlocked
-from agentos.runtime.inference.router import Attempt, Unanswered
 from agentos.runtime.runs import bills, calls, hops, outcomes, service, store
 from agentos.runtime.runs.hops import Hops
 from agentos.runtime.runs.journal import Entry, Journal, Ordered

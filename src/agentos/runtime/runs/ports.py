@@ -18,6 +18,7 @@ from agentos.runtime.inference import Model
 from agentos.runtime.inference.ports import Limiter, Models
 from agentos.runtime.inference.router import Router
 from agentos.runtime.inference.settings import RouterSettings
+from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.halts import Halts
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.skills import Registry
@@ -42,12 +43,13 @@ class Parts:
     privacy: Privacy = field(default_factory=Privacy)
     routing: RouterSettings = field(default_factory=RouterSettings.read)
     limiter: Limiter | None = None  # what all processes together may ask of providers
+    board: Board | None = None  # how models do, as every process saw them last
     halts: Halts = field(init=False)  # what withholds action from the live segments of this process
     router: Router = field(init=False)
 
     def __post_init__(self) -> None:
         self.halts = Halts(self.rulebooks)
-        self.router = Router(self, self.routing, self.meter, self.limiter)
+        self.router = Router(self, self.routing, self.meter, self.limiter, self.board)
 
     def for_policy(self, policy: dict[str, Any]) -> Model:
         """The model that a policy names. Raises ModelNotConfigured (Unavailable)."""
