@@ -655,6 +655,60 @@ async def test_an_agent_that_fails_says_so_and_no_stranger_finds_it(house: House
             await other.messages.create(model="agent:tester", max_tokens=5, messages=HELLO)
 
 
+async def test_personal_data_of_an_agents_output_is_kept_from_a_key_that_may_not_see_it(house: House) -> None:
+    await house.platform.apply([{"text": "Write to bob.miller@example.com."}], [])
+    machine = (await house.platform.admin.post("/api/v1/keys", json={"machine": "m", "scopes": ["runs.start"]})).json()
+    async with house.openai(machine["secret"]) as client, house.openai() as whole:
+        found = await client.chat.completions.create(model="agent:tester", messages=HELLO)
+        stream = await client.chat.completions.create(model="agent:tester", messages=HELLO, stream=True)
+        told = "".join([one.choices[0].delta.content or "" async for one in stream])
+        for text_of in (found.choices[0].message.content, told):
+            assert text_of is not None
+            assert text_of.startswith("Write to ")
+            assert "bob.miller" not in text_of
+        seen = await whole.chat.completions.create(model="agent:tester", messages=HELLO)
+    assert seen.choices[0].message.content == "Write to bob.miller@example.com."
+
+
+async def test_calls_that_wait_for_models_take_no_turns_of_their_organization(house: House) -> None:
+    house.claude.pieces, house.claude.pause = ("It is so.",), asyncio.Event()
+    many = 2 * house.platform.held.requests.at_once
+    async with house.openai() as client:
+        asked = [asyncio.create_task(client.chat.completions.create(model=SONNET, messages=HELLO)) for _ in range(many)]
+        async with asyncio.timeout(20):
+            while len(house.claude.asked) < many:
+                await asyncio.sleep(0.02)
+        house.claude.pause.set()
+        answers = await asyncio.gather(*asked)
+    assert len({one.id for one in answers}) == many
+
+
+async def test_a_stream_in_which_nothing_happens_says_that_it_is_alive(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AGENTOS_GATEWAY_ALIVE_SECONDS", "0.05")
+    monkeypatch.setenv("AGENTOS_GATEWAY_FIRST_WORD_SECONDS", "0.05")
+    async with running(database_url, monkeypatch) as platform:
+        house, told = await furnished(platform), asyncio.Event()
+
+        async def late(_question: Question) -> Answer:
+            await told.wait()
+            raise ModelUnavailable("gone at last")
+
+        house.claude.else_ = late
+        body = {"model": SONNET, "messages": HELLO, "max_tokens": 10, "stream": True}
+        lines = []
+        async with platform.author.stream("POST", "/v1/chat/completions", json=body) as answer:
+            assert answer.status_code == 200
+            async for line in answer.aiter_lines():
+                lines.append(line)
+                if line == ": alive":
+                    told.set()
+    assert ": alive" in lines
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["message"].startswith("gone at last")
+    assert "data: [DONE]" not in lines
+
+
 @pytest.fixture(params=["FORCE_STUB_ADAPTER", "DISABLE_LIVE_ADAPTERS"])
 def switch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv(request.param, "true")
