@@ -485,6 +485,8 @@ async def test_a_body_that_is_too_big_or_no_json_is_refused_in_the_clients_own_f
     assert (broken.status_code, broken.json()["error"]["type"]) == (400, "invalid_request_error")
     deep = await author.post("/v1/chat/completions", content=b"[" * 100_000)
     assert (deep.status_code, deep.json()["error"]["code"]) == (400, "request_not_understood")
+    long_key = await author.post("/v1/chat/completions", content=big, headers={"Idempotency-Key": "k" * 300})
+    assert (long_key.status_code, long_key.json()["error"]["type"]) == (400, "invalid_request_error")
     nowhere = await author.post("/v1/embeddings", json={})
     assert (nowhere.status_code, nowhere.json()["error"]["code"]) == (404, "route_unknown")
 
@@ -506,6 +508,7 @@ async def test_stops_withhold_models_and_the_refusal_cites_them(house: House) ->
     assert caught.value.code == "asking_stopped"
     assert not house.claude.asked
     assert len(house.gpt.asked) == 1
+    assert [one["outcome"] for one in await house.facts()] == ["asking_stopped", "ok", "asking_stopped"]
 
 
 async def test_a_budget_holds_for_clients_and_what_is_left_of_a_reserve_is_given_back(house: House) -> None:

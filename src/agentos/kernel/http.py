@@ -178,10 +178,11 @@ def install(app: FastAPI, meter: Meter, *, body_seconds: float = BODY_SECONDS, r
         return _said(error, request.scope, regions)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return answer(MalformedRequest(f"{where}: {first['msg']}", where=where, then="See /api/v1/openapi.json."))
+        refused = MalformedRequest(f"{where}: {first['msg']}", where=where, then="See /api/v1/openapi.json.")
+        return _said(refused, request.scope, regions)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:

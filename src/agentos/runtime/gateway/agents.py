@@ -14,6 +14,7 @@ from agentos.intake.requests.service import once
 from agentos.kernel import ids
 from agentos.kernel.canonical import digest
 from agentos.kernel.clock import elapsed
+from agentos.kernel.http import shallow
 from agentos.kernel.ids import OrgId, RunId
 from agentos.runtime.gateway import wire
 from agentos.runtime.gateway.model import (
@@ -85,11 +86,11 @@ def _check(wanted: Wanted) -> None:
 def _input(definition: Definition, task: str) -> Any:
     """What the agent is given: the text where it is JSON that fits the agent's schema, else as its task."""
     try:
-        given = json.loads(task)
+        given = shallow(json.loads(task))
         runs.check_input(definition, given)
     except (ValueError, RecursionError, InputRefused):
         return {"task_description": task}
-    return given
+    return given if isinstance(given, (dict, list)) else {"task_description": task}
 
 
 async def output(parts: Parts, asker: Asker, started: Started, *, within: float, patient: bool, see: See) -> Said:

@@ -9,10 +9,10 @@ What was reserved by a process that was lost in between is settled by ``asks_for
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -60,11 +60,11 @@ Began = Callable[[Candidate], None]  # is told which model is about to answer
 class Asking(Gate):
     """The gate of one ask."""
 
-    def __init__(self, parts: Parts, asker: Asker, spending: Spending, found: InForce, began: Began) -> None:
+    def __init__(self, parts: Parts, asker: Asker, spending: Spending, began: Began) -> None:
         self.parts = parts
         self.asker = asker
         self.spending = spending
-        self.stops = found
+        self.stops = InForce()
         self.began = began
         self.told = False  # the client has heard a part of an answer, which no other model can go on with
         self.refused: AgentOSError | None = None  # why the last model that was left out must not be asked
@@ -142,13 +142,12 @@ async def ask(
     ends, what it cost is counted and the fact is published; when it is cancelled, too.
     """
     organization, start = OrgId(asker.organization), elapsed()
-    found = await in_force(parts, asker.organization)
 
     def seconds() -> int:
         return int(elapsed() - start)
 
     spending = Spending(parts.database, parts.books, organization, ask_id, "", FIRST, (None, None), Totals(), seconds)
-    gate = Asking(parts, asker, spending, found, began)
+    gate = Asking(parts, asker, spending, began)
     attempts: list[Attempt] = []
 
     def heard(piece: str) -> None:
@@ -167,6 +166,7 @@ async def ask(
         options=dict(route.own.policy),
     )
     try:
+        gate.stops = await in_force(parts, asker.organization)
         plan = parts.router.plan(route, await _circumstances(parts, organization, route, question, wanted))
         routed = await parts.router.ask(
             plan, question, gate=gate, hear=heard if hear else None, attempts=attempts, within=within
@@ -174,21 +174,22 @@ async def ask(
     except Unanswered as none:
         error = none.error or gate.refused
         assert error is not None, "a model that is left out is left out for a reason"
-        await _keep(gate, ask_id, _of(route.own), error.code, attempts)
+        await _surely(_keep(gate, ask_id, route.own.key, error.code, attempts))
         raise error from None
     except asyncio.CancelledError:
         if not gate.open:
             spending.release()
-        await _keep(gate, ask_id, _of(gate.candidate or route.own), CANCELLED, attempts)
+        await _surely(_keep(gate, ask_id, (gate.candidate or route.own).key, CANCELLED, attempts))
         raise
     except AgentOSError as error:
-        await _keep(gate, ask_id, _of(route.own), error.code, attempts)
+        await _surely(_keep(gate, ask_id, route.own.key, error.code, attempts))
         raise
     answer = routed.answer
     reserved = spending.reserved
     cost, _bill = await spending.settle(_tokens(answer.usage), answer.model, 0, at=now())
     _measure(parts, asker, attempts[-1].seconds, answer.provider, answer.usage, cost, reserved)
-    await _keep(gate, ask_id, (answer.provider, answer.model), "ok", attempts, answer.usage, cost)
+    model = (answer.provider, answer.model)
+    await _surely(_keep(gate, ask_id, model, "ok", attempts, answer.usage, cost))
     return Said.of(ask_id, answer)
 
 
@@ -292,5 +293,11 @@ def _tokens(usage: Usage) -> Tokens | None:
     return Tokens(usage.input, usage.output, usage.cache_read or 0, usage.cache_write or 0)
 
 
-def _of(candidate: Candidate) -> tuple[str, str]:
-    return candidate.key
+async def _surely(work: Coroutine[Any, Any, None]) -> None:
+    """Await it to its end, also when the ask is cancelled meanwhile."""
+    keeping = asyncio.create_task(work)
+    try:
+        await asyncio.shield(keeping)
+    except asyncio.CancelledError:
+        await keeping
+        raise

@@ -71,9 +71,10 @@ async def converse(
 
 
 @router.get("/models")
-async def list_models(caller: Client, doors: DoorsDep) -> dict[str, Any]:
+async def list_models(request: Request, caller: Client, doors: DoorsDep) -> dict[str, Any]:
     """What the caller may name as ``model``, in the forms of both vendors at once."""
-    async with doors.open(caller.organization) as work:
+    turns: Turns = request.app.state.turns
+    async with turns.turn(caller.organization), doors.open(caller.organization) as work:
         names = await service.nameable(
             work,
             models=Permission.ASK_MODELS in caller.permissions,
@@ -99,6 +100,8 @@ async def _begun(
     idempotency_key: str | None,
 ) -> tuple[Talk, Wanted]:
     """The answer to this request as it begins. Only what comes before takes one of the organization's turns."""
+    if not caller.permissions & {Permission.ASK_MODELS, Permission.START_RUNS}:
+        await demand(request, caller, Permission.ASK_MODELS)
     body = await request.body()
     asker = Asker(caller.organization, caller.handle, request.state.request_id)
     turns: Turns = request.app.state.turns

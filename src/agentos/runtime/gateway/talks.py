@@ -53,7 +53,9 @@ class Talk:
         self._task.add_done_callback(self._over)
         return self._task
 
-    def _over(self, _done: asyncio.Task[Said]) -> None:
+    def _over(self, done: asyncio.Task[Said]) -> None:
+        if not done.cancelled():
+            done.exception()  # somebody has seen it, also where the client went away
         self.pieces.put_nowait(None)
         self._stirred.set()
 
