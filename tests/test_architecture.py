@@ -106,6 +106,14 @@ ALSO: dict[str, set[str]] = {
         "contracts",  # what breaks whoever relied on another version
         "registered",  # the registry that outlives processes, and what a process that differs from it withholds
         "exports",  # the registry as one signed file
+    "runtime/gateway": {
+        "chat",  # OpenAI's wire form, pure
+        "messages",  # Anthropic's wire form, pure
+        "wire",  # what both forms share
+        "options",  # a client's wishes in the words of the provider that is asked
+        "asking",  # one direct question: stops, reserve, fact
+        "agents",  # a run asked as if it were a model
+        "talks",  # an answer under way, heard by one client
     },
     "operations/notifications": {
         "alerts",  # what is wrong though nobody was asked: said in a thread, and handed on to who can do something

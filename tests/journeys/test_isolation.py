@@ -142,6 +142,9 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         assert (await stranger.post("/api/v1/inbox/threads", json=to_a_run)).status_code == 404
         given = {"agent": "tester", "input": {"task_description": "go"}}
         assert (await stranger.post("/api/v1/runs", json=given)).status_code == 404
+        foreign = {"model": "agent:tester", "max_tokens": 5, "messages": [{"role": "user", "content": "go"}]}
+        for door in ("/v1/chat/completions", "/v1/messages"):
+            assert (await stranger.post(door, json=foreign)).status_code == 404
         wanted = {"agent_id": "tester", "environment": "production"}
         assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
         assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404

@@ -17,6 +17,7 @@ from agentos.intake.inbox import model as inbox
 from agentos.intake.triggers import model as triggers
 from agentos.kernel.facts import Fact
 from agentos.operations.notifications import model as notifications
+from agentos.runtime.gateway import model as gateway
 from agentos.runtime.runs import model as runs
 
 # A feature with facts adds its model; a test finds one that is missing.
@@ -32,6 +33,7 @@ SOURCES: Final = (
     budgets,
     privacy,
     runs,
+    gateway,
     subscriptions,
     notifications,
 )

@@ -25,6 +25,7 @@ from agentos.kernel.settings import (
     TraceSettings,
 )
 from agentos.operations.notifications.settings import NotificationSettings
+from agentos.runtime.gateway.settings import GatewaySettings
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.skills.settings import RegistrySettings
@@ -57,6 +58,7 @@ __all__ = [
     "BusSettings",
     "ClaudeSettings",
     "DatabaseSettings",
+    "GatewaySettings",
     "GoldenSettings",
     "HttpSettings",
     "LogSettings",

@@ -7,13 +7,14 @@ import base64
 import binascii
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import structlog
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from opentelemetry.trace import Span, Status, StatusCode
 from pydantic import AfterValidator
 from starlette.exceptions import HTTPException
@@ -97,7 +98,8 @@ Limit = Annotated[int, Query(ge=1, le=200, description="How many entries a page 
 Cursor = Annotated[str, Query(max_length=200, description="The next_cursor of the page before.")]
 
 
-def _shallow(value: Any) -> Any:
+def shallow(value: Any) -> Any:
+    """The value, when it nests no deeper than we keep it. Raises ValueError."""
     left: list[tuple[Any, int]] = [(value, 1)]
     while left:
         one, depth = left.pop()
@@ -109,7 +111,7 @@ def _shallow(value: Any) -> Any:
 
 
 # JSON of no form of ours: an input, a skill's result, a manifest.
-FreeJson = Annotated[Any, AfterValidator(_shallow)]
+FreeJson = Annotated[Any, AfterValidator(shallow)]
 
 
 def page(rows: Sequence[Mapping[str, Any]], limit: int, *, by: str = "id") -> dict[str, Any]:
@@ -159,27 +161,38 @@ def number_in(cursor: str) -> int | None:
     return int(position) if position else None
 
 
-def install(app: FastAPI, meter: Meter, *, body_seconds: float = BODY_SECONDS) -> None:
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Paths below one prefix that speak another's interface, which clients know already: errors and limits are its."""
+
+    prefix: str
+    most_body_bytes: int
+    answer: Callable[[AgentOSError, Scope], Response]
+
+
+def install(app: FastAPI, meter: Meter, *, body_seconds: float = BODY_SECONDS, regions: Sequence[Region] = ()) -> None:
     """Give an app its problem documents, and their place in its document; request ids, body limits and timing."""
-    app.add_middleware(Envelope, meter=meter, body_seconds=body_seconds)
+    app.add_middleware(Envelope, meter=meter, body_seconds=body_seconds, regions=regions)
     tell_errors(app)
 
     @app.exception_handler(AgentOSError)
-    async def known(_request: Request, error: AgentOSError) -> JSONResponse:
-        return answer(error)
+    async def known(request: Request, error: AgentOSError) -> Response:
+        return _said(error, request.scope, regions)
 
     @app.exception_handler(RequestValidationError)
-    async def malformed(_request: Request, error: RequestValidationError) -> JSONResponse:
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        return answer(MalformedRequest(f"{where}: {first['msg']}", where=where, then="See /api/v1/openapi.json."))
+        refused = MalformedRequest(f"{where}: {first['msg']}", where=where, then="See /api/v1/openapi.json.")
+        return _said(refused, request.scope, regions)
 
     @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> JSONResponse:
+    async def unknown(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            return answer(RouteUnknown(f"no route {request.url.path[:200]}", then="See /api/v1/openapi.json."))
+            no_route = RouteUnknown(f"no route {request.url.path[:200]}", then="See /api/v1/openapi.json.")
+            return _said(no_route, request.scope, regions)
         if isinstance(error.__cause__, AgentOSError):  # what the Envelope refused while the framework read the body
-            return answer(error.__cause__)
+            return _said(error.__cause__, request.scope, regions)
         if error.status_code == 400:  # the framework's word for a body that no parser can read
             return answer(MalformedRequest("the body cannot be read as JSON", where="body", then="Send JSON as UTF-8."))
         body = {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "http"}
@@ -196,16 +209,26 @@ def answer(error: AgentOSError) -> JSONResponse:
     return JSONResponse(problem(error), http_status(error), headers=headers, media_type=PROBLEM)
 
 
+def _region(path: str, regions: Sequence[Region]) -> Region | None:
+    return next((one for one in regions if path.startswith(one.prefix)), None)
+
+
+def _said(error: AgentOSError, scope: Scope, regions: Sequence[Region]) -> Response:
+    region = _region(scope["path"], regions)
+    return answer(error) if region is None else region.answer(error, scope)
+
+
 class Envelope:
     """Around every request: its id in the answer and the logs, its time in the metrics, its body within the limit.
 
     An error that nobody foresaw is answered as a Bug, without its stack.
     """
 
-    def __init__(self, app: ASGIApp, meter: Meter, body_seconds: float) -> None:
+    def __init__(self, app: ASGIApp, meter: Meter, body_seconds: float, regions: Sequence[Region] = ()) -> None:
         self.app = app
         self.meter = meter
         self.body_seconds = body_seconds
+        self.regions = regions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -227,6 +250,8 @@ class Envelope:
             await send(message)
 
         received, complete = 0, False
+        region = _region(scope["path"], self.regions)
+        most = MOST_BODY_BYTES if region is None else region.most_body_bytes
 
         async def receiving() -> Message:
             nonlocal received, complete
@@ -240,14 +265,14 @@ class Envelope:
                 ) from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
-            if received > MOST_BODY_BYTES:
-                raise _too_large()
+            if received > most:
+                raise _too_large(most)
             return message
 
         traces: Traces = getattr(scope["app"].state, "traces", _NO_TRACES)
         with structlog.contextvars.bound_contextvars(request_id=request_id), traces.request(headers) as span:
             try:
-                _check(scope, headers)
+                _check(scope, headers, most)
                 await self.app(scope, receiving, sending)
             except Exception as error:
                 known = (
@@ -258,7 +283,7 @@ class Envelope:
                 if isinstance(known, Bug):
                     log.exception("request_failed", path=scope["path"])
                 if not started:
-                    await answer(known)(scope, receive, sending)
+                    await _said(known, scope, self.regions)(scope, receive, sending)
             finally:
                 route = getattr(scope.get("route"), "path", "none")
                 _tell(span, request_id, scope["method"], route, status)
@@ -282,16 +307,16 @@ def _tell(span: Span, request_id: str, method: str, route: str, status: int) -> 
         span.set_status(Status(StatusCode.ERROR))
 
 
-def _check(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+def _check(scope: Scope, headers: Mapping[bytes, bytes], most: int) -> None:
     """Refuse what needs no look at the body."""
     length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > MOST_BODY_BYTES:
-        raise _too_large()
+    if length.isdigit() and int(length) > most:
+        raise _too_large(most)
     if headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
         raise EncodingNotTaken("the body is compressed", where="Content-Encoding", then="Send it as it is.")
     if "\x00" in scope["path"] or b"%00" in scope["query_string"] or b"\x00" in scope["query_string"]:
         raise MalformedRequest("the address holds a NUL character", where="path or query", then="Leave it out.")
 
 
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"the body is over {MOST_BODY_BYTES} bytes", then="Send less, or by reference.")
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is over {most} bytes", then="Send less, or by reference.")

@@ -18,6 +18,7 @@ PersonId = NewType("PersonId", str)
 KeyId = NewType("KeyId", str)
 DeploymentId = NewType("DeploymentId", str)
 RunId = NewType("RunId", str)
+AskId = NewType("AskId", str)  # of a question to a model that no run asks
 ApprovalId = NewType("ApprovalId", str)
 DraftId = NewType("DraftId", str)
 RequestId = NewType("RequestId", str)
@@ -36,6 +37,7 @@ Prefix = Literal[
     "key",
     "dep",
     "run",
+    "ask",
     "apr",
     "draft",
     "req",

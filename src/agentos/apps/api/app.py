@@ -13,7 +13,7 @@ from agentos import __version__
 from agentos.apps.api import health, signing
 from agentos.apps.api.masking import Masking
 from agentos.apps.parts import Process, process, worker
-from agentos.apps.settings import OidcSettings, StopSettings
+from agentos.apps.settings import GatewaySettings, OidcSettings, StopSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.budgets import routes as budgets
@@ -34,6 +34,8 @@ from agentos.intake.triggers import routes as triggers
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
+from agentos.runtime.gateway import routes as gateway
+from agentos.runtime.gateway.talks import Gateway
 from agentos.runtime.inference import routes as models
 from agentos.runtime.runs import routes as runs
 from agentos.runtime.skills import routes as skills
@@ -58,6 +60,7 @@ ROUTERS = (
     models.router,
     runs.router,
     skills.router,
+    gateway.router,
     replay.replays,
     effects.router,
     subscriptions.router,
@@ -87,6 +90,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             app.state.readers = held.messages
+            app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())
             meter.follow(held.parts.meter)
             stop = asyncio.Event()
             tasks = [
@@ -97,6 +101,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             ]
             yield
             stop.set()
+            await app.state.gateway.close()
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(*tasks)
 
@@ -109,7 +114,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
         redoc_url=None,
         lifespan=life,
     )
-    http.install(app, meter, body_seconds=body_seconds)
+    http.install(app, meter, body_seconds=body_seconds, regions=(gateway.REGION,))
     app.add_middleware(Masking, state=app.state)
     for router in ROUTERS:
         app.include_router(router)

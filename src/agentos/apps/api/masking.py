@@ -19,7 +19,15 @@ HEADER: Final = "X-Redacted"  # what was kept back, by kind and number: EMAIL=2,
 MOST_BYTES: Final = 8 * 1024 * 1024  # of an answer that is looked through; seconds of work
 
 # Whoever makes a key for themselves is told its secret, once.
-WHOLE: Final = frozenset({("POST", "/api/v1/keys/{key_id}/rotate"), ("POST", "/api/v1/keys")})
+# What a model says to its caller is the caller's own conversation; an agent's output is masked by the route.
+WHOLE: Final = frozenset(
+    {
+        ("POST", "/api/v1/keys/{key_id}/rotate"),
+        ("POST", "/api/v1/keys"),
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/messages"),
+    }
+)
 
 
 class Masking:

@@ -28,8 +28,9 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
 from agentos.operations.notifications import dispatch as messages
+from agentos.runtime.gateway import asking
 
-KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT)
+KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT)
 
 log = structlog.get_logger(__name__)
 

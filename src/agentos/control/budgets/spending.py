@@ -24,6 +24,7 @@ from agentos.kernel.clock import elapsed
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
+from agentos.kernel.unit_of_work import UnitOfWork
 
 # How long a process goes by what it has read. A run that is claimed brings the organization's epoch with it, so only a
 # segment that lasts asks again, and all runs of an organization ask once.
@@ -195,6 +196,13 @@ class Spending:
         bill = self._bill(unanswered, released=asked is not None and asked.released)
         await store.settle(self.database, self.organization, self.run_id, bill, spent_on)
         self._counted = self.totals.calls
+
+    async def finish(self, work: UnitOfWork, unanswered: str) -> None:
+        """Count all of it and close what is reserved, for good: the end of what is no run and has no journal.
+
+        ``unanswered`` as in ``close``; empty when the call under way was answered and settled.
+        """
+        await store.settle_within(work, self.run_id, self.last_bill(unanswered))
 
     def last_bill(self, unanswered: str) -> str:
         """The bill for the transaction of the run's end; ``unanswered`` as in ``close``."""

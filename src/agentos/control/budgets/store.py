@@ -49,6 +49,7 @@ _RESERVE: Final = (
     "FROM budget_reserve($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11)"
 )
 _SETTLE: Final = "SELECT budget_settle($1, $2, $3::jsonb, $4) AS overshot"
+_SETTLE_WITHIN: Final = text("SELECT budget_settle(:org, :run_id, CAST(:bill AS jsonb), NULL) AS overshot")
 
 
 async def put(work: UnitOfWork, budget: Budget) -> None:
@@ -156,6 +157,12 @@ async def reserve(
 async def settle(database: Database, organization: OrgId, run_id: str, bill: str, at: datetime | None) -> bool:
     """Count a run's totals and close what is reserved for it; whether more was billed than reserved."""
     return bool((await database.group.row(_SETTLE, organization, run_id, bill, at))["overshot"])
+
+
+async def settle_within(work: UnitOfWork, run_id: str, bill: str) -> bool:
+    """The same in the transaction of this unit of work."""
+    row = await work.first(_SETTLE_WITHIN, {"org": work.organization, "run_id": run_id, "bill": bill})
+    return row is not None and bool(row.overshot)
 
 
 def _used(row: Row[Any]) -> Used:

@@ -352,6 +352,11 @@ async def serving_of(work: UnitOfWork, deployment_id: str) -> Serving:
     return _admitting(*found)
 
 
+async def serving_all(work: UnitOfWork, *, most: int) -> list[Serving]:
+    """What each active deployment serves, by age."""
+    return await store.serving_all(work, most)
+
+
 async def get(work: UnitOfWork, deployment_id: str) -> Deployment:
     """One deployment. Raises MalformedId (Invalid), DeploymentUnknown (NotFound)."""
     found = await store.get(work, ids.checked("dep", deployment_id))

@@ -48,6 +48,7 @@ _SERVING_LIVE: Final = text(
     _SERVING + "WHERE d.agent_id = :agent_id AND d.environment = :environment AND d.state <> 'retired'"
 )
 _SERVING_OF: Final = text(_SERVING + "WHERE d.id = :id")
+_SERVING_ALL: Final = text(_SERVING + "WHERE d.state = 'active' AND r.version IS NOT NULL ORDER BY d.id LIMIT :most")
 _CHANGE: Final = text(
     "UPDATE deployments SET tier = :tier, state = :state, revision = :revision, etag = etag + 1 WHERE id = :id"
 )
@@ -118,6 +119,12 @@ async def serving_live(work: UnitOfWork, agent_id: str, environment: str) -> tup
 async def serving_of(work: UnitOfWork, deployment_id: str) -> tuple[Deployment, Serving | None] | None:
     """A deployment and what it serves."""
     return _serving(await work.first(_SERVING_OF, {"id": deployment_id}))
+
+
+async def serving_all(work: UnitOfWork, most: int) -> list[Serving]:
+    """What each active deployment serves, by age."""
+    found = [_serving(row) for row in await work.all(_SERVING_ALL, {"most": most})]
+    return [one[1] for one in found if one is not None and one[1] is not None]
 
 
 async def change(work: UnitOfWork, deployment_id: str, *, tier: Tier, state: State, revision: int) -> None:

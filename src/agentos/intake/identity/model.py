@@ -91,6 +91,7 @@ class Permission(StrEnum):
 
     READ = "read"
     START_RUNS = "runs.start"
+    ASK_MODELS = "models.ask"
     ORDER_RUNS = "runs.order"
     REPLAY_RUNS = "runs.replay"
     SETTLE_EFFECTS = "effects.settle"
@@ -123,6 +124,7 @@ class Permission(StrEnum):
 _MEANS: Final = {
     Permission.READ: "see agents, deployments, runs, journals, approvals and drafts",
     Permission.START_RUNS: "start runs",
+    Permission.ASK_MODELS: "ask models directly, as an OpenAI or Anthropic client does",
     Permission.ORDER_RUNS: "cancel, pause and resume runs, and write to them",
     Permission.REPLAY_RUNS: "execute recorded runs again, also under another version, model or policy",
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
@@ -179,6 +181,7 @@ _OPERATES: Final = frozenset(
     {
         Permission.READ,
         Permission.START_RUNS,
+        Permission.ASK_MODELS,
         Permission.ORDER_RUNS,
         Permission.REPLAY_RUNS,
         Permission.SETTLE_EFFECTS,

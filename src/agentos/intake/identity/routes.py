@@ -62,7 +62,6 @@ async def caller(
 
     Raises Unauthorized (401), RateExceeded (429), TooManyWaiting (503).
     """
-    rates: Rates = request.app.state.rates
     turns: Turns = request.app.state.turns
     if given is not None:
         shown = await service.shown_by(doors.database, given.credentials)
@@ -72,16 +71,34 @@ async def caller(
         shown = service.Shown(None, "no_key")
     if shown.caller is not None and given is None and not _of_our_pages(request):
         shown = replace(shown, caller=None, refused="foreign_page")
+    found = await _let_in(request, shown, then="Send 'Authorization: Bearer KEY', or sign in.")
+    async with turns.turn(found.organization):
+        yield found
+
+
+async def keyed(request: Request, doors: DoorsDep) -> Caller:
+    """Who is asking by a key, as ``Authorization: Bearer KEY`` or ``x-api-key: KEY``; no session of a browser counts.
+
+    It takes no turn: what comes after may last, and the route takes one for what it does itself. Raises Unauthorized
+    (401), RateExceeded (429).
+    """
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    secret = secret.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+    shown = await service.shown_by(doors.database, secret) if secret else service.Shown(None, "no_key")
+    return await _let_in(request, shown, then="Send 'Authorization: Bearer KEY' or 'x-api-key: KEY'.")
+
+
+async def _let_in(request: Request, shown: service.Shown, *, then: str) -> Caller:
+    rates: Rates = request.app.state.rates
     if shown.caller is None:
         await refused(request, shown.organization, shown.refused, shown.key_id, shown.holder)
         if shown.refused != "no_key":
             rates.guess(address_of(request))
-        raise Unauthorized(_SAID[shown.refused], then="Send 'Authorization: Bearer KEY', or sign in.")
+        raise Unauthorized(_SAID[shown.refused], then=then)
     structlog.contextvars.bind_contextvars(org=shown.caller.organization)
     request.state.caller = shown.caller
     rates.take(shown.caller.key_id)
-    async with turns.turn(shown.caller.organization):
-        yield shown.caller
+    return shown.caller
 
 
 CallerDep = Annotated[Caller, Depends(caller, scope="function")]
@@ -91,16 +108,21 @@ def may(permission: Permission) -> Any:
     """The dependency of a route that takes this permission. Raises NotAllowed (403) without it."""
 
     async def allowed(request: Request, asking: CallerDep) -> Caller:
-        if permission not in asking.permissions:
-            await refused(request, asking.organization, f"not_allowed:{permission}", asking.key_id, asking.handle)
-            raise NotAllowed(
-                f"this takes the permission '{permission}': to {permission.means}",
-                then="Ask an admin for another role, or use a key with this scope.",
-            )
+        await demand(request, asking, permission)
         return asking
 
     allowed.permission = permission  # type: ignore[attr-defined]  # the reference and a test read it from the route
     return Depends(allowed)
+
+
+async def demand(request: Request, asking: Caller, permission: Permission) -> None:
+    """Raises NotAllowed (403) when the caller has no such permission, and keeps that as a fact."""
+    if permission not in asking.permissions:
+        await refused(request, asking.organization, f"not_allowed:{permission}", asking.key_id, asking.handle)
+        raise NotAllowed(
+            f"this takes the permission '{permission}': to {permission.means}",
+            then="Ask an admin for another role, or use a key with this scope.",
+        )
 
 
 Reader = Annotated[Caller, may(Permission.READ)]

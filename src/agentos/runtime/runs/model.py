@@ -191,6 +191,15 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Used:
+    """Tokens that a run's models used; None where a provider did not say of each. ``stubbed``: one was the stub."""
+
+    input: int | None
+    output: int | None
+    stubbed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A run as stored."""
 

@@ -42,6 +42,7 @@ from agentos.runtime.runs.model import (
     TooManyHeld,
     TooManyMessages,
     TriggerNotTaken,
+    Used,
 )
 from agentos.runtime.runs.ports import Parts
 
@@ -325,6 +326,11 @@ async def listed(
 async def steps(work: UnitOfWork, run_id: str, *, after: int = 0, most: int = 1000) -> list[dict[str, Any]]:
     """The journal of a run from a position on, payloads decoded."""
     return [_step(row) for row in await store.steps(work, run_id, after, most)]
+
+
+async def used(work: UnitOfWork, run_id: str) -> Used:
+    """What the models of a run used."""
+    return await store.used(work, run_id)
 
 
 async def traced(work: UnitOfWork, request_id: str) -> list[tuple[Run, list[dict[str, Any]]]]:

@@ -14,7 +14,7 @@ from agentos.control.policy.model import Tier
 from agentos.kernel.database import Database, translated
 from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, SegmentLost, Token, Waiting
+from agentos.runtime.runs.model import Claimed, Run, RunEnded, RunStatus, SegmentLost, Token, Used, Waiting
 
 _COLUMNS: Final = (
     "r.org, r.id, r.deployment_id, r.agent_id, r.category, r.revision, r.version, r.status, r.waiting, r.ordered, "
@@ -40,6 +40,13 @@ _LIST: Final = text(
     "ORDER BY r.id DESC LIMIT :most"
 )
 _OF_REQUEST: Final = text("SELECT id FROM runs WHERE request_id = :request_id ORDER BY id LIMIT 100")
+_USED: Final = text(
+    "SELECT sum(u.input) AS input, sum(u.output) AS output, "
+    "coalesce(bool_or(u.input IS NULL OR u.output IS NULL), true) AS unknown, "
+    "coalesce(bool_or(j.meta ->> 'provider' = 'stub'), false) AS stubbed "
+    "FROM journal j CROSS JOIN LATERAL jsonb_to_record(j.meta -> 'usage') AS u (input bigint, output bigint) "
+    "WHERE j.run_id = :id AND j.kind = 'model' AND j.phase = 'result'"
+)
 _ORDER: Final = text("UPDATE runs SET ordered = :ordered, orders = orders + 1 WHERE id = :id")
 _FENCE: Final = text("UPDATE runs SET attempt = attempt + 1 WHERE id = :id")
 _WAIT: Final = text(
@@ -130,6 +137,15 @@ async def listed(
 async def of_request(work: UnitOfWork, request_id: str) -> list[str]:
     """The runs that a request led to, oldest first; at most 100."""
     return [row.id for row in await work.all(_OF_REQUEST, {"request_id": request_id})]
+
+
+async def used(work: UnitOfWork, run_id: str) -> Used:
+    """What a run's models used, as its journal tells."""
+    row = await work.first(_USED, {"id": run_id})
+    assert row is not None, "an aggregate has one row"
+    if row.unknown:
+        return Used(None, None, row.stubbed)
+    return Used(int(row.input), int(row.output), row.stubbed)
 
 
 async def order(work: UnitOfWork, run_id: str, ordered: str) -> None:

@@ -1,11 +1,11 @@
-"""The registry of skills."""
+"""What became of runs that were executed again."""
 
 from pathlib import Path
 
 from alembic import op
 
 revision = "0019"
-down_revision = "0017"
+down_revision = "0018"
 
 
 def upgrade() -> None:

@@ -1,10 +1,10 @@
-"""What became of runs that were executed again."""
+"""Direct questions to models: what is over is forgotten, and what a lost process had reserved is settled."""
 
 from pathlib import Path
 
 from alembic import op
 
-revision = "0018"
+revision = "0020"
 down_revision = "0019"
 
 

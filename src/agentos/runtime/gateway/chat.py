@@ -1,0 +1,410 @@
+"""OpenAI's chat completions as a client speaks them: a body as what is wanted, an answer as its body or chunks. Pure.
+
+Fields that we do not know are left out, as the vendor does. Those that ask for something else than one answer in text
+and calls are refused (``_REFUSED``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from agentos.kernel.errors import AgentOSError, Exhausted
+from agentos.runtime.gateway import wire
+from agentos.runtime.gateway.model import (
+    MOST_MESSAGES,
+    MOST_NAME,
+    MOST_TOKENS,
+    Opening,
+    RequestNotUnderstood,
+    Said,
+    Wanted,
+    Wishes,
+)
+from agentos.runtime.gateway.ports import Form
+from agentos.runtime.inference import Call, Image, Message, Result, Stop, Tool, Usage
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_NAME)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
+
+FINISHED: Final = {
+    Stop.END: "stop",
+    Stop.CALLS: "tool_calls",
+    Stop.LIMIT: "length",
+    Stop.REFUSAL: "content_filter",
+}
+DONE: Final = b"data: [DONE]\n\n"
+REFUSED: Final = "The model declined to answer."
+_CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+# The vendor's own words for what a client's code looks for; others keep our code.
+_CODES: Final = {
+    "ERR_LLM_CONTEXT_TOO_LONG": "context_length_exceeded",
+    "ERR_LLM_INVALID_MODEL": "model_not_found",
+    "ERR_LLM_CONTENT_BLOCKED": "content_filter",
+    "ERR_LLM_RATE_LIMITED": "rate_limit_exceeded",
+    "rate_exceeded": "rate_limit_exceeded",
+    "budget_exhausted": "insufficient_quota",
+    "unauthorized": "invalid_api_key",
+    "model_unclear": "model_not_found",
+}
+_TYPES: Final = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    429: "rate_limit_error",
+}
+
+
+class TextPart(msgspec.Struct, tag_field="type", tag="text"):
+    text: str
+
+
+class RefusalPart(msgspec.Struct, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+class ImageUrl(msgspec.Struct):
+    url: str
+
+
+class ImagePart(msgspec.Struct, tag_field="type", tag="image_url"):
+    image_url: ImageUrl
+
+
+class Function(msgspec.Struct):
+    name: Name
+    arguments: str = ""
+
+
+class ToolCall(msgspec.Struct):
+    id: str
+    function: Function
+
+
+class System(msgspec.Struct, tag_field="role", tag="system"):
+    content: str | list[TextPart]
+
+
+class Developer(msgspec.Struct, tag_field="role", tag="developer"):
+    content: str | list[TextPart]
+
+
+class User(msgspec.Struct, tag_field="role", tag="user"):
+    content: str | list[TextPart | ImagePart]
+
+
+class Assistant(msgspec.Struct, tag_field="role", tag="assistant"):
+    content: str | list[TextPart | RefusalPart] | None = None
+    refusal: str | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ToolTurn(msgspec.Struct, tag_field="role", tag="tool"):
+    tool_call_id: str
+    content: str | list[TextPart]
+
+
+class Described(msgspec.Struct):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Offered(msgspec.Struct, tag_field="type", tag="function"):
+    function: Described
+
+
+class Named(msgspec.Struct):
+    name: Name
+
+
+class Chosen(msgspec.Struct, tag_field="type", tag="function"):
+    function: Named
+
+
+class Schema(msgspec.Struct):
+    schema: dict[str, Any] | None = None
+
+
+class AnyText(msgspec.Struct, tag_field="type", tag="text"):
+    pass
+
+
+class AnyJson(msgspec.Struct, tag_field="type", tag="json_object"):
+    pass
+
+
+class JsonOf(msgspec.Struct, tag_field="type", tag="json_schema"):
+    json_schema: Schema
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class Body(msgspec.Struct):
+    model: Name
+    messages: Annotated[
+        list[System | Developer | User | Assistant | ToolTurn], msgspec.Meta(min_length=1, max_length=MOST_MESSAGES)
+    ]
+    tools: list[Offered] | None = None
+    tool_choice: str | Chosen | None = None
+    parallel_tool_calls: bool | None = None
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    user: str | None = None
+    response_format: AnyText | AnyJson | JsonOf | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    # refused where they say more than nothing
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    modalities: list[str] | None = None
+    audio: Any = None
+    web_search_options: Any = None
+    functions: Any = None
+    function_call: Any = None
+    # ours
+    fallback: Annotated[list[Name], msgspec.Meta(max_length=8)] | None = None
+    environment: Annotated[str, msgspec.Meta(max_length=63)] = "production"
+
+
+def read(body: bytes) -> Wanted:
+    """What a request wants. Raises RequestNotUnderstood or NotOffered (Invalid)."""
+    given = wire.read(body, Body)
+    _refuse(given)
+    system: list[str] = []
+    messages: list[Message] = []
+    for number, one in enumerate(given.messages):
+        where = f"messages[{number}]"
+        if isinstance(one, (System, Developer)):
+            system.append(_text(one.content))
+        elif isinstance(one, ToolTurn):
+            result = Result(one.tool_call_id, _text(one.content))
+            if messages and messages[-1].role == "tool":
+                messages[-1] = Message("tool", results=(*messages[-1].results, result))
+            else:
+                messages.append(Message("tool", results=(result,)))
+        elif isinstance(one, Assistant):
+            calls = tuple(
+                Call(call.id, call.function.name, wire.arguments(call.function.arguments, f"{where}.tool_calls"))
+                for call in one.tool_calls or ()
+            )
+            messages.append(Message("assistant", _text(one.content) or one.refusal or "", calls=calls))
+        else:
+            messages.append(Message("user", _text(one.content), images=_images(one.content, where)))
+    if not messages:
+        raise RequestNotUnderstood("nobody says anything but the system", where="messages", then="Add a user's turn.")
+    offered = [Tool(one.function.name, one.function.description or "", one.function.parameters or {"type": "object"})
+               for one in given.tools or ()]  # fmt: skip
+    choice, tool = _choice(given.tool_choice)
+    stop = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
+    return Wanted(
+        model=given.model,
+        messages=tuple(messages),
+        system="\n\n".join(one for one in system if one.strip()),
+        tools=wire.tools(offered),
+        max_tokens=given.max_completion_tokens or given.max_tokens,
+        schema=_schema(given.response_format),
+        wishes=Wishes(
+            temperature=given.temperature,
+            top_p=given.top_p,
+            stop=stop,
+            seed=given.seed,
+            frequency_penalty=given.frequency_penalty,
+            presence_penalty=given.presence_penalty,
+            logit_bias=given.logit_bias,
+            reasoning_effort=given.reasoning_effort,
+            verbosity=given.verbosity,
+            tool_choice=choice,
+            tool=tool,
+            parallel=given.parallel_tool_calls,
+            user=given.user,
+        ),
+        fallback=tuple(given.fallback or ()),
+        environment=given.environment,
+        stream=bool(given.stream),
+        tell_usage=bool(given.stream_options and given.stream_options.include_usage),
+    )
+
+
+def _refuse(given: Body) -> None:
+    if given.n not in (None, 1):
+        raise wire.not_offered("n", "more than one answer")
+    if given.logprobs or given.top_logprobs:
+        raise wire.not_offered("logprobs", "the probability of tokens")
+    if given.audio is not None or set(given.modalities or ()) - {"text"}:
+        raise wire.not_offered("modalities", "an answer that is no text")
+    if given.web_search_options is not None:
+        raise wire.not_offered("web_search_options", "a search by the vendor", "Run an agent that has such a skill.")
+    if given.functions or given.function_call is not None:
+        raise wire.not_offered("functions", "the older form of tools", "Send tools and tool_choice.")
+
+
+def _text(content: str | list[Any] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    parts = [
+        one.text if isinstance(one, TextPart) else one.refusal for one in content if not isinstance(one, ImagePart)
+    ]
+    return "\n".join(parts)
+
+
+def _images(content: str | list[Any], where: str) -> tuple[Image, ...]:
+    if isinstance(content, str):
+        return ()
+    return tuple(
+        wire.picture(one.image_url.url, f"{where}.content[{number}].image_url.url")
+        for number, one in enumerate(content)
+        if isinstance(one, ImagePart)
+    )
+
+
+def _choice(said: str | Chosen | None) -> tuple[str | None, str]:
+    if isinstance(said, Chosen):
+        return "tool", said.function.name
+    if said is None:
+        return None, ""
+    if said not in _CHOICES:
+        raise RequestNotUnderstood(
+            f"there is no tool_choice '{said[:40]}'", where="tool_choice", then=f"Use {', '.join(_CHOICES)} or a tool."
+        )
+    return _CHOICES[said], ""
+
+
+def _schema(said: AnyText | AnyJson | JsonOf | None) -> dict[str, Any] | None:
+    if isinstance(said, JsonOf):
+        return said.json_schema.schema or {"type": "object"}
+    return {"type": "object"} if isinstance(said, AnyJson) else None
+
+
+def shown(said: Said, at: datetime) -> dict[str, Any]:
+    """The body of a whole answer."""
+    refused = said.stop is Stop.REFUSAL
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": None if refused or (said.calls and not said.text) else said.text,
+        "refusal": (said.text or REFUSED) if refused else None,
+    }
+    if said.calls:
+        message["tool_calls"] = [_call(one) for one in said.calls]
+    body = {
+        "id": said.id,
+        "object": "chat.completion",
+        "created": int(at.timestamp()),
+        "model": said.model,
+        "provider": said.provider,
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": FINISHED[said.stop]}],
+        "usage": _usage(said.usage),
+    }
+    return body | _ours(said.run_id)
+
+
+def _call(one: Call) -> dict[str, Any]:
+    function = {"name": one.skill, "arguments": wire.encode(one.arguments).decode()}
+    return {"id": one.id, "type": "function", "function": function}
+
+
+def _usage(used: Usage) -> dict[str, Any] | None:
+    """What is known of it: a number that nobody said is absent, and without both there is no usage at all."""
+    if used.input is None or used.output is None:
+        return None
+    told: dict[str, Any] = {
+        "prompt_tokens": used.input,
+        "completion_tokens": used.output,
+        "total_tokens": used.input + used.output,
+    }
+    if used.cache_read is not None:
+        told["prompt_tokens_details"] = {"cached_tokens": used.cache_read}
+    if used.reasoning is not None:
+        told["completion_tokens_details"] = {"reasoning_tokens": used.reasoning}
+    return told
+
+
+def _ours(run_id: str) -> dict[str, Any]:
+    return {"run_id": run_id} if run_id else {}
+
+
+class Chunks:
+    """A stream of chunks. Calls are told whole, when the answer is."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.head: dict[str, Any] = {}
+        self.told = False
+
+    def begin(self, opening: Opening) -> bytes:
+        """The chunk that names the role."""
+        self.head = {
+            "id": opening.id,
+            "object": "chat.completion.chunk",
+            "created": int(opening.at.timestamp()),
+            "model": opening.model,
+            "provider": opening.provider,
+        } | _ours(opening.run_id)
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def text(self, piece: str) -> bytes:
+        """A chunk of text."""
+        self.told = True
+        return self._chunk({"content": piece})
+
+    def end(self, said: Said) -> bytes:
+        """Calls, the reason to finish, the usage where it was asked for, and the mark of the end."""
+        self.head |= {"model": said.model, "provider": said.provider}
+        events = b""
+        if not self.told and said.stop is Stop.REFUSAL:
+            events += self._chunk({"refusal": said.text or REFUSED})
+        elif not self.told and said.text:
+            events += self.text(said.text)
+        for number, one in enumerate(said.calls):
+            events += self._chunk({"tool_calls": [{"index": number} | _call(one)]})
+        events += self._chunk({}, FINISHED[said.stop])
+        if self.wanted.tell_usage:
+            events += _event(self.head | {"choices": [], "usage": _usage(said.usage)})
+        return events + DONE
+
+    def broke(self, error: AgentOSError, request_id: str) -> bytes:
+        """The error in the place of a chunk, and no mark of the end."""
+        return _event(refusal(error, request_id)[1])
+
+    def _chunk(self, delta: dict[str, Any], finished: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finished}
+        return _event(self.head | {"choices": [choice]})
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + wire.encode(data) + b"\n\n"
+
+
+def refusal(error: AgentOSError, request_id: str) -> tuple[int, dict[str, Any]]:
+    """An error in the vendor's form; ``problem`` is it in ours."""
+    status = wire.status_of(error)
+    kind = _TYPES.get(status) or ("invalid_request_error" if status < 500 else "server_error")
+    if isinstance(error, Exhausted) and _CODES.get(error.code) == "insufficient_quota":
+        kind = "insufficient_quota"
+    said = {
+        "message": str(error),
+        "type": kind,
+        "param": error.where or None,
+        "code": _CODES.get(error.code, error.code),
+        "request_id": request_id,
+        "problem": wire.told(error),
+    }
+    return status, {"error": said}
+
+
+FORM: Final = Form(read, shown, Chunks, refusal)
