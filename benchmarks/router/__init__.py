@@ -1,0 +1,1 @@
+"""The router beside its peers, and replays."""
