@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 Run = Callable[[int], Awaitable[None]]
+Ask = Callable[[str, float], Awaitable[str]]  # a kind of call and its timeout in, who answered out
 
 
 async def drive(run: Run, *, steps: int, callers: int, most: int, seconds: float) -> dict[str, Any]:
@@ -66,6 +67,33 @@ async def answer(hello: dict[str, Any], run: Run, **more: Callable[..., Awaitabl
         except Exception as error:
             traceback.print_exc()
             say({"error": f"{type(error).__name__}: {error}"})
+
+
+async def answer_calls(hello: dict[str, Any], ask: Ask, **more: Callable[..., Awaitable[Any]]) -> None:
+    """The same for what answers calls: ``calls`` drives them, and tells of each its seconds and who answered it.
+
+    {"do": "calls", "kind": "chain", "callers": 50, "most": 10000, "seconds": 60, "timeout": 1}
+    {"calls": [[seconds, "first"], [seconds, "second"], [seconds, "SomeError"], …], "elapsed": seconds}
+    """
+
+    async def calls(*, kind: str, callers: int, most: int, seconds: float, timeout: float = 60) -> dict[str, Any]:
+        done: list[tuple[float, str]] = []
+
+        async def one(_steps: int) -> None:
+            began = time.perf_counter()
+            try:
+                who = await ask(kind, timeout)
+            except Exception as error:
+                who = type(error).__name__
+            done.append((time.perf_counter() - began, who))
+
+        driven = await drive(one, steps=1, callers=callers, most=most, seconds=seconds)
+        return {"calls": done, "elapsed": driven["elapsed"]}
+
+    async def nothing(_steps: int) -> None:
+        return None
+
+    await answer(hello, nothing, calls=calls, **more)
 
 
 def versions(*names: str) -> str:
