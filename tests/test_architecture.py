@@ -106,6 +106,7 @@ ALSO: dict[str, set[str]] = {
         "contracts",  # what breaks whoever relied on another version
         "registered",  # the registry that outlives processes, and what a process that differs from it withholds
         "exports",  # the registry as one signed file
+    },
     "runtime/gateway": {
         "chat",  # OpenAI's wire form, pure
         "messages",  # Anthropic's wire form, pure
