@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import uvloop
-from anthropic import AsyncAnthropic
 from answering import answer_calls, versions
+from anthropic import AsyncAnthropic
 from asking import FIRST, KEY, MOST_TOKENS, SECOND, SYSTEM, TEXT, by
 from openai import AsyncOpenAI
 

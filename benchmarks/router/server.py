@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import asyncpg
 import uvloop
+from tests.fakes.models import FakeModels, Fault, Reply
 
 from benchmarks.peers.answering import answer, versions
 from benchmarks.peers.asking import FIRST, KEY, TOLD
-from tests.fakes.models import FakeModels, Fault, Reply
 
 RELATE_SECONDS: Final = 5.0
 ASKED_TIMES: Final = 10  # of each relation the quickest answer counts: it bounds the clock's place best

@@ -186,9 +186,11 @@ class Live(Stub):
         return Answer("done", "claude", question.model, usage=Usage(1000, 100))
 
 
-async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(held: Harness) -> None:
-    run_id = await ran(held)
-    live = held.models._models["claude"] = Live()
+async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held), Live()
+    monkeypatch.setattr(held.models, "for_policy", lambda _policy: live)
     found = await tried(held, run_id, model="claude/some-model")
     assert (live.asked, found.unknown) == (0, 1)
     assert "not allowed" in found.results[0].why

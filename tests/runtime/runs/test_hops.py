@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 
 from agentos.adapters.llm import Providers
-from agentos.adapters.llm.settings import ClaudeSettings
+from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.llm.stub import Stub
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period, Price
@@ -358,7 +358,9 @@ async def test_with_either_switch_not_one_packet_leaves(
     monkeypatch.setattr(socket.socket, "connect", connects)
     monkeypatch.setattr(type(loop), "sock_connect", loop_connects)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "key")
-    providers = held.parts.models = Providers(ClaudeSettings.read(base_url="http://127.0.0.1:9"))
+    providers = held.parts.models = Providers(
+        ClaudeSettings.read(base_url="http://127.0.0.1:9"), OpenAISettings.read(), lambda _name: ""
+    )
     await held.agent([], model=CHAIN | {"fallback": CHAIN["fallback"][:1]})
     there = switched(held, **{switch: True})
     await there.segment(await there.start())

@@ -79,10 +79,9 @@ class SkillSaid(Conflict):
 
     code = "skill_said"
 
-    def __init__(self, content: Any) -> None:
-        said = content if isinstance(content, dict) else {}
-        super().__init__(str(said.get("message", "")))
-        object.__setattr__(self, "code", str(said.get("code", "")))  # of the error that it was
+    def __init__(self, what: str, of: str = code) -> None:
+        super().__init__(what)
+        object.__setattr__(self, "code", of)  # of the error that it was
 
 
 class _Nowhere:
@@ -290,7 +289,8 @@ class Recorded:
         if found is None or found.status not in ("ok", "error"):
             raise Ends(f"nothing was recorded of '{effect.skill.name}' with these arguments", effect.key)
         if found.status == "error":
-            raise SkillSaid(found.content)
+            said = found.content if isinstance(found.content, dict) else {}
+            raise SkillSaid(str(said.get("message", "")), str(said.get("code", "")))
         return found.content
 
     async def lookup(self, effect: Effect) -> Lookup:
