@@ -1,1 +1,1 @@
-"""The router beside its peers, and replays."""
+"""The router beside its peers; its limits, held by several processes; and replays."""

@@ -18,7 +18,7 @@ import uvloop
 from tests.fakes.models import FakeModels, Fault, Reply
 
 from benchmarks.peers.answering import answer, versions
-from benchmarks.peers.asking import FIRST, KEY, TOLD
+from benchmarks.peers.asking import FIRST, KEY, MOST_TOKENS, TOLD
 
 RELATE_SECONDS: Final = 5.0
 ASKED_TIMES: Final = 10  # of each relation the quickest answer counts: it bounds the clock's place best
@@ -56,7 +56,10 @@ class Vendors:
         return fault or self.plain
 
     def _bill(self) -> Reply:
-        used = {"input_tokens": self.chance.randrange(600, 1000), "output_tokens": self.chance.randrange(100, 300)}
+        used = {
+            "input_tokens": self.chance.randrange(600, 1000),
+            "output_tokens": self.chance.randrange(1, MOST_TOKENS),
+        }
         return Reply(TOLD, usage=used)
 
     def _turn(self, body: dict[str, Any]) -> Reply:
