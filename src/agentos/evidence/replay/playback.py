@@ -33,6 +33,7 @@ from agentos.kernel.errors import AgentOSError, Bug, Conflict, problem
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import Metric
 from agentos.runtime.inference import Call
+from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs import loop
 from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed, RunStatus
@@ -48,7 +49,9 @@ log = structlog.get_logger(__name__)
 # Ends that the loop itself comes to; after any other the recording may simply stop.
 OF_THE_LOOP: Final = frozenset({"run_turns_used_up", "run_tokens_used_up", "model_answer_cut", "run_denied"})
 NEW_DRAFT: Final = "draft_of_no_run"  # what a call is told that would have become a draft
-SETTINGS: Final = RunSettings.model_construct(send_window_seconds=inf)  # whatever the environment says
+# Whatever the environment says; reading it would take a quarter of a replay's time, too.
+SETTINGS: Final = RunSettings.model_construct(send_window_seconds=inf)
+ROUTING: Final = RouterSettings.model_construct()
 NO_BOOK: Final = Rulebook(Subject("", "", ""))  # under which nothing is stopped and no read is asked about
 
 # A call, what policy said of it then, and the row that tells so: what it says now, and at which tier.
@@ -421,8 +424,9 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
     registry = _Contracts(recording, plan.skills)
     if plan.parts is None:
         parts = Parts(
-            NOWHERE, registry, NOWHERE, SETTINGS, SILENT, NOWHERE, (), (), False, {}, NOWHERE, NOWHERE, NOWHERE
-        )
+            NOWHERE, registry, NOWHERE, SETTINGS, SILENT, NOWHERE, (), (), False, {}, NOWHERE, NOWHERE, NOWHERE,
+            routing=ROUTING,
+        )  # fmt: skip
     else:
         parts = replace(plan.parts, registry=registry)
     tape = Tape(cast(Database, NOWHERE), claimed, {}, 0, {}, recording=recording, plan=plan)
