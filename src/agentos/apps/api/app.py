@@ -42,7 +42,8 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, /agents/deployments and /agents/policies stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/effects stand before
+# /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,
@@ -53,6 +54,7 @@ ROUTERS = (
     deployments.router,
     policies.router,
     replay.router,
+    effects.router,
     agents.router,
     approvals.router,
     budgets.router,
@@ -62,7 +64,6 @@ ROUTERS = (
     skills.router,
     gateway.router,
     replay.replays,
-    effects.router,
     subscriptions.router,
     notifications.router,
 )
