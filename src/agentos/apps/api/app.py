@@ -24,6 +24,7 @@ from agentos.control.stops import routes as stops
 from agentos.evidence.effects import routes as effects
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
+from agentos.evidence.usage import routes as usage
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
 from agentos.intake.identity.refusals import Refusals
@@ -58,6 +59,7 @@ ROUTERS = (
     agents.router,
     approvals.router,
     budgets.router,
+    usage.router,
     privacy.router,
     models.router,
     runs.router,
