@@ -120,7 +120,7 @@ async def count(work: UnitOfWork, subject: str, tally: Tally) -> None:
 async def ended(work: UnitOfWork, run_id: str) -> Ended | None:
     """A run that is over; None: there is none."""
     row = await work.first(_RUN, {"id": run_id})
-    return None if row is None else Ended(*row)
+    return None if row is None else Ended(**row._mapping)
 
 
 async def version_of(work: UnitOfWork, run_id: str) -> str | None:
@@ -131,7 +131,7 @@ async def version_of(work: UnitOfWork, run_id: str) -> str | None:
 
 async def rows(work: UnitOfWork, run_id: str) -> list[Row]:
     """What of a run's journal is counted, in order, without content."""
-    return [Row(*row) for row in await work.all(_ROWS, {"org": work.organization, "id": run_id})]
+    return [Row(**row._mapping) for row in await work.all(_ROWS, {"org": work.organization, "id": run_id})]
 
 
 async def lines(work: UnitOfWork, question: Question, *, in_order: bool, most: int) -> tuple[list[Line], int]:
