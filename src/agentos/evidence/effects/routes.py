@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import AwareDatetime
@@ -46,7 +46,7 @@ async def list_effects(
     agent: Name = "",
     version: Version = "",
     skill: Skill = "",
-    status: Status | None = None,
+    status: Status | Literal["all"] = "all",
     from_: From = None,
     to: To = None,
 ) -> dict[str, Any]:
@@ -56,7 +56,8 @@ async def list_effects(
     long as there is a ``next_cursor``.
     """
     until = to or now()
-    wanted = Wanted(from_ or _earlier(until), until, deployment, agent, version, skill, status)
+    of_status = None if status == "all" else status
+    wanted = Wanted(from_ or _earlier(until), until, deployment, agent, version, skill, of_status)
     async with doors.open(caller.organization) as work:
         found, ended = await service.listed(work, wanted, before=_before(cursor), most=limit)
     return {"items": [_effect(one) for one in found], "next_cursor": None if ended is None else _cursor(ended)}

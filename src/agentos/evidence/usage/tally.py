@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -57,7 +57,7 @@ def of_run(run: Ended, rows: Iterable[Row]) -> Tally:
             intents.pop(step, None)
             if "tries" in row.meta or row.meta.get("sends"):
                 _count(tally, _of_skill(place, row.name), _skill(row.meta.get("seconds")))
-        attempts = row.meta.get("attempts") or ()
+        attempts: Sequence[Any] = row.meta.get("attempts") or []
         for one in attempts:
             if one["outcome"] not in (OK, SKIPPED):
                 where = _of_model(place, one["provider"], one["model"])
