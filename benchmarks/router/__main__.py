@@ -166,6 +166,7 @@ async def _journaled(stack: Stack, url: str, found: Found, rounds: int) -> None:
     """Model calls of runs, with everything that a run's call goes through."""
     limits = {"CLAUDE_RATE_LIMIT_RPM": str(10**8), "CLAUDE_RATE_LIMIT_TPM": str(10**12)}
     env = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": url, "AGENTOS_SERVICE": "bench", **limits}
+    env["AGENTOS_SKILLS"] = "benchmarks.router.agent"
     one = await Answering.begin("journaled", [sys.executable, "-m", "benchmarks.router.journaled"], stack, **env)
     check = await one.ask("check", wanted=TURNS)
     if check != {"asked": TURNS + 1, "billed": TURNS + 1}:

@@ -7,7 +7,7 @@ asking costs. Argument: the fake vendors' address, which the environment names, 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import uvloop
 
@@ -19,44 +19,13 @@ from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period, Price
 from agentos.control.deployments import service as deployments
 from agentos.runtime.runs import service
-from agentos.runtime.skills import skill
 from benchmarks.peers.answering import answer, versions
-from benchmarks.peers.asking import FIRST, MOST_TOKENS, SYSTEM
+from benchmarks.peers.asking import FIRST
+from benchmarks.router import agent
 from benchmarks.spine.inside import Callers
 
-NAME: Final = "bench_router"
 PRICE: Final = Price("claude", FIRST, input=3_000_000, output=15_000_000)
 MOST_A_DAY: Final = 10**12  # millionths of a dollar: more than the benchmark can spend
-
-
-@skill(version="1", effect="S0")
-async def bench_look(n: int) -> dict[str, int]:
-    """Read nothing: the least a step can do."""
-    return {"n": n}
-
-
-def document() -> dict[str, Any]:
-    """The manifest of the agent."""
-    return {
-        "apiVersion": "agentos/v1",
-        "kind": "Agent",
-        "metadata": {"name": NAME, "category": "benchmarks", "owner": "benchmarks"},
-        "spec": {
-            "instructions": SYSTEM,
-            "model": {"provider": "claude", "name": FIRST, "max_tokens": MOST_TOKENS},
-            "skills": [{"name": "bench_look", "version": "1"}],
-            "tier": "L2",
-            "budgets": {"turns": 100, "steps": 100, "duration": "1h"},
-            "input": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"steps": {"type": "integer"}},
-                    "required": ["steps"],
-                    "additionalProperties": False,
-                }
-            },
-        },
-    }
 
 
 async def main() -> None:
@@ -68,7 +37,7 @@ async def main() -> None:
         async with held.parts.doors.open(ORGANIZATION) as work:
             await deployments.apply(
                 work,
-                manifest.read_documents([document()]),
+                manifest.read_documents([agent.document()]),
                 Catalogue(held.parts.registry),
                 held.models,
                 by="author",
@@ -78,17 +47,17 @@ async def main() -> None:
             await budgets.set_budget(work, "", Period.DAY, Limits(money=MOST_A_DAY), by="author", at=at)
 
         async def run(wanted: int) -> None:
-            await callers.run(wanted, NAME)
+            await callers.run(wanted, agent.NAME)
 
         async def check(wanted: int) -> dict[str, int]:
             """Calls of the model that a run's journal holds, and how many of them were billed."""
-            run_id = await callers.run(wanted, NAME)
+            run_id = await callers.run(wanted, agent.NAME)
             async with held.parts.doors.open(ORGANIZATION) as work:
                 rows = await service.steps(work, run_id)
             asked = [row for row in rows if row["kind"] == "model" and row["phase"] == "result"]
             return {"asked": len(asked), "billed": sum(row["meta"]["cost"]["micros"] > 0 for row in asked)}
 
-        async with await worker(held, inline_only=True):
+        async with await worker(held, inline_only=False):
             await answer({"settings": versions("agentos", "temporalio", "asyncpg")}, run, check=check)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Final
@@ -17,6 +17,7 @@ CLAUDE: Final = "anthropic"
 OPENAI: Final = "openai"
 
 ALONE: Final = "in the process; the router alone"
+HOP: Final = "429 or 500, the slower; over a plain call"
 EVERYTHING: Final = "runs of 10 calls in the process, 50 at once"
 
 Call = tuple[float, str]  # its seconds, and who answered it or what it failed with
@@ -34,6 +35,11 @@ class Found:
     def of(self, measure: str, name: str) -> float | None:
         """The median of the rounds."""
         return middle(self.rounds.get((measure, name), [None]))
+
+    def slower(self, name: str) -> float | None:
+        """Falling back from the fault that costs more."""
+        figures = [self.of(fault, name) for fault in ("429", "500")]
+        return None if None in figures else max(one for one in figures if one is not None)
 
     def worst(self, measure: str, name: str) -> float | None:
         """The largest of the rounds."""
@@ -92,9 +98,8 @@ def rows(found: Found, peers: list[str]) -> list[Row]:
             ALONE,
             "8× LiteLLM",
         ),
-        Row("fallback, 429", "ms", found.of("429", OURS), 5, "lower", of_peers("429"), f"{ALONE}; over a plain call"),
-        Row("fallback, 500", "ms", found.of("500", OURS), 5, "lower", of_peers("500"), f"{ALONE}; over a plain call"),
-        Row("failover after breaker, p95", "ms", found.of("open", OURS), 5, "lower", of_peers("open"), ALONE),
+        Row("fallback", "ms", found.slower(OURS), 5, "lower", _of_routers(found.slower, peers), f"{ALONE}; {HOP}"),
+        Row("failover after breaker", "ms", found.of("open", OURS), 5, "lower", of_peers("open"), f"{ALONE}; p95"),
         Row("failover, calls that waited", "calls", found.of("waited", OURS), None, "lower", of_peers("waited"), ALONE),
         Row(
             "recovery",
@@ -102,7 +107,7 @@ def rows(found: Found, peers: list[str]) -> list[Row]:
             found.worst("recovery", OURS),
             5,
             "lower",
-            {name: found.worst("recovery", name) for name in peers if ("recovery", name) in found.rounds},
+            _of_routers(lambda name: found.worst("recovery", name), peers),
             f"{ALONE}; the slowest round",
         ),
         Row(
@@ -134,3 +139,7 @@ def rows(found: Found, peers: list[str]) -> list[Row]:
             EVERYTHING,
         ),
     ]
+
+
+def _of_routers(figure: Callable[[str], float | None], peers: list[str]) -> dict[str, float | None]:
+    return {name: figure(name) for name in peers if name == LITELLM}

@@ -18,6 +18,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.retention import BATCH, Retention, forget
 from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.gateway import asking
 
 LITTLE = timedelta(minutes=5)
 
@@ -79,4 +80,5 @@ async def test_more_than_a_batch_is_forgotten_in_one_go(doors: Doors, database: 
 
 def test_each_has_a_function_of_its_own() -> None:
     assert len({one.function for one in KEPT}) == len(KEPT) > 3
-    assert all(isinstance(one, Retention) and one.kept >= timedelta(days=7) for one in KEPT)
+    read = [one for one in KEPT if one is not asking.KEPT]  # what a lost process reserved is nobody's to read
+    assert all(isinstance(one, Retention) and one.kept >= timedelta(days=7) for one in read)

@@ -467,9 +467,12 @@ async def test_who_has_no_key_or_no_permission_is_told_in_the_clients_own_form(h
     async with house.openai(viewer["secret"]) as client:
         with pytest.raises(openai.PermissionDeniedError, match=r"models\.ask"):
             await client.chat.completions.create(model=SONNET, messages=HELLO)
+        assert [one.id async for one in client.models.list()] == []
+    asker = {"machine": "asker", "scopes": ["read", "models.ask"]}
+    key = (await house.platform.admin.post("/api/v1/keys", json=asker)).json()["secret"]
+    async with house.openai(key) as client:
         with pytest.raises(openai.PermissionDeniedError, match=r"runs\.start"):
             await client.chat.completions.create(model="agent:tester", messages=HELLO)
-        assert [one.id async for one in client.models.list()] == []
     assert not house.claude.asked
 
 

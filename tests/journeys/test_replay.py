@@ -14,7 +14,7 @@ import pytest
 
 from agentos.apps.embedded import verbs
 from agentos.apps.embedded.home import Home
-from tests.fakes.claude import KEY, FakeClaude, Reply, serving
+from tests.fakes.models import KEY, FakeModels, Reply, serving
 from tests.journeys.conftest import Platform
 from tests.journeys.test_command_line import Shell
 from tests.runtime.runs.harness import DONE, calls
@@ -119,7 +119,7 @@ def test_a_run_with_claude_replays_equal_after_every_process_was_killed(tmp_path
     (files / "in.txt").write_text("something to read")
     (tmp_path / "copier.json").write_text(json.dumps(MANIFEST))
     try:
-        with serving(FakeClaude(brain=brain)) as fake:
+        with serving(FakeModels(brain=brain)) as fake:
             env = {
                 "ANTHROPIC_API_KEY": KEY,
                 "ANTHROPIC_BASE_URL": fake.url,

@@ -120,7 +120,7 @@ async def test_a_question_that_fell_away_raises_no_alert(asked: Asked) -> None:
 
 async def test_a_log_has_no_link_that_answers(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(console, "log", structlog.wrap_logger(lines))  # whatever level this process logs at
+    monkeypatch.setattr(console, "log", structlog.wrap_logger(lines, [], structlog.BoundLogger))  # whatever others set
     await asked.person("bob")
     one = await asked.ask()
     await asked.turn()

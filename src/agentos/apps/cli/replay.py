@@ -12,12 +12,11 @@ from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
 from agentos.apps.cli.policy import read as read_policy
 from agentos.apps.client import connect
-from agentos.evidence.replay import golden
-from agentos.evidence.replay.golden import GoldenUnreadable
-from agentos.evidence.replay.recording import Recording
 from agentos.evidence.replay.settings import GoldenSettings
 from agentos.kernel.errors import AgentOSError, Invalid, exit_code
-from agentos.replay import file_of
+
+# Golden files are replayed by the platform's own loop. What that brings in would cost every other command two seconds,
+# so the verbs that need it bring it in themselves.
 
 
 class ReplayRefused(Invalid):
@@ -77,6 +76,9 @@ def record(
     file: Annotated[str, typer.Option("--output", "-o", help="The file to write; else RUN.json.")] = "",
 ) -> None:
     """Record a run that is over as a golden file, signed with AGENTOS_GOLDEN_KEY. It holds all that the run saw."""
+    from agentos.evidence.replay import golden
+    from agentos.evidence.replay.recording import Recording
+
     key = GoldenSettings.read().key.get_secret_value()
     golden.key_id(key)
     recording = Recording.read(connect().get(f"/api/v1/runs/{run}/recording"))
@@ -85,7 +87,7 @@ def record(
     try:
         place.write_bytes(data)
     except OSError as error:
-        raise GoldenUnreadable(f"the file cannot be written: {error.strerror}", where=str(place)) from None
+        raise golden.GoldenUnreadable(f"the file cannot be written: {error.strerror}", where=str(place)) from None
     output.show({"file": str(place), "content_hash": recording.content.content_hash(), "bytes": len(data)})
 
 
@@ -93,6 +95,9 @@ def verify(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Files, or names in AGENTOS_GOLDEN_FOLDER.")],
 ) -> None:
     """Check signatures, execute each run again, and compare. No platform is needed. Ends with the first fault."""
+    from agentos.evidence.replay import golden
+    from agentos.replay import file_of
+
     settings = GoldenSettings.read()
     rows, worst = [], 0
     for name in files:
