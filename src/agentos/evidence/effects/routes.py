@@ -80,7 +80,7 @@ def _before(cursor: str) -> Position | None:
         return None
     try:
         at, run_id, seq = said.split(" ")
-        return Position(datetime.fromisoformat(at).astimezone(UTC), run_id, min(int(seq), 2**31 - 1))
+        return Position(datetime.fromisoformat(at).astimezone(UTC), run_id, max(0, min(int(seq), 2**31 - 1)))
     except (ValueError, OverflowError):
         raise BadCursor("this cursor was not given out by a listing", then="Start again without a cursor.") from None
 
