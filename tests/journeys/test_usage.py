@@ -38,7 +38,9 @@ async def test_what_a_version_did_and_cost_is_told_by_version_model_skill_and_da
     assert (await platform.admin.put("/api/v1/budgets", json=cap)).status_code == 200
     first = await platform.until((await platform.run())["id"], "completed")
     between = now()
-    await platform.apply(script, ["look", "note"], instructions="Otherwise.")
+    new = await platform.apply(script, ["look", "note"], instructions="Otherwise.")
+    path = f"/api/v1/agents/deployments/{old['deployment_id']}/promote"
+    assert (await platform.author.post(path, json={"version": new["version"]})).status_code == 200
     second = await platform.until((await platform.run())["id"], "completed")
     assert first["version"] != second["version"]
 
