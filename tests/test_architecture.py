@@ -85,6 +85,10 @@ ALSO: dict[str, set[str]] = {
         "golden",  # recordings as signed files
         "what_if",  # recorded runs under another version, model or policy
     },
+    "evidence/usage": {
+        "tally",  # what of a run's journal, a question, a replay and a lost call is counted
+        "counting",  # facts become counts, each once
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },

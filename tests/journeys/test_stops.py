@@ -100,10 +100,14 @@ async def test_kill_prove_and_go_on(platform: Platform, tmp_path: Path, capsys: 
     assert len(set(platform.world.done)) == 15
     again = (await platform.author.get(f"/api/v1/stops/{killed['id']}/proof")).json()
     assert again["effects_after"] == [], "what came after the lift is not of the stop"
-    listed = (await platform.author.get("/api/v1/effects", params={"deployment": applied["deployment_id"]})).json()
+    listed = (
+        await platform.author.get("/api/v1/agents/effects", params={"deployment": applied["deployment_id"]})
+    ).json()
     assert len(listed["items"]) == 15
-    first = (await platform.author.get("/api/v1/effects", params={"limit": 10})).json()
-    second = (await platform.author.get("/api/v1/effects", params={"limit": 10, "cursor": first["next_cursor"]})).json()
+    first = (await platform.author.get("/api/v1/agents/effects", params={"limit": 10})).json()
+    second = (
+        await platform.author.get("/api/v1/agents/effects", params={"limit": 10, "cursor": first["next_cursor"]})
+    ).json()
     assert [*first["items"], *second["items"]] == listed["items"]
 
 

@@ -43,7 +43,7 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         """GET with query parameters; empty ones are left out."""
         asked = {name: value for name, value in query.items() if value not in (None, "")}
-        return self._call("GET", f"{path}?{urlencode(asked)}" if asked else path)
+        return self._call("GET", f"{path}?{urlencode(asked, doseq=True)}" if asked else path)
 
     def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         """POST a JSON body."""

@@ -17,10 +17,12 @@ from agentos.evidence.replay import what_if
 from agentos.evidence.replay.content import Kind
 from agentos.evidence.replay.model import Denylist, Limits, Proposal
 from agentos.evidence.replay.what_if import BadWhatIf, Comparison, Instead
+from agentos.evidence.usage.model import Dimension
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.runtime.inference import Answer, Question, Usage
+from tests.evidence.usage.fleet import count, lines
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
 ALL = ["look", "note", "send", "pay"]
@@ -204,6 +206,9 @@ async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(
     async with held.doors.open(held.organization) as work:
         used = await budgets.used(work, on=None, at=now())
     assert {row.money for row in used} == {4500}
+    await count(held)
+    told = (await lines(held, Dimension.SOURCE))["replay"]
+    assert (told.calls, told.money, told.input_tokens, told.output_tokens) == (1, 4500, 1000, 100)
 
 
 async def test_what_says_nothing_to_try_is_refused(held: Harness) -> None:

@@ -116,7 +116,7 @@ async def test_one_model_that_answers_leaves_the_row_that_it_always_left(held: H
     run_id = await held.start()
     await held.finish(run_id)
     (row,) = await rows(held, run_id, "model")
-    assert set(row["meta"]) == {"provider", "model", "stop", "usage", "cost"}
+    assert set(row["meta"]) == {"provider", "model", "stop", "usage", "seconds", "cost"}
 
 
 async def test_a_call_that_no_model_answers_is_a_row_and_the_run_waits(held: Harness) -> None:

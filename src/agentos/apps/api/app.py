@@ -24,6 +24,7 @@ from agentos.control.stops import routes as stops
 from agentos.evidence.effects import routes as effects
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
+from agentos.evidence.usage import routes as usage
 from agentos.intake.identity import routes as identity
 from agentos.intake.identity.oidc import Provider
 from agentos.intake.identity.refusals import Refusals
@@ -42,7 +43,8 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, /agents/deployments and /agents/policies stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/effects stand before
+# /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,
@@ -53,16 +55,17 @@ ROUTERS = (
     deployments.router,
     policies.router,
     replay.router,
+    effects.router,
     agents.router,
     approvals.router,
     budgets.router,
+    usage.router,
     privacy.router,
     models.router,
     runs.router,
     skills.router,
     gateway.router,
     replay.replays,
-    effects.router,
     subscriptions.router,
     notifications.router,
 )

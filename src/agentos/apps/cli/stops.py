@@ -59,9 +59,6 @@ def register(app: typer.Typer) -> None:
     for what in (show, denylist, proof, verify):
         stops.command(what.__name__)(what)
     app.add_typer(stops, name="stops")
-    listed = typer.Typer(help="Effects: what changed outside.", no_args_is_help=True)
-    listed.command("list")(list_effects)
-    app.add_typer(listed, name="effects")
 
 
 def kill(
@@ -188,24 +185,6 @@ def verify(
     from agentos.evidence.effects import service as effects
 
     output.show(effects.check(document, pinned=key or None) | {"key": "pinned" if key else "not compared: see --key"})
-
-
-def list_effects(
-    deployment: Annotated[str, typer.Option(help="Only of this deployment.")] = "",
-    since: Annotated[str, typer.Option("--from", help="A time as 2026-01-31T08:00:00Z; else a day before.")] = "",
-    until: Annotated[str, typer.Option("--to", help="A time; else now.")] = "",
-) -> None:
-    """List effects that were committed within a time, newest first."""
-    client = connect()
-    found = client.get(
-        "/api/v1/effects",
-        deployment=resolve(client, deployment) if deployment else "",
-        limit=200,
-        **{"from": since, "to": until},
-    )
-    output.show(
-        found["items"], columns=("committed_at", "run_id", "step", "send", "skill", "effect", "became", "became_at")
-    )
 
 
 def _about(

@@ -355,6 +355,20 @@ class BudgetOvershot(Fact):
     since: str = ""  # the day that it is counted in
 
 
+@dataclass(frozen=True, slots=True)
+class ReserveLost(Fact):
+    """A call was made and no answer of it was kept, so what was reserved for it counts as spent."""
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    step: str
+    agent_id: str
+    money: int
+    tokens: int
+    of_run: int  # tokens that the run has lost by then, these included: no two of a run are alike
+    since: str  # the day that it is counted in
+
+
 def rate(value: Decimal) -> int:
     """A vendor's price in dollars for a million tokens in millionths, rounded up."""
     return int((value * MICROS).to_integral_value(rounding="ROUND_CEILING"))

@@ -197,6 +197,11 @@ class Spending:
         await store.settle(self.database, self.organization, self.run_id, bill, spent_on)
         self._counted = self.totals.calls
 
+    async def count(self, work: UnitOfWork) -> None:
+        """Count what is not counted yet: an answer that was settled, of what is no run and goes on."""
+        await store.settle_within(work, self.run_id, self._bill(""))
+        self._counted = self.totals.calls
+
     async def finish(self, work: UnitOfWork, unanswered: str) -> None:
         """Count all of it and close what is reserved, for good: the end of what is no run and has no journal.
 

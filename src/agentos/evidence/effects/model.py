@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Final
 
 from agentos.kernel.errors import Conflict, Invalid, NotFound
@@ -32,6 +33,16 @@ class EffectAfterStop(Conflict):
     code = "effect_after_stop"
 
 
+class Status(StrEnum):
+    """What is known of one send of an effect."""
+
+    SENT = "sent"  # it is on the wire, or its worker was lost and the run will find out
+    OK = "ok"
+    FAILED = "failed"  # the receiver, or policy at a later look, refused it
+    UNCERTAIN = "uncertain"  # only a person can tell
+    SETTLED = "settled"  # a person told
+
+
 @dataclass(frozen=True, slots=True)
 class Effect:
     """One send of an effect, from its intent on."""
@@ -41,17 +52,56 @@ class Effect:
     step: str
     send: int
     skill: str
+    skill_version: str | None
     effect: int  # its class
+    reversibility: str | None  # as the skill declared it; None where nobody knows the skill's version any more
     deployment_id: str
     agent_id: str
+    version: str  # of the agent
+    revision: int
     idempotency_key: str
     arguments_digest: str
     approval_id: str | None
+    decision: str | None  # the code of policy's yes
+    policy: str | None  # the hash of all that decided
     committed_at: datetime  # when its intent was journaled
     became: str | None  # how the step ended; None while nobody knows
     became_at: datetime | None
+    code: str | None  # of the error that it ended in
+    told_by: str | None  # who told its end, where the answer to the call did not: receiver, or a person
+    settled: str | None  # a person's word: happened | not_happened
+    settled_by: str | None
+    settled_at: datetime | None
+    status: str
     run_status: str
     run_waits_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page of effects ended; the next begins before it."""
+
+    at: datetime
+    run_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which effects are looked for; what is empty says nothing. ``version`` is a hash or how one begins."""
+
+    since: datetime
+    until: datetime
+    deployment: str = ""
+    agent: str = ""
+    version: str = ""
+    skill: str = ""
+    status: Status | None = None
+
+    @property
+    def all_of_them(self) -> bool:
+        """Whether every effect of the time is wanted."""
+        return not (self.deployment or self.agent or self.version or self.skill or self.status)
 
 
 @dataclass(frozen=True, slots=True)

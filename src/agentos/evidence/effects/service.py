@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind
 from agentos.evidence.effects import model, store
-from agentos.evidence.effects.model import Effect, NothingToProve, Proof
+from agentos.evidence.effects.model import Effect, NothingToProve, Position, Proof, Wanted
 from agentos.kernel.signing import verify
 from agentos.kernel.unit_of_work import UnitOfWork
+
+LOOK: Final = 20_000  # effects that one page looks at: a tenth of a second, and a day of an organization at its busiest
 
 
 async def proof(work: UnitOfWork, stop_id: str) -> Proof:
@@ -39,15 +40,20 @@ def check(document: Mapping[str, Any], *, pinned: str | None = None) -> dict[str
 
 
 async def listed(
-    work: UnitOfWork,
-    *,
-    deployment: str,
-    since: datetime,
-    until: datetime,
-    before: tuple[datetime, str, int] | None,
-    most: int,
-) -> list[Effect]:
-    """Effects that were committed within a time, newest first; ``before``: where a page ended."""
-    return await store.listed(
-        work, deployment=deployment, since=since, until=until, before=before or (until, "~", 0), most=most
+    work: UnitOfWork, wanted: Wanted, *, before: Position | None, most: int
+) -> tuple[list[Effect], Position | None]:
+    """Effects that were committed within a time, newest first, and where the next page begins, if there is more.
+
+    A page looks at ``LOOK`` effects of the time at most, so it may hold fewer than there is room for, or none.
+    """
+    found, ended = await store.listed(
+        work,
+        wanted,
+        before or Position(wanted.until, "~", 0),
+        look=most + 1 if wanted.all_of_them else LOOK,
+        most=most + 1,
     )
+    if len(found) > most:
+        last = found[most - 1]
+        return found[:most], Position(last.committed_at, last.run_id, last.seq)
+    return found, ended

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import fields
 from typing import Any, Final
 
 from sqlalchemy import Row, text
 
-from agentos.evidence.effects.model import Effect, Proof
+from agentos.evidence.effects.model import Effect, Position, Proof, Wanted
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import UnitOfWork
 
 # Further back nothing is on the wire, whatever a skill's timeout, and nobody asks for the last effect.
 LOOK_BACK: Final = "7 days"
+_FIELDS: Final = tuple(one.name for one in fields(Effect))
 
 # An effect is a row whose phase is intent; its key is STEP~SEND. A step has one result, whatever it took to get it.
-_EFFECT: Final = """
+_FOUND: Final = """
 SELECT j.run_id, j.seq, split_part(j.key, '~', 1) AS step, split_part(j.key, '~', 2)::integer AS send,
-       j.name AS skill, j.effect, r.deployment_id, r.agent_id, j.idempotency_key,
-       j.meta->>'arguments_digest' AS arguments_digest, j.meta->>'approval' AS approval_id, j.at AS committed_at,
+       j.name AS skill, j.meta->>'version' AS skill_version, j.effect,
+       coalesce(j.meta->>'reversibility', k.contract->>'reversibility') AS reversibility,
+       r.deployment_id, r.agent_id, r.version, r.revision, j.idempotency_key,
+       j.meta->>'arguments_digest' AS arguments_digest, j.meta->>'approval' AS approval_id,
+       j.meta->>'decision' AS decision, j.meta->>'policy' AS policy, j.at AS committed_at,
        coalesce(e.status, s.status) AS became, coalesce(e.at, s.at) AS became_at,
+       e.meta->>'code' AS code, e.meta->>'source' AS told_by,
+       s.status AS settled, s.meta->>'by' AS settled_by, s.at AS settled_at,
+       CASE WHEN s.status IS NOT NULL THEN 'settled'
+            WHEN e.status IS NOT NULL THEN CASE e.status WHEN 'ok' THEN 'ok' ELSE 'failed' END
+            WHEN r.status IN ('completed', 'failed', 'cancelled', 'blocked')
+              OR r.waiting->>'reason' = 'uncertain_effect'
+              AND split_part(r.waiting->>'step', '~', 1) = split_part(j.key, '~', 1) THEN 'uncertain'
+            ELSE 'sent' END AS status,
        r.status AS run_status, r.waiting->>'reason' AS run_waits_for
-FROM journal j
+FROM {rows} j
 JOIN runs r ON r.org = j.org AND r.id = j.run_id
 LEFT JOIN journal e ON e.org = j.org AND e.run_id = j.run_id AND e.key = split_part(j.key, '~', 1)
   AND e.phase = 'result'
 LEFT JOIN journal s ON s.org = j.org AND s.run_id = j.run_id AND s.key = j.key || '!settled' AND s.phase = 'result'
+LEFT JOIN skills k ON k.name = j.name AND k.version = j.meta->>'version'
 """
+_EFFECT: Final = _FOUND.format(rows="journal")
 
 # Whether a row was committed when a snapshot was taken. Rows carry the lower half of their transaction's id; the whole
 # is the latest with that half, as nothing here is four thousand million transactions old.
@@ -76,11 +90,19 @@ _RESTED: Final = text(
     "  AND NOT EXISTS (SELECT FROM journal n WHERE n.org = r.org AND n.run_id = r.id AND n.key = 'stopped:' || :id)"
     ") AS rested"
 )
+# A page looks at so many effects at most, whatever it is asked for: where nothing is asked, at those that it shows.
 _LIST: Final = text(
-    f"{_EFFECT} WHERE j.phase = 'intent' AND j.org = :org AND j.at >= :since AND j.at < :until "
-    "AND (:deployment = '' OR r.deployment_id = :deployment) "
-    "AND (j.at, j.run_id, j.seq) < (:before_at, :before_run, :before_seq) "
-    "ORDER BY j.at DESC, j.run_id DESC, j.seq DESC LIMIT :most"
+    "WITH looked AS MATERIALIZED (SELECT * FROM journal j WHERE j.phase = 'intent' AND j.org = :org "
+    "AND j.at >= :since AND j.at < :until AND (j.at, j.run_id, j.seq) < (:before_at, :before_run, :before_seq) "
+    "ORDER BY j.at DESC, j.run_id DESC, j.seq DESC LIMIT :look) "
+    f"SELECT f.*, b.* FROM (SELECT at AS last_at, run_id AS last_run, seq AS last_seq, count(*) OVER () AS looked "
+    "FROM looked ORDER BY at, run_id, seq LIMIT 1) AS b "
+    f"LEFT JOIN (SELECT * FROM ({_FOUND.format(rows='looked')}) AS x "
+    "WHERE (:deployment = '' OR x.deployment_id = :deployment) AND (:agent = '' OR x.agent_id = :agent) "
+    "AND starts_with(x.version, :version) AND (:skill = '' OR x.skill = :skill) "
+    "AND (:status = '' OR x.status = :status) "
+    "ORDER BY x.committed_at DESC, x.run_id DESC, x.seq DESC LIMIT :most) AS f ON true "
+    "ORDER BY f.committed_at DESC, f.run_id DESC, f.seq DESC"
 )
 
 
@@ -117,19 +139,29 @@ async def proof(work: UnitOfWork, stop_id: str) -> Proof | None:
 
 
 async def listed(
-    work: UnitOfWork,
-    *,
-    deployment: str,
-    since: datetime,
-    until: datetime,
-    before: tuple[datetime, str, int],
-    most: int,
-) -> list[Effect]:
-    """Effects of a time, newest first, before a position."""
-    values = {"org": work.organization, "deployment": deployment, "since": since, "until": until, "most": most}
-    at = {"before_at": before[0], "before_run": before[1], "before_seq": before[2]}
-    return [_effect(row) for row in await work.all(_LIST, {**values, **at})]
+    work: UnitOfWork, wanted: Wanted, before: Position, *, look: int, most: int
+) -> tuple[list[Effect], Position | None]:
+    """Effects of a time before a position, newest first, out of the next ``look``; and where looking ended, if it did
+    before the time was over."""
+    values = {
+        "org": work.organization,
+        "since": wanted.since,
+        "until": wanted.until,
+        "deployment": wanted.deployment,
+        "agent": wanted.agent,
+        "version": wanted.version,
+        "skill": wanted.skill,
+        "status": "" if wanted.status is None else wanted.status.value,
+        "before_at": before.at,
+        "before_run": before.run_id,
+        "before_seq": before.seq,
+        "look": look,
+        "most": most,
+    }
+    rows = await work.all(_LIST, values)
+    ended = Position(rows[0].last_at, rows[0].last_run, rows[0].last_seq) if rows and rows[0].looked == look else None
+    return [_effect(row) for row in rows if row.run_id is not None], ended
 
 
 def _effect(row: Row[Any]) -> Effect:
-    return Effect(**row._mapping)
+    return Effect(**{name: row._mapping[name] for name in _FIELDS})

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from agentos.control.budgets.model import Period
 from agentos.control.policy.hosts import hosts_of
@@ -22,6 +22,7 @@ from agentos.control.policy.model import (
 from agentos.control.policy.rules import Proposed, Rulebook, decide
 from agentos.control.stops.model import InForce, Stop, StopKind, StopScope, Subject
 from agentos.kernel.errors import Invalid
+from agentos.kernel.facts import Fact
 
 MOST_STOPPED: Final = 1000  # effects that a report names one by one
 _SUFFIX: Final = re.compile(r"[~!].*")  # of a step's key: which send of it, or what about it
@@ -32,6 +33,25 @@ class BadWindow(Invalid):
     """A window of time that is none."""
 
     code = "bad_window"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayAsked(Fact):
+    """A live model answered a step of a run that is executed again. A number is None where nobody knows it."""
+
+    key_field: ClassVar[str] = "ask_id"
+    ask_id: str
+    agent_id: str
+    version: str  # that is tried
+    provider: str
+    model: str
+    input_tokens: int | None
+    output_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    micros: int | None
+    counted_micros: int  # what budgets count for the answer, known or not
+    counted_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

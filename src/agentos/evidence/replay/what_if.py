@@ -16,20 +16,20 @@ from typing import Any, Final
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Definition
 from agentos.control.budgets.model import Cost, Full, Tokens, Totals
-from agentos.control.budgets.spending import UNKNOWN, Spending
+from agentos.control.budgets.spending import Spending
 from agentos.control.deployments import service as deployments
 from agentos.control.policy import service as policies
 from agentos.control.policy.model import Decision, DeploymentPolicy, OrganizationPolicy, Tier
 from agentos.control.policy.rules import Proposed, Rulebook, decide
 from agentos.evidence.replay import again, store
 from agentos.evidence.replay.content import Content, Divergence
-from agentos.evidence.replay.model import Limits, Proposal
+from agentos.evidence.replay.model import Limits, Proposal, ReplayAsked
 from agentos.evidence.replay.playback import SILENT, Decide, Plan, play
 from agentos.evidence.replay.recording import Recording, contract_of
 from agentos.kernel import epochs, ids
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
 from agentos.kernel.errors import Invalid
-from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.inference import Tool
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.ports import Parts
@@ -199,7 +199,7 @@ async def prepare(
             strict=False,
             besides=besides,
             parts=parts if asks_live else replace(parts, meter=SILENT),
-            spending=_spending(work, parts, definition, counted=asks_live),
+            spending=_spending(work, parts, definition, recording.version_of(definition), counted=asks_live),
         )
         plans.append((replace(recording, loaded=recording.loaded | set(skills)), plan))
     return Prepared(tried, tuple(plans))
@@ -270,22 +270,45 @@ def _told(definition: Definition, skills: Iterable[Skill]) -> Any:
     return definition.instructions, definition.model, definition.output_schema, definition.prompts, tools
 
 
-def _spending(work: UnitOfWork, parts: Parts, definition: Definition, *, counted: bool) -> Spending:
+def _spending(work: UnitOfWork, parts: Parts, definition: Definition, version: str, *, counted: bool) -> Spending:
     """What answers that are asked anew spend. ``counted``: they count in the caps of the organization and the agent."""
-    kind = _Counted if counted else _Free
     allowed = (definition.budgets.money, definition.budgets.tokens)
     place = (parts.database, parts.books, work.organization, ids.new("run"), definition.agent_id)
-    return kind(*place, (1, 1), allowed, Totals(), lambda: 0)
+    if not counted:
+        return _Free(*place, (1, 1), allowed, Totals(), lambda: 0)
+    return _Counted(*place, (1, 1), allowed, Totals(), lambda: 0, doors=parts.doors, version=version)
 
 
 class _Counted(Spending):
     """Spending without a journal: what an answer cost is counted at once, in a transaction of its own."""
 
+    def __init__(self, *place: Any, doors: Doors, version: str) -> None:
+        super().__init__(*place)
+        self.doors = doors
+        self.version = version
+
     async def settle(self, used: Tokens | None, model: str, steps: int, *, at: datetime) -> tuple[Cost, str | None]:
-        """What the answer cost; it is counted when this returns."""
+        """What the answer cost; it is counted, and told, when this returns."""
+        asked = self._asked
+        assert asked is not None
         cost, _ = await super().settle(used, model, steps, at=at)
-        self._counted = UNKNOWN
-        await self.close("")
+        fact = ReplayAsked(
+            ask_id=f"{self.run_id}.{self.totals.calls}",
+            agent_id=self.agent_id,
+            version=self.version,
+            provider=asked.provider,
+            model=model,
+            input_tokens=None if used is None else used.input,
+            output_tokens=None if used is None else used.output,
+            cache_read_tokens=None if used is None else used.cache_read,
+            cache_write_tokens=None if used is None else used.cache_write,
+            micros=None if cost.unknown else cost.money,
+            counted_micros=cost.money,
+            counted_tokens=cost.tokens,
+        )
+        async with self.doors.open(self.organization) as work:
+            await self.count(work)
+            await work.publish(fact)
         return cost, None
 
 

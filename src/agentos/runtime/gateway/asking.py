@@ -258,6 +258,12 @@ async def _keep(
         output_tokens=used.output,
         micros=None if cost is None or cost.unknown else cost.money,
         attempts=[f"{named(one.provider, one.model)}: {one.outcome}" for one in attempts],
+        cache_read_tokens=used.cache_read,
+        cache_write_tokens=used.cache_write,
+        reasoning_tokens=used.reasoning,
+        seconds=round(attempts[-1].seconds, 4) if outcome == "ok" else None,
+        counted_micros=None if cost is None else cost.money,
+        counted_tokens=None if cost is None else cost.tokens,
     )
     async with gate.parts.doors.open(OrgId(asker.organization)) as work:
         await gate.spending.finish(work, "" if outcome == "ok" else STEP)

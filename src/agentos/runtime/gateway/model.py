@@ -184,3 +184,9 @@ class ModelAsked(Fact):
     output_tokens: int | None
     micros: int | None
     attempts: list[str]
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    seconds: float | None = None  # that the model which answered took
+    counted_micros: int | None = None  # what budgets count for the answer, known or not
+    counted_tokens: int | None = None

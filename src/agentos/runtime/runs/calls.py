@@ -49,7 +49,9 @@ async def perform(segment: Segment, key: str, call: Call, *, submitted: bool = F
     try:
         arguments, data = segment.outside.arguments(one, call.arguments)
     except Invalid as error:
-        return await _failed(segment, call, _entry(key, one, "error", {"version": one.version}, _said(error)), error)
+        return await _failed(
+            segment, call, _entry(key, one, "error", {"version": one.version, "code": error.code}, _said(error)), error
+        )
     effect = Effect(key, one, arguments, data, submitted)
     if one.read_only:
         return await _read(segment, call, effect)
@@ -66,7 +68,7 @@ async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
     while True:
         tried += 1
         try:
-            value = await segment.interruptible(segment.outside.call(effect))
+            value = await segment.interruptible(_timed(segment, effect))
         except AgentOSError as error:
             if retryable(error) and tried < one.retry.attempts:
                 await segment.interruptible(asyncio.sleep(_pause(one, tried, error)))
@@ -75,9 +77,10 @@ async def _read(segment: Segment, call: Call, effect: Effect) -> Result:
                 if decision.verdict is not Verdict.ALLOW:
                     return await _denied(segment, effect.key, call, decision, effect.meta(), one)
                 continue
-            meta = effect.meta(tries=tried, **segment.told(decision))
+            meta = effect.meta(tries=tried, code=error.code, **_seconds(effect), **segment.told(decision))
             return await _failed(segment, call, _entry(effect.key, one, "error", meta, _said(error)), error)
-        entry = _entry(effect.key, one, "ok", effect.meta(tries=tried, **segment.told(decision)), value)
+        meta = effect.meta(tries=tried, **_seconds(effect), **segment.told(decision))
+        entry = _entry(effect.key, one, "ok", meta, value)
         await segment.record(entry)
         return _told(call, entry)
 
@@ -102,7 +105,7 @@ async def _write(segment: Segment, call: Call, effect: Effect) -> Result:
                 await asyncio.sleep(_pause(effect.skill, effect.sends, error))
                 continue
             if effect.skill.repeatable or not isinstance(error, (Unavailable, Bug)):
-                entry = _result(effect, "error", _said(error))
+                entry = _result(effect, "error", _said(error), code=error.code)
                 return await _failed(segment, call, entry, error)
             log.warning("effect_end_unknown", skill=effect.skill.name, step=effect.key, error=error.code)
             settled = await _settled(segment, call, effect)
@@ -189,8 +192,22 @@ async def _settled(segment: Segment, call: Call, effect: Effect) -> Result | Non
 async def _sent(segment: Segment, effect: Effect) -> Any:
     """The answer to a call that is sent now. Raises Interrupted when a stop waits for it no longer."""
     if effect.skill.timeout.total_seconds() <= segment.parts.settings.stop_force_seconds:
-        return await segment.outside.call(effect)  # it ends in time by itself
-    return await segment.interruptible(segment.outside.call(effect), segment.forced)
+        return await _timed(segment, effect)  # it ends in time by itself
+    return await segment.interruptible(_timed(segment, effect), segment.forced)
+
+
+async def _timed(segment: Segment, effect: Effect) -> Any:
+    """The answer to a call, and how long the skill was at work for it in ``effect.seconds``, also when it fails."""
+    began = elapsed()
+    try:
+        return await segment.outside.call(effect)
+    finally:
+        effect.seconds += elapsed() - began
+
+
+def _seconds(effect: Effect) -> dict[str, float]:
+    """What a call took, for its row; nothing where this attempt called nothing."""
+    return {"seconds": round(effect.seconds, 4)} if effect.seconds else {}
 
 
 def _decided(segment: Segment, effect: Effect) -> Decision:
@@ -198,7 +215,9 @@ def _decided(segment: Segment, effect: Effect) -> Decision:
 
 
 def _result(effect: Effect, status: str, content: Any, **more: Any) -> Entry:
-    return _entry(effect.key, effect.skill, status, effect.meta(sends=effect.sends, **more), content)
+    return _entry(
+        effect.key, effect.skill, status, effect.meta(sends=effect.sends, **_seconds(effect), **more), content
+    )
 
 
 def _entry(key: str, one: Skill, status: str, meta: dict[str, Any], content: Any) -> Entry:

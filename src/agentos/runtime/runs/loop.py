@@ -297,6 +297,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
     told = msgspec.to_builtins(answer)
     meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
+    meta["seconds"] = round(seconds, 4)
     meta["cost"] = await bills.settle(segment, routed.question, answer)
     if routed.question.model != name:
         meta["asked"] = routed.question.model

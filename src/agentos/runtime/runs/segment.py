@@ -77,6 +77,7 @@ class Effect:
     hosts: tuple[str, ...] | None = None  # that the arguments name, once they were looked for
     sends: int = 0
     sent_at: float | None = None  # of the last send, when this attempt made it
+    seconds: float = 0.0  # that the skill was at work for this attempt
 
     def meta(self, **more: Any) -> dict[str, Any]:
         """What every row of this call says."""
@@ -268,7 +269,7 @@ class Segment:
             kind="skill",
             name=effect.skill.name,
             status="sent" if send == 1 else "sent_again",
-            meta=effect.meta(**self.told(decision), **more),
+            meta=effect.meta(reversibility=effect.skill.reversibility.value, **self.told(decision), **more),
             content=effect.arguments,
             effect=effect.skill.effect,
             idempotency_key=f"{self.run.id}.{effect.key}",

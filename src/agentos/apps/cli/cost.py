@@ -1,0 +1,111 @@
+"""``agentos cost …``: what was used, and how fast budgets are used up."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import Annotated, Any, Final
+
+import typer
+
+from agentos.apps.cli import output
+from agentos.apps.client import connect
+from agentos.evidence.usage.model import Dimension, Measure
+from agentos.kernel.units import duration
+
+PATH: Final = "/api/v1/usage"
+_COUNTS: Final = (
+    *("money", "calls", "fallback_calls", "failed_calls", "input_tokens", "output_tokens", "cache_read_tokens"),
+    *("cache_write_tokens", "reasoning_tokens", "model_seconds", "skill_calls", "skill_seconds", "runs", "run_seconds"),
+)
+
+Last = Annotated[str, typer.Option("--last", help="How far back, in days of UTC: 7d, 4w. Today is the last of them.")]
+Since = Annotated[str, typer.Option("--from", help="The first day of UTC, as 2026-11-01; instead of --last.")]
+Until = Annotated[str, typer.Option("--to", help="The last day of UTC; else today.")]
+Agent = Annotated[str, typer.Option("--agent", help="Only of this agent.")]
+Version = Annotated[str, typer.Option("--version", help="Only of this version: its hash, or how it begins.")]
+Model = Annotated[str, typer.Option("--model", help="Only of this model: PROVIDER/NAME.")]
+Skill = Annotated[str, typer.Option("--skill", help="Only of this skill.")]
+Source = Annotated[str, typer.Option("--source", help="Only of: run, ask (direct questions) or replay.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of usage."""
+    cost = typer.Typer(help="Cost: tokens, money and seconds.", no_args_is_help=True)
+    cost.command("top")(top)
+    cost.command("by")(told_by)
+    cost.command("burn")(burn)
+    app.add_typer(cost, name="cost")
+
+
+def top(
+    by: Annotated[Dimension, typer.Option("--by", help="What to compare.")] = Dimension.AGENT,
+    first: Annotated[Measure, typer.Option("--first", help="What comes first is most of this.")] = Measure.MONEY,
+    most: Annotated[int, typer.Option("--most", min=1, max=1000, help="How many lines at most.")] = 10,
+    last: Last = "7d",
+    since: Since = "",
+    until: Until = "",
+    agent: Agent = "",
+    version: Version = "",
+    model: Model = "",
+    skill: Skill = "",
+    source: Source = "",
+) -> None:
+    """Show what used most: agents, versions, models, skills or days."""
+    only = {"agent": agent, "version": version, "model": model, "skill": skill, "source": source}
+    _show([by], {"first": first.value, "limit": most, **_days(last, since, until), **only})
+
+
+def told_by(
+    dimensions: Annotated[list[Dimension], typer.Argument(metavar="DIMENSION...", help="In this order.")],
+    last: Last = "7d",
+    since: Since = "",
+    until: Until = "",
+    agent: Agent = "",
+    version: Version = "",
+    model: Model = "",
+    skill: Skill = "",
+    source: Source = "",
+) -> None:
+    """Show usage told apart by day, source, agent, version, model or skill, or by several of them."""
+    only = {"agent": agent, "version": version, "model": model, "skill": skill, "source": source}
+    _show(dimensions, {"limit": 1000, **_days(last, since, until), **only})
+
+
+def burn() -> None:
+    """Show how much of each cap is used and reserved, and when it runs out at the rates of the last hour and day."""
+    found = connect().get(f"{PATH}/burn")
+    rows = [
+        {**one, **{f"last {name}": _outlook(rate) for name, rate in one["rates"].items()}} for one in found["items"]
+    ]
+    columns = ("of", "agent", "period", "resource", "limit", "used", "reserved", "part", "last hour", "last day")
+    output.show(found if output.as_json else rows, columns=columns)
+
+
+def _show(by: list[Dimension], asked: dict[str, Any]) -> None:
+    given = {name: value for name, value in asked.items() if value != ""}
+    found = connect().get(PATH, by=[one.value for one in by], **given)
+    if output.as_json:
+        output.show(found)
+        return
+    total = {by[0].value: "in all", **found["total"]}
+    output.show([*found["items"], total] if found["items"] else [], columns=(*(one.value for one in by), *_COUNTS))
+    notes = list(found["total"]["unknown"]["said"])
+    if found["left_out"]:
+        notes.append(f"{found['left_out']} lines more are only in the sum")
+    if found["open_runs"]:
+        notes.append(f"{found['open_runs']} runs are not over and not counted yet")
+    for note in notes:
+        output.progress(note)
+
+
+def _days(last: str, since: str, until: str) -> dict[str, Any]:
+    days = {"from": since} if since else {"days": max(1, math.ceil(duration(last) / timedelta(days=1)))}
+    return {**days, "to": until}
+
+
+def _outlook(rate: dict[str, Any]) -> str:
+    if rate["per_hour"] is None:
+        return str(rate["outlook"])
+    told = {"runs_out": f"runs out at {rate['runs_out_at']}"}.get(rate["outlook"], rate["outlook"])
+    return f"{rate['per_hour']} an hour: {told}"

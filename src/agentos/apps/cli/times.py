@@ -1,0 +1,74 @@
+"""Moments as people at a terminal say them: ``14:02``, ``yesterday 22:30``, ``90m ago``, or a time with its zone.
+
+A time without a zone is the terminal's, or that of ``--zone``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timedelta
+from typing import Annotated, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import typer
+
+from agentos.kernel.errors import Invalid
+from agentos.kernel.units import duration
+
+Zone = Annotated[str, typer.Option("--zone", help="Of times that name none, as Europe/Berlin; else this terminal's.")]
+
+SAID: Final = "14:02, yesterday 22:30, 90m ago, or 2026-01-31T08:00+01:00"
+_DAYS: Final = {"today": 0, "yesterday": -1}
+_WORDS: Final = re.compile(r"(?:(today|yesterday|\d{4}-\d\d-\d\d)(?:[ tT]+|$))?(?:(\d{1,2}:\d\d(?::\d\d)?))?")
+
+
+class MomentUnclear(Invalid):
+    """A time that is none, or that is there twice or not at all because the clocks were changed."""
+
+    code = "moment_unclear"
+
+
+def zone_of(name: str) -> ZoneInfo | None:
+    """The zone of that name; None: the terminal's own. Raises MomentUnclear (Invalid)."""
+    try:
+        return ZoneInfo(name) if name else None
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise MomentUnclear(
+            f"'{name[:40]}' is no time zone", where="--zone", then="Write one as Europe/Berlin."
+        ) from None
+
+
+def moment(said: str, *, at: datetime, zone: ZoneInfo | None = None) -> datetime:
+    """What somebody means who says this ``at`` a time. Raises MomentUnclear, MalformedDuration (Invalid)."""
+    text = " ".join(said.split())
+    if text == "now":
+        return at
+    if text.endswith(" ago"):
+        return at - duration(text.removesuffix(" ago").replace(" ", ""))
+    found = _WORDS.fullmatch(text)
+    try:
+        if found is None or not text:
+            exact = datetime.fromisoformat(text)
+            return exact if exact.tzinfo is not None else _there(exact, zone, said)
+        here = at.astimezone(zone).date()
+        day = found[1] or "today"
+        on = here + timedelta(days=_DAYS[day]) if day in _DAYS else date.fromisoformat(day)
+        hour, _, rest = (found[2] or "0:00").partition(":")
+        return _there(datetime.combine(on, time.fromisoformat(f"{hour:0>2}:{rest}")), zone, said)
+    except (ValueError, OverflowError):
+        raise MomentUnclear(f"'{said[:40]}' is not a time", then=f"Write {SAID}.") from None
+
+
+def _there(naive: datetime, zone: ZoneInfo | None, said: str) -> datetime:
+    """A wall clock's time in the zone."""
+    first, second = (
+        one.astimezone() if zone is None else one.replace(tzinfo=zone)
+        for one in (naive.replace(fold=0), naive.replace(fold=1))
+    )
+    if first.utcoffset() != second.utcoffset():
+        twice = (first.utcoffset() or timedelta()) > (second.utcoffset() or timedelta())
+        raise MomentUnclear(
+            f"'{said[:40]}' is there {'twice' if twice else 'not at all'}: the clocks were changed",
+            then="Write it with its offset, as 2026-10-25T02:30+02:00.",
+        )
+    return first

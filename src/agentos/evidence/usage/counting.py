@@ -1,0 +1,55 @@
+"""Facts become counts, each once; and every few minutes it is marked how far budgets are used up."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from agentos.control.budgets.model import ReserveLost
+from agentos.evidence.replay.model import ReplayAsked
+from agentos.evidence.usage import service, store
+from agentos.kernel.clock import now
+from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.gateway.model import ModelAsked
+from agentos.runtime.runs.model import RunEnded
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "usage"
+MARK_SECONDS: Final = 300.0  # a slot of usage_marks: the rate of an hour is right to a twelfth of what it was
+KEPT: Final = timedelta(days=3)  # the rate of a day looks back to yesterday's
+
+
+class Counting:
+    """Counts what runs, questions, replays and lost calls used. All of it is safe to repeat."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+
+    def consumer(self) -> Consumer:
+        """Every fact that something was used, in order."""
+        return Consumer(NAME, (RunEnded, ModelAsked, ReplayAsked, ReserveLost), self._deliver)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        async with self._doors.open(delivery.organization) as work:
+            await service.count(work, delivery.fact, at=delivery.at)
+
+    async def mark(self, *, at: datetime) -> int:
+        """Mark how far budgets are used up; one mark in five minutes, whoever looks. Raises DatabaseUnavailable."""
+        return await store.mark(self._doors.database, at, at - KEPT)
+
+    async def mark_for_ever(self, stop: asyncio.Event) -> None:
+        """Mark until ``stop``; a database that is away is waited for."""
+        while not stop.is_set():
+            try:
+                await self.mark(at=now())
+            except Exception as error:  # marks go on after every outage
+                log.warning("usage_not_marked", error=type(error).__name__)
+            try:
+                await asyncio.wait_for(stop.wait(), MARK_SECONDS)
+            except TimeoutError:
+                continue
