@@ -59,6 +59,7 @@ async def main() -> None:
             asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
+            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])
