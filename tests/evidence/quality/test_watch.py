@@ -16,8 +16,8 @@ from agentos.evidence.quality.model import (
     Kind,
     RecommendationOver,
     RecommendationUnknown,
-    RunNotOver,
     RunNotScored,
+    RunStillOpen,
     Scope,
     Severity,
     Standing,
@@ -103,7 +103,7 @@ async def test_a_run_that_is_not_over_has_no_score_and_takes_no_word(held: Harne
             await service.show(work, run)
         with pytest.raises(RunUnknown):
             await service.show(work, "run_unknown")
-        with pytest.raises(RunNotOver):
+        with pytest.raises(RunStillOpen):
             await service.say(work, run_id=run, verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
         with pytest.raises(RunUnknown):
             await service.say(work, run_id="run_unknown", verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
