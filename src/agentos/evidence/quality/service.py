@@ -66,7 +66,7 @@ MOST_DRIFT: Final = 2000  # runs of each window, the newest: chance alone is bel
 
 
 async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
-    """Compute and keep the score and confidence of a run that ended. Doing it again gives the same; else nothing is.
+    """Keep the score and confidence of a run that ended. Doing it again changes only what became known since.
 
     Its figures are counted from the commit of this unit of work on.
     """
