@@ -6,6 +6,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.journeys.conftest import Platform
 from tests.journeys.test_command_line import Shell
 from tests.runtime.runs.harness import DONE, calls
@@ -71,7 +73,9 @@ async def test_a_freeze_blocks_with_perfect_data_and_drift_without_samples_is_un
     assert drift["drift"]["value"] is None
     assert drift["unknown"] == "2 of 30 runs in the window and 0 of 30 in its baseline"
     page = (await platform.nobody.get("/metrics")).text
-    assert "agentos_quality_drift{" not in page
+    organization = (await platform.author.get("/api/v1/me")).json()["organization"]
+    told = [line for line in page.splitlines() if line.startswith("agentos_quality_drift{")]
+    assert not [line for line in told if organization in line]
 
 
 async def test_what_people_say_of_a_run_is_kept_and_counts(platform: Platform) -> None:
@@ -82,7 +86,7 @@ async def test_what_people_say_of_a_run_is_kept_and_counts(platform: Platform) -
     assert said.status_code == 201, said.text
     (kept,) = (await platform.author.get(f"{QUALITY}/feedback", params={"run": run})).json()["items"]
     assert (kept["verdict"], kept["note"], kept["said_by"]) == ("rejected", "wrong customer", "approver")
-    assert (await platform.author.get(f"{QUALITY}/runs/{run}")).json()["score"] == 0.5
+    assert (await platform.author.get(f"{QUALITY}/runs/{run}")).json()["score"] == pytest.approx(5 / 9)
     found = (await platform.author.get(f"{QUALITY}/figures")).json()["figures"]
     assert found["accepted_rate"]["value"] == 0.0
     assert found["accepted_rate"]["samples"] == 1
