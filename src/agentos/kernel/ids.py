@@ -31,6 +31,7 @@ ThreadId = NewType("ThreadId", str)
 MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
 StopId = NewType("StopId", str)
+EvalId = NewType("EvalId", str)
 
 Prefix = Literal[
     "person",
@@ -51,6 +52,7 @@ Prefix = Literal[
     "ntf",
     "lnk",
     "stop",
+    "eval",
 ]
 
 _FORM: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")  # TypeID: UUIDv7 in Crockford's base 32
