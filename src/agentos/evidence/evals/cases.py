@@ -1,10 +1,10 @@
 """One task executed: the loop of live runs over one case, with the models of its version and nothing else of the world.
 
-    it asks a model       → that very model, under stops, caps and limits; an answer that costs is committed at once
-    it calls a skill
-      that only reads     → the fixture of the case whose arguments are in the call's; without one the task is left
-      any other           → a draft that nobody can submit: the tier is L1 at most, and no policy is looked at
-    a judge is wanted     → an agent without skills, made of the rubric, is executed in the same way
+it asks a model       → that very model, under stops, caps and limits; an answer that costs is committed at once
+it calls a skill
+  that only reads     → the fixture of the case whose arguments are in the call's; without one the task is left
+  any other           → a draft that nobody can submit: the tier is L1 at most, and no policy is looked at
+a judge is wanted     → an agent without skills, made of the rubric, is executed in the same way
 """
 
 from __future__ import annotations
@@ -219,22 +219,22 @@ class Given:
 
     async def lookup(self, effect: Effect) -> Lookup:
         """Nothing was sent."""
-        raise _reached("a receiver")
+        raise _reached("a receiver", effect)
 
     async def quiet(self, effect: Effect, send: str) -> None:
         """Nothing is on the wire."""
 
     async def answer(self, effect: Effect, decision: Decision) -> Answered:
         """Nobody is asked at L1."""
-        raise _reached("people")
+        raise _reached(f"people ({decision.code})", effect)
 
     async def ask_end(self, effect: Effect, send: str) -> Never:
         """Nothing was sent."""
-        raise _reached("people")
+        raise _reached(f"people about {send}", effect)
 
     async def submitted(self) -> Call:
         """A task is no draft."""
-        raise _reached("a draft")
+        raise EvalReachedOut("a case of an eval reached for a draft", then="This is a fault of ours.")
 
 
 @dataclass(slots=True)
@@ -475,8 +475,8 @@ def _calls(talk: _Talk) -> list[dict[str, Any]]:
     return found
 
 
-def _reached(what: str) -> EvalReachedOut:
-    return EvalReachedOut(f"a case of an eval reached for {what}", then="This is a fault of ours.")
+def _reached(what: str, effect: Effect) -> EvalReachedOut:
+    return EvalReachedOut(f"a case reached for {what}", where=effect.key, then="This is a fault of ours.")
 
 
 def judges(cases: Iterable[Case]) -> Sequence[Scorer]:
@@ -485,3 +485,6 @@ def judges(cases: Iterable[Case]) -> Sequence[Scorer]:
     return tuple(found.values())
 
 
+def judges_shown(cases: Iterable[Case]) -> list[dict[str, Any]]:
+    """The judges of a data set as a report tells them: whoever compares two reports sees whether they were the same."""
+    return [{"name": one.name, "hash": judge_hash(one), "model": one.options["model"]} for one in judges(cases)]

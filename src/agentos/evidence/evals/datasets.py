@@ -105,8 +105,8 @@ def _case(raw: bytes, line: int, number: int) -> Case:
     if "input" not in said:
         raise _NoCase("it has no 'input'")
     name = said.get("id")
-    if not isinstance(name, str) or not name or len(name) > _NAME:
-        raise _NoCase(f"its 'id' is no text of 1 to {_NAME} characters")
+    if not isinstance(name, str) or not name or len(name) > _NAME or not name.isprintable():
+        raise _NoCase(f"its 'id' is no text of 1 to {_NAME} printable characters")
     return Case(
         number=number,
         line=line,

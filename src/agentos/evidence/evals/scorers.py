@@ -1,7 +1,7 @@
 """What an answer is worth: pure functions of what was expected and what came.
 
-``judge`` is the one that asks a model; here is its form, and ``cases`` asks it. Patterns are RE2's, which take time that
-only grows with the text; schemas are checked to be finite and to fetch nothing, and their patterns are RE2's, too.
+``judge`` is the one that asks a model; here is its form, and ``cases`` asks it. Patterns are RE2's, whose time only
+grows with the text; schemas are checked to be finite and to fetch nothing, and their patterns are RE2's, too.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _same(one: Any, other: Any) -> bool:
     """Equal as JSON: true is not 1, and 1 is 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
-    return type(one) is type(other) and bool(one == other) or (_is_number(one) and _is_number(other) and one == other)
+    return (type(one) is type(other) and bool(one == other)) or (_is_number(one) and _is_number(other) and one == other)
 
 
 def _is_number(value: Any) -> bool:
@@ -187,7 +187,7 @@ def _linear(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Itera
         yield jsonschema.ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
 
 
-_Validator: Final = extend(Draft202012Validator, {"pattern": _linear})
+_Validator: Final[Any] = extend(Draft202012Validator, {"pattern": _linear})  # type: ignore[no-untyped-call]
 
 
 @lru_cache(1000)
