@@ -25,6 +25,7 @@ CREATE TABLE evals (
   status        text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'completed', 'failed', 'cancelled')),
   total         integer NOT NULL,
   attempt       integer NOT NULL DEFAULT 0,  -- who claimed it last may write; it only rises
+  resumes       integer NOT NULL DEFAULT 0,  -- how often it went on after it had failed: each has a workflow of its own
   problem       jsonb,
   report        jsonb,
   requested_by  text NOT NULL,
@@ -126,8 +127,9 @@ BEGIN
   RETURN is_held;
 END $$;
 
--- Close what is still reserved for talks of an eval that is over and whose process was lost: it counts as spent.
-CREATE FUNCTION eval_close(p_org text, p_eval text) RETURNS void LANGUAGE plpgsql AS $$
+-- Close what is still reserved for talks of an eval whose process was lost: it counts as spent. p_final: the eval does not
+-- go on.
+CREATE FUNCTION eval_close(p_org text, p_eval text, p_final boolean) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   one budget_runs;
 BEGIN
@@ -138,7 +140,7 @@ BEGIN
     PERFORM budget_settle(p_org, one.run_id, jsonb_build_object(
       'agent', one.agent_id, 'segment', one.segment, 'attempt', one.attempt, 'money', one.money, 'tokens', one.tokens,
       'steps', one.steps, 'seconds', one.seconds, 'calls', one.calls, 'unknown', one.unknown_calls,
-      'unanswered', one.step, 'released', false, 'final', true), NULL);
+      'unanswered', one.step, 'released', false, 'final', p_final), NULL);
   END LOOP;
 END $$;
 

@@ -85,6 +85,12 @@ def test_two_scorers_of_one_kind_need_names() -> None:
     assert [one.name for one in cases[0].scorers] == ["regex", "b"]
 
 
+def test_numbers_that_json_has_not_are_told() -> None:
+    assert reason(b'{"id": "two", "input": NaN}') == "NaN is no number of JSON"
+    assert reason(b'{"id": "two", "input": 1e999}') == "1e999 is no number of JSON"
+    assert "no canonical form" in reason(b'{"id": "two", "input": "\\ud800"}')
+
+
 def test_json_that_nests_too_deep_costs_its_line_and_no_stack() -> None:
     assert "deeper" in reason(b'{"id": "two", "input": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
     assert "deeper" in reason(b'{"id": "two", "input": ' + b"[" * 100 + b"]" * 100 + b"}")

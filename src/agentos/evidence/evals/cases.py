@@ -9,6 +9,7 @@ a judge is wanted     → an agent without skills, made of the rubric, is execut
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ from agentos.evidence.evals.model import (
 )
 from agentos.evidence.replay.playback import SkillSaid
 from agentos.evidence.replay.what_if import Free
-from agentos.kernel.canonical import canonical, digest
+from agentos.kernel.canonical import canonical_parsed, digest
 from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import AgentOSError, Bug, Unavailable
 from agentos.kernel.ids import DeploymentId, OrgId, RunId
@@ -101,6 +102,7 @@ class Examination:
     definitions: dict[Side, Definition]
     answers: dict[str, list[Entry]]  # those that an earlier attempt committed, by talk
     _books: dict[Subject, tuple[Rulebook, float]] = field(default_factory=dict)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _inputs: dict[Side, Draft202012Validator] = field(default_factory=dict)
 
     def takes(self, side: Side, given: Any) -> bool:
@@ -114,10 +116,13 @@ class Examination:
         subject = Subject("", definition.agent_id, definition.category)
         known = self._books.get(subject)
         if known is None or elapsed() - known[1] > FRESH_SECONDS:
-            began = elapsed()
-            async with self.parts.doors.open(self.organization) as work:
-                known = Rulebook(subject, await stops.in_force(work, subject)), began
-            self._books[subject] = known
+            async with self._looking:  # what is due for all tasks at once is read by one of them
+                known = self._books.get(subject)
+                if known is None or elapsed() - known[1] > FRESH_SECONDS:
+                    began = elapsed()
+                    async with self.parts.doors.open(self.organization) as work:
+                        known = Rulebook(subject, await stops.in_force(work, subject)), began
+                    self._books[subject] = known
         held = known[0].stops.held
         if held is not None:
             raise EvalHeld(
@@ -444,7 +449,7 @@ def _run(held: Examination, definition: Definition, case: Case, run_id: str, tok
         firing_id=None,
         requested_by="",
         request_id="",
-        input=canonical(case.input),
+        input=canonical_parsed(case.input),
         output=None,
         problem=None,
         accepted_at=_NEVER,

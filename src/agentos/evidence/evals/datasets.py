@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, Final
 
 from agentos.evidence.evals import scorers
@@ -22,7 +23,7 @@ from agentos.evidence.evals.model import (
     Fixture,
     Scorer,
 )
-from agentos.kernel.canonical import canonical
+from agentos.kernel.canonical import canonical_parsed
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import MOST_DEPTH, shallow
 
@@ -85,9 +86,9 @@ def _case(raw: bytes, line: int, number: int) -> Case:
     if len(raw) > MOST_CASE_BYTES:
         raise _NoCase(f"it has {len(raw)} bytes, at most {MOST_CASE_BYTES}")
     try:
-        said = json.loads(raw)
+        said = json.loads(raw, parse_constant=_no_number, parse_float=_finite)
         shallow(said)
-        canonical(said)
+        canonical_parsed(said)
     except json.JSONDecodeError as error:
         raise _NoCase(f"it is not JSON: {error.msg} at column {error.colno}") from None
     except UnicodeDecodeError:
@@ -117,6 +118,15 @@ def _case(raw: bytes, line: int, number: int) -> Case:
         fixtures=_fixtures(said.get("fixtures", [])),
         tags=_tags(said.get("tags", [])),
     )
+
+
+def _no_number(written: str) -> float:
+    raise _NoCase(f"{written} is no number of JSON")
+
+
+def _finite(written: str) -> float:
+    value = float(written)
+    return value if isfinite(value) else _no_number(written[:40])
 
 
 def _scorers(said: Mapping[str, Any]) -> tuple[Scorer, ...]:

@@ -31,20 +31,23 @@ class EvalEngine:
         """The quick path, tried once right after the commit."""
         for fact in facts:
             if isinstance(fact, EvalStarted):
-                await self._start(organization, fact.eval_id)
+                await self._start(organization, fact)
 
     async def _deliver(self, delivery: Delivery) -> None:
         if isinstance(delivery.fact, EvalStarted):
-            await self._start(delivery.organization, delivery.fact.eval_id)
+            await self._start(delivery.organization, delivery.fact)
 
-    async def _start(self, organization: OrgId, eval_id: str) -> None:
-        """Make sure that the eval has a live workflow; one that is over does nothing. Raises EngineUnavailable."""
+    async def _start(self, organization: OrgId, fact: EvalStarted) -> None:
+        """Make sure that the eval has a live workflow; one that is over does nothing. Raises EngineUnavailable.
+
+        An eval that goes on after it had failed has a workflow of its own: the one before may still be closing.
+        """
         try:
             client = await self._link.client()
             await client.start_workflow(
                 EvalFlow.run,
-                EvalWork(organization, eval_id),
-                id=eval_id,
+                EvalWork(organization, fact.eval_id),
+                id=f"{fact.eval_id}.{fact.resumes}",
                 task_queue=self._task_queue,
                 task_timeout=WORKFLOW_TASK_TIMEOUT,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,

@@ -52,7 +52,8 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str) -> None:
             held, known, left = await _read(work, parts, claimed)
         await _carry_out(held, known, left, claimed)
         async with parts.doors.open(organization) as work:
-            said = report.of(await store.outcomes(work, eval_id)) | {"judges": cases.judges_shown(known)}
+            every = await store.outcomes(work, eval_id)
+            said = await asyncio.to_thread(report.of, every) | {"judges": cases.judges_shown(known)}
             await ended(work, parts, claimed, EvalStatus.COMPLETED, said=said)
     except Over:
         log.info("eval_left", eval_id=eval_id)
@@ -88,7 +89,7 @@ async def ended(
     this = held.attempt if attempt is None else attempt
     if not await store.end(work, held.id, status, attempt=this, problem=told, report=said, at=at):
         return False
-    done = [one for _, one in await store.outcomes(work, held.id)]
+    done, tokens, micros = await store.sums(work, held.id)
     await work.publish(
         EvalEnded(
             eval_id=held.id,
@@ -99,10 +100,10 @@ async def ended(
             against=held.against,
             status=status.value,
             code="" if error is None else error.code,
-            cases=len({one.task.number for one in done}),
+            cases=done,
             scores=report.means(said or {}),
-            tokens=sum(one.tokens for one in done),
-            micros=sum(one.micros for one in done),
+            tokens=tokens,
+            micros=micros,
         )
     )
     labels = {"org": work.organization, "agent_id": held.agent_id}

@@ -238,6 +238,7 @@ class Eval:
     total: int  # tasks
     done: int
     attempt: int
+    resumes: int
     problem: dict[str, Any] | None
     report: dict[str, Any] | None
     requested_by: str
@@ -287,6 +288,7 @@ class EvalStarted(Fact):
     version: str
     against: str
     tasks: int
+    resumes: int
     by: str
 
 

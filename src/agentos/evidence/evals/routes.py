@@ -50,6 +50,9 @@ async def models(request: Request) -> ModelCatalogue:
 ModelsDep = Annotated[ModelCatalogue, Depends(models)]
 
 
+NO_NUL: Final = r"^[^\x00]*$"  # PostgreSQL's text has no room for it
+
+
 class NewDataset(BaseModel):
     """A file of cases."""
 
@@ -62,11 +65,15 @@ class NewEval(BaseModel):
     """A version to examine on a data set, beside another where one is named."""
 
     model_config = ConfigDict(extra="forbid")
-    dataset: str = Field(max_length=63)
-    dataset_hash: str = Field("", max_length=80, description="Its hash, or the beginning of it; empty: its newest.")
-    agent: str = Field(max_length=63)
-    version: str = Field("", max_length=80, description="A hash, the beginning of one, or a number; empty: the last.")
-    against: str = Field("", max_length=80, description="Another version, to compare with.")
+    dataset: str = Field(max_length=63, pattern=NO_NUL)
+    dataset_hash: str = Field(
+        "", max_length=80, pattern=NO_NUL, description="Its hash, or the beginning of it; empty: its newest."
+    )
+    agent: str = Field(max_length=63, pattern=NO_NUL)
+    version: str = Field(
+        "", max_length=80, pattern=NO_NUL, description="A hash, the beginning of one, or a number; empty: the last."
+    )
+    against: str = Field("", max_length=80, pattern=NO_NUL, description="Another version, to compare with.")
     repeats: int = Field(1, ge=1, le=MOST_REPEATS, description="How often each case is executed.")
     concurrency: int = Field(CONCURRENCY, ge=1, le=MOST_CONCURRENCY, description="Cases under way at once.")
 

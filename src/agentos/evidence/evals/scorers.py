@@ -20,7 +20,7 @@ from jsonschema.validators import extend
 from agentos.control.agents import documents, schemas
 from agentos.control.agents.model import Problem
 from agentos.evidence.evals.model import Score, Scorer
-from agentos.kernel.canonical import canonical
+from agentos.kernel.canonical import canonical_parsed
 
 KINDS: Final = ("exact", "subset", "regex", "json_schema", "number", "judge")
 MOST_PATTERN: Final = 2000  # characters
@@ -93,7 +93,7 @@ def is_subset(wanted: Any, found: Any) -> bool:
 
 def text_of(found: Any) -> str:
     """What is found as text: itself where it is one, else its canonical JSON."""
-    return found if isinstance(found, str) else canonical(found).decode()
+    return found if isinstance(found, str) else canonical_parsed(found).decode()
 
 
 def _at(value: Any, pointer: str) -> Any:

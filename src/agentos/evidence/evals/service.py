@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import asyncio
 from datetime import datetime
 
 from agentos.control.agents import service as agents
@@ -41,7 +41,7 @@ async def add_dataset(work: UnitOfWork, name: str, content: bytes, *, by: str, a
     Raises MalformedId, DatasetBroken, DatasetTooLarge (Invalid).
     """
     ids.checked_name(name, what="data set")
-    good, broken = datasets.read(content)
+    good, broken = await asyncio.to_thread(datasets.read, content)
     added = Dataset(name, digest_bytes(content), len(good), broken, len(content), by, at)
     if await store.add_dataset(work, added, content):
         await work.publish(DatasetAdded(name, added.hash, len(good), len(broken), by))
@@ -99,7 +99,7 @@ async def start(
         raise TooManyEvals(
             f"{MOST_UNFINISHED} evals are under way, and no more may be", then="Wait for one, or cancel one."
         )
-    good, _ = datasets.read(await store.content(work, data.name, data.hash))
+    good, _ = await asyncio.to_thread(datasets.read, await store.content(work, data.name, data.hash))
     for judge in cases.judges(good):
         try:
             models.check(judge.options["model"])
@@ -118,6 +118,7 @@ async def start(
         total=total,
         done=0,
         attempt=0,
+        resumes=0,
         problem=None,
         report=None,
         requested_by=by,
@@ -179,8 +180,9 @@ async def resume(work: UnitOfWork, eval_id: str, *, by: str, at: datetime) -> Ev
         raise EvalEndedAlready(f"the eval was {found.status}", where=eval_id, then="Start another.")
     if found.status is EvalStatus.FAILED:
         await store.resume(work, eval_id, at=at)
+        found = await get(work, eval_id)
     await work.publish(_started(found, by))
-    return replace(found, status=EvalStatus.RUNNING, problem=None, report=None, ended_at=None)
+    return found
 
 
 async def latest(work: UnitOfWork, agent_id: str, version: str, dataset: str) -> Latest | None:
@@ -199,5 +201,13 @@ async def latest(work: UnitOfWork, agent_id: str, version: str, dataset: str) ->
 
 def _started(found: Eval, by: str) -> EvalStarted:
     return EvalStarted(
-        found.id, found.dataset, found.dataset_hash, found.agent_id, found.version, found.against, found.total, by
+        eval_id=found.id,
+        dataset=found.dataset,
+        dataset_hash=found.dataset_hash,
+        agent_id=found.agent_id,
+        version=found.version,
+        against=found.against,
+        tasks=found.total,
+        resumes=found.resumes,
+        by=by,
     )

@@ -26,6 +26,8 @@ from agentos.kernel.ids import EvalId, OrgId
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.runs.journal import Entry
 
+PAGE: Final = 2000  # outcomes that are read at once: 20 ms, in which no heartbeat goes out
+
 _ADD_DATASET: Final = text(
     "INSERT INTO eval_datasets (org, name, hash, content, cases, broken, added_by, added_at, newest_at) "
     "VALUES (:org, :name, :hash, :content, :cases, CAST(:broken AS jsonb), :by, :at, :at) "
@@ -53,7 +55,7 @@ _ADD: Final = text(
 _EVAL: Final = (
     "SELECT e.id, e.dataset, e.dataset_hash, e.agent_id, e.version, e.against, e.repeats, e.concurrency, e.status, "
     "e.total, (SELECT count(*) FROM eval_outcomes o WHERE o.org = e.org AND o.eval_id = e.id) AS done, e.attempt, "
-    "e.problem, e.report, e.requested_by, e.request_id, e.started_at, e.ended_at FROM evals e "
+    "e.resumes, e.problem, e.report, e.requested_by, e.request_id, e.started_at, e.ended_at FROM evals e "
 )
 _GET: Final = text(_EVAL + "WHERE e.id = :id")
 _LIST: Final = text(
@@ -77,16 +79,21 @@ _END: Final = text(
     "ended_at = :at WHERE e.id = :id AND e.status = 'running' AND (:attempt = 0 OR e.attempt = :attempt)"
 )
 _RESUME: Final = text(
-    "UPDATE evals e SET status = 'running', problem = NULL, report = NULL, ended_at = NULL, resumed_at = :at "
+    "UPDATE evals e SET status = 'running', problem = NULL, report = NULL, ended_at = NULL, resumed_at = :at, "
+    "resumes = e.resumes + 1 "
     "WHERE e.id = :id"
 )
 _FORGET_ANSWERS: Final = text("DELETE FROM eval_answers a WHERE a.eval_id = :id")
-_CLOSE: Final = text("SELECT eval_close(:org, :id)")
+_CLOSE: Final = text("SELECT eval_close(:org, :id, :final)")
 _ANSWERS: Final = text("SELECT a.talk, a.key, a.name, a.meta, a.content FROM eval_answers a WHERE a.eval_id = :id")
 _DONE: Final = text("SELECT o.side, o.number, o.repeat FROM eval_outcomes o WHERE o.eval_id = :id")
 _OUTCOMES: Final = text(
     "SELECT o.side, o.number, o.repeat, o.status, o.body FROM eval_outcomes o WHERE o.eval_id = :id "
-    "ORDER BY o.number, o.repeat, o.side"
+    "AND (o.number, o.repeat, o.side) > (:number, :repeat, :side) ORDER BY o.number, o.repeat, o.side LIMIT :most"
+)
+_SUMS: Final = text(
+    "SELECT count(DISTINCT o.number) AS cases, coalesce(sum((o.body ->> 'tokens')::bigint), 0) AS tokens, "
+    "coalesce(sum((o.body ->> 'micros')::bigint), 0) AS micros FROM eval_outcomes o WHERE o.eval_id = :id"
 )
 _PAGE: Final = text(
     "SELECT o.side, o.number, o.repeat, o.status, o.body, o.output FROM eval_outcomes o WHERE o.eval_id = :id "
@@ -216,9 +223,10 @@ async def end(
     values = {"problem": json.dumps(problem) if problem else None, "report": json.dumps(report) if report else None}
     if not await work.run(_END, {"id": eval_id, "status": status.value, "attempt": attempt, "at": at, **values}):
         return False
-    if status is not EvalStatus.FAILED:
+    goes_on = status is EvalStatus.FAILED
+    await work.first(_CLOSE, {"org": work.organization, "id": eval_id, "final": not goes_on})
+    if not goes_on:
         await work.run(_FORGET_ANSWERS, {"id": eval_id})
-        await work.first(_CLOSE, {"org": work.organization, "id": eval_id})
     return True
 
 
@@ -243,7 +251,22 @@ async def done(work: UnitOfWork, eval_id: str) -> set[Task]:
 
 async def outcomes(work: UnitOfWork, eval_id: str) -> list[tuple[str, Outcome]]:
     """Every outcome with its case's id, without what it said, by case and repeat."""
-    return [_outcome(row, None) for row in await work.all(_OUTCOMES, {"id": eval_id})]
+    found: list[tuple[str, Outcome]] = []
+    number, repeat, side = -1, 0, ""
+    while True:
+        values = {"id": eval_id, "number": number, "repeat": repeat, "side": side, "most": PAGE}
+        rows = await work.all(_OUTCOMES, values)
+        found += [_outcome(row, None) for row in rows]
+        if len(rows) < PAGE:
+            return found
+        number, repeat, side = rows[-1].number, rows[-1].repeat, rows[-1].side
+
+
+async def sums(work: UnitOfWork, eval_id: str) -> tuple[int, int, int]:
+    """How many cases have an outcome, and the tokens and millionths of a dollar that all outcomes took."""
+    row = await work.first(_SUMS, {"id": eval_id})
+    assert row is not None
+    return int(row.cases), int(row.tokens), int(row.micros)
 
 
 async def page(work: UnitOfWork, eval_id: str, after: tuple[int, int, str], most: int) -> list[tuple[str, Outcome]]:

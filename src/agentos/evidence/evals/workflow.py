@@ -28,7 +28,7 @@ class EvalWork:
 
 @workflow.defn(name="Eval")
 class EvalFlow:
-    """One eval. Its workflow's id is the eval's, so starting it twice is starting it once."""
+    """One eval, until it is over or has failed. Its id is made of the eval's: starting it twice is starting it once."""
 
     @workflow.run
     async def run(self, wanted: EvalWork) -> None:
