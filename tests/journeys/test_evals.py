@@ -138,6 +138,23 @@ async def test_bad_wishes_are_refused_with_what_to_do(platform: Platform) -> Non
         assert (refused.status_code, refused.json()["code"]) == (409, "eval_ended")
 
 
+async def test_an_eval_that_a_stop_ended_goes_on_when_it_is_lifted(platform: Platform) -> None:
+    await platform.apply([DONE], [])
+    await platform.author.post(f"{PATH}/datasets", json={"name": "replies", "content": content(GOOD)})
+    stop = await platform.admin.post("/api/v1/stops", json={"kind": "kill", "scope": "agent", "target": "tester"})
+    assert stop.status_code == 201, stop.text
+    started = await platform.author.post(f"{PATH}/offline-evals/run", json={"dataset": "replies", "agent": "tester"})
+    place = started.headers["location"]
+    failed = await until_over(platform, place)
+    assert (failed["status"], failed["problem"]["code"]) == ("failed", "eval_held")
+    assert stop.json()["id"] in failed["problem"]["detail"]
+    lifted = await platform.admin.delete(f"/api/v1/stops/{stop.json()['id']}")
+    assert lifted.status_code == 200, lifted.text
+    resumed = await platform.author.post(f"{place}/resume")
+    assert (resumed.status_code, resumed.json()["status"]) == (202, "running")
+    assert (await until_over(platform, place))["status"] == "completed"
+
+
 async def test_the_command_line_examines_compares_and_exports(shell: Shell, tmp_path: Path) -> None:
     await shell.platform.apply([{"text": "dine"}], [])
     await shell.platform.apply([DONE], [])
