@@ -385,6 +385,20 @@ async def test_what_cases_and_judges_cost_is_counted_once_in_the_budgets(
     await held.models.close()
 
 
+async def test_what_a_case_cost_that_was_left_is_counted_too(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([], ["look"], model=PAID, input={"schema": NUMBER})
+    vendor.brain = lambda _body: Reply(calls=[("look", {"n": 1})])
+    await add(held, [case(1)])
+    found = await examined(held)
+    (one,) = (await outcomes(held, found.id)).values()
+    assert (one.status, one.asked) == ("left", 1)
+    assert await spent(held) == one.micros > 0
+    await held.models.close()
+
+
 async def test_a_cap_without_room_ends_the_eval_for_now_and_it_goes_on_when_there_is_room(
     database: Database, organization: OrgId, vendor: FakeModels
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from agentos.evidence.evals import examining
 from agentos.evidence.evals.workflow import EXAMINE, EvalWork
@@ -24,6 +25,8 @@ def activities(parts: Parts) -> list[Callable[[EvalWork], Awaitable[None]]]:
         try:
             await examining.examine(parts, OrgId(wanted.organization), wanted.eval_id)
         except AgentOSError as error:
+            if error.retry_after is not None:
+                raise ApplicationError(error.what, type=error.code, next_retry_delay=error.retry_after) from error
             raise across(error) from error
         finally:
             beating.cancel()

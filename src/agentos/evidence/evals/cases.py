@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Never, TypeVar, cast
 
 import msgspec
@@ -270,10 +270,14 @@ async def execute(held: Examination, case: Case, task: Task) -> tuple[Outcome, d
     try:
         if not held.takes(task.side, case.input):
             raise NotGiven("the case's input does not fit the version's input schema")
-        talks.append(await _talk(held, definition, case, task.key))
+        await _talk(held, definition, case, canonical_parsed(case.input), task.key, talks)
         await _take(held, case, outcome, talks)
     except NotGiven as left:
         outcome.status, outcome.why, outcome.scores = "left", str(left), {}
+    except BaseException:
+        for talk in talks:
+            await _close(talk.segment)
+        raise
     for talk in talks:
         costs = [_cost(one) for one in talk.answers]
         outcome.asked += len(costs)
@@ -298,15 +302,20 @@ async def _take(held: Examination, case: Case, outcome: Outcome, talks: list[_Ta
         elif scorer.kind == "judge":
             outcome.scores[scorer.name] = await _judged(held, case, outcome, scorer, talks)
         else:
-            outcome.scores[scorer.name] = scorers.score(scorer, case.expected, talk.output, calls)
+            outcome.scores[scorer.name] = _scored(scorer, case.expected, talk.output, calls)
+
+
+def _scored(scorer: Scorer, expected: Any, output: Any, calls: list[dict[str, Any]]) -> Score:
+    try:
+        return scorers.score(scorer, expected, output, calls)
+    except RecursionError:
+        return Score(0.0, False, "the output nests too deep")
 
 
 async def _judged(held: Examination, case: Case, outcome: Outcome, scorer: Scorer, talks: list[_Talk]) -> Score:
     definition = judge(scorer, held.definitions[outcome.task.side])
-    material = {"input": case.input, "expected": case.expected, "answer": outcome.output}
-    asked = replace(case, input=material, fixtures=())
-    talk = await _talk(held, definition, asked, f"{outcome.task.key}.{scorer.name}")
-    talks.append(talk)
+    material = msgspec.json.encode({"input": case.input, "expected": case.expected, "answer": outcome.output})
+    talk = await _talk(held, definition, case, material, f"{outcome.task.key}.{scorer.name}", talks)
     if talk.error is not None:
         raise NotGiven(f"the judge '{scorer.name}' gave no grade: {talk.error.what[:300]}")
     grade = talk.output["grade"]
@@ -335,27 +344,29 @@ def judge_hash(scorer: Scorer) -> str:
     return digest(said | {"pass": options.get("pass", scorers.PASSING_GRADE)})
 
 
-async def _talk(held: Examination, definition: Definition, case: Case, name: str) -> _Talk:
-    """What an agent makes of a case's input."""
-    segment = _segment(held, definition, case, name)
-    status, output, error = RunStatus.COMPLETED, None, None
+async def _talk(
+    held: Examination, definition: Definition, case: Case, given: bytes, name: str, talks: list[_Talk]
+) -> _Talk:
+    """What an agent makes of an input, added to the talks with what it cost, however it ends."""
+    segment = _segment(held, definition, case, given, name)
+    talk = _Talk(RunStatus.COMPLETED, None, None, segment, name)
+    talks.append(talk)
     try:
         segment.rulebook = await held.book(definition)
         if segment.parts.router.switches.replace_model_of(definition.model):
             raise NotGiven("a switch puts the stub in the place of the version's model")
-        output = msgspec.json.decode(msgspec.json.encode(await loop.agent(segment)))
+        talk.output = msgspec.json.decode(msgspec.json.encode(await loop.agent(segment)))
         if segment.stood_in:
             raise NotGiven("the stub stood in for the version's model")
         await segment.journal.flush()
     except BaseException as left:
         if not isinstance(left, Over):
             await segment.journal.flush()
-        error = _ended(left)
-        if error is None:
-            await _close(segment)
+        talk.error = _ended(left)
+        if talk.error is None:
             raise _passed_on(left) from left
-        status = loop.ends_in(error)
-    return _Talk(status, output, error, segment, name)
+        talk.status = loop.ends_in(talk.error)
+    return talk
 
 
 def _ended(left: BaseException) -> AgentOSError | None:
@@ -374,7 +385,9 @@ def _ended(left: BaseException) -> AgentOSError | None:
 def _passed_on(left: BaseException) -> BaseException:
     match left:
         case Park():
-            return EvalWaits(left.waiting.detail or str(left.waiting.reason), where=left.waiting.reason)
+            waiting = left.waiting
+            after = None if waiting.seconds is None else timedelta(seconds=waiting.seconds)
+            return EvalWaits(waiting.detail or str(waiting.reason), where=waiting.reason, retry_after=after)
         case Held():
             return EvalHeld(
                 f"stop {left.stop.id} denies the version's models", where=left.stop.id, then="Lift it, then resume."
@@ -389,7 +402,7 @@ async def _close(segment: Examined) -> None:
         await segment.spending.close(f"t{segment.spending.totals.calls}")
 
 
-def _segment(held: Examination, definition: Definition, case: Case, name: str) -> Examined:
+def _segment(held: Examination, definition: Definition, case: Case, given: bytes, name: str) -> Examined:
     parts, began = held.parts, elapsed()
     recorded = {(one.key, one.phase): one for one in held.answers.get(name, ())}
     totals = Totals()
@@ -408,7 +421,7 @@ def _segment(held: Examination, definition: Definition, case: Case, name: str) -
         totals,
         lambda: int(elapsed() - began),
     )
-    claimed = Claimed(_run(held, definition, case, run_id, token), Tier.L1, "active", {}, definition.budgets.seconds)
+    claimed = Claimed(_run(held, definition, given, run_id, token), Tier.L1, "active", {}, definition.budgets.seconds)
     segment = Examined(
         parts=parts,
         claimed=claimed,
@@ -427,7 +440,7 @@ def _segment(held: Examination, definition: Definition, case: Case, name: str) -
     return segment
 
 
-def _run(held: Examination, definition: Definition, case: Case, run_id: str, token: Token) -> Run:
+def _run(held: Examination, definition: Definition, given: bytes, run_id: str, token: Token) -> Run:
     """The run that the task would be."""
     return Run(
         organization=held.organization,
@@ -449,7 +462,7 @@ def _run(held: Examination, definition: Definition, case: Case, run_id: str, tok
         firing_id=None,
         requested_by="",
         request_id="",
-        input=canonical_parsed(case.input),
+        input=given,
         output=None,
         problem=None,
         accepted_at=_NEVER,

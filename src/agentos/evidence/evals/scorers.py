@@ -20,7 +20,7 @@ from jsonschema.validators import extend
 from agentos.control.agents import documents, schemas
 from agentos.control.agents.model import Problem
 from agentos.evidence.evals.model import Score, Scorer
-from agentos.kernel.canonical import canonical_parsed
+from agentos.kernel.canonical import NotCanonical, canonical_parsed
 
 KINDS: Final = ("exact", "subset", "regex", "json_schema", "number", "judge")
 MOST_PATTERN: Final = 2000  # characters
@@ -55,8 +55,8 @@ def read(wanted: Any, expected: Any, *, has_expected: bool) -> Scorer:
     if strange := sorted(set(wanted) - _COMMON - _OPTIONS[kind]):
         raise NoScorer(f"the scorer '{kind}' has no option '{strange[0][:40]}'")
     name = wanted.get("name", kind)
-    if not isinstance(name, str) or not 0 < len(name) <= 63 or name == "all":
-        raise NoScorer("a scorer's 'name' is a text of 1 to 63 characters, and not 'all'")
+    if not isinstance(name, str) or not 0 < len(name) <= 63 or not name.isprintable() or name == "all":
+        raise NoScorer("a scorer's 'name' is a text of 1 to 63 printable characters, and not 'all'")
     if wanted.get("of", "output") not in _OF:
         raise NoScorer(f"'of' is one of {', '.join(_OF)}")
     at = wanted.get("at", "")
@@ -92,8 +92,13 @@ def is_subset(wanted: Any, found: Any) -> bool:
 
 
 def text_of(found: Any) -> str:
-    """What is found as text: itself where it is one, else its canonical JSON."""
-    return found if isinstance(found, str) else canonical_parsed(found).decode()
+    """What is found as text: itself where it is one, else its canonical JSON, as far as it has one."""
+    if isinstance(found, str):
+        return found
+    try:
+        return canonical_parsed(found).decode()
+    except NotCanonical:
+        return json.dumps(found, sort_keys=True, separators=(",", ":"))
 
 
 def _at(value: Any, pointer: str) -> Any:
