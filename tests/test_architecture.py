@@ -76,6 +76,14 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/evals": {
+        "datasets",  # a file of cases, read so that a broken line is named and costs nothing else
+        "scorers",  # what an answer is worth
+        "cases",  # one case executed by the loop, without effects
+        "examining",  # a whole eval in the hands of one attempt
+        "report",  # what the outcomes say, with samples and intervals
+        "engine",  # from a fact to a workflow
+    },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part

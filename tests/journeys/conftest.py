@@ -150,6 +150,7 @@ async def running(
         stop = asyncio.Event()
         tasks = [
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),

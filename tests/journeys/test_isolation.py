@@ -45,6 +45,9 @@ TOLD = (
     "run_messages",
     "people_addresses",
     "notifications",
+    "eval_datasets",
+    "evals",
+    "eval_outcomes",
     "budgets",
     "model_prices",
     "quality_feedback",
@@ -89,6 +92,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "address": "guessed",
         "stop_id": stop.json()["id"],
         "skill": "look",
+        **await examined(platform),
         **subscription,
         **await asked(platform, question["id"]),
         **await judged(platform, drafted.json()["id"]),
@@ -125,6 +129,20 @@ async def told(platform: Platform) -> dict[str, str]:
             await asyncio.sleep(0.05)
     assert (await platform.admin.patch(path.rpartition("/")[0], json={"enabled": False})).status_code == 200
     return {"subscription_id": made.json()["id"], "delivery_id": owed[0]["id"]}
+
+
+async def examined(platform: Platform) -> dict[str, str]:
+    """A data set, and an eval over it that is over."""
+    path = "/api/v1/agents/quality"
+    row = '{"id": "a", "input": {"task_description": "go"}, "expected": "x", "scorer": "exact"}'
+    await platform.author.post(f"{path}/datasets", json={"name": "victims", "content": row})
+    wanted = {"dataset": "victims", "agent": "tester"}
+    started = await platform.author.post(f"{path}/offline-evals/run", json=wanted)
+    assert started.status_code == 202, started.text
+    async with asyncio.timeout(30):
+        while (await platform.author.get(started.headers["location"])).json()["status"] == "running":
+            await asyncio.sleep(0.05)
+    return {"dataset": "victims", "eval_id": started.json()["id"]}
 
 
 async def asked(platform: Platform, approval_id: str) -> dict[str, str]:
@@ -173,6 +191,9 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         foreign = {"model": "agent:tester", "max_tokens": 5, "messages": [{"role": "user", "content": "go"}]}
         for door in ("/v1/chat/completions", "/v1/messages"):
             assert (await stranger.post(door, json=foreign)).status_code == 404
+        quality = "/api/v1/agents/quality"
+        examine = {"dataset": "victims", "agent": "tester"}
+        assert (await stranger.post(f"{quality}/offline-evals/run", json=examine)).status_code == 404
         wanted = {"agent_id": "tester", "environment": "production"}
         assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
         assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404

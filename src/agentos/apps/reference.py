@@ -264,6 +264,8 @@ def quality() -> str:
         for one in figures.METRICS.values()
     )
     body += _table(("figure", "unit", "better", "formula", "`no_worse`"), rows)
+    evaluated = figures.metric(f"{figures.EVAL}dataset")
+    body += [f"And `{figures.EVAL}DATASET`: {evaluated.formula}.\n"]
     body += [f"## Parts of a score, formula {scoring.FORMULA}\n"]
     body += _table(
         ("part", "weight", "value, 0 to 1"),

@@ -31,6 +31,7 @@ ThreadId = NewType("ThreadId", str)
 MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
 StopId = NewType("StopId", str)
+EvalId = NewType("EvalId", str)
 GateId = NewType("GateId", str)
 FeedbackId = NewType("FeedbackId", str)
 FreezeId = NewType("FreezeId", str)
@@ -55,6 +56,7 @@ Prefix = Literal[
     "ntf",
     "lnk",
     "stop",
+    "eval",
     "gate",
     "fbk",
     "frz",

@@ -106,4 +106,4 @@ def test_what_is_not_known_of_a_run_is_no_sample() -> None:
 def test_an_unknown_metric_is_refused_with_those_that_exist() -> None:
     with pytest.raises(MetricUnknown) as refused:
         metric("vibes")
-    assert refused.value.extra["metrics"] == sorted(METRICS)
+    assert refused.value.extra["metrics"] == [*sorted(METRICS), "eval:DATASET"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from agentos.control.agents import service as agents
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment
+from agentos.evidence.evals.model import Latest
 from agentos.evidence.quality import service
 from agentos.evidence.quality.model import (
     Comparator,
@@ -26,7 +28,8 @@ from agentos.evidence.quality.model import (
 )
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
-from agentos.kernel.ids import OrgId
+from agentos.kernel.ids import MalformedId, OrgId
+from agentos.kernel.unit_of_work import UnitOfWork
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
 
@@ -186,3 +189,33 @@ async def test_a_figure_is_of_the_runs_that_ended_within_its_time(held: Harness)
     assert (runs.value, runs.samples) == (2.0, 2)
     assert slow.value is not None
     assert slow.low is None
+
+
+async def test_an_eval_that_nobody_ran_is_unknown_and_blocks(held: Harness) -> None:
+    of = await held.agent([DONE])
+    await gate(held, metric="eval:golden", threshold=0.9)
+    found = await judged(held, of)
+    assert found.verdicts[0].passed is None
+    assert "0 of 3 samples" in found.blocking[0]
+    with pytest.raises(MalformedId):
+        await gate(held, metric="eval:../golden")
+
+
+async def test_the_last_eval_of_the_version_is_judged_while_it_is_recent(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = await held.agent([DONE])
+    await gate(held, metric="eval:golden", threshold=0.9)
+    asked: list[tuple[str, str, str]] = []
+    last = Latest(0.95, 0.9, 0.98, 200, "eval_1", now())
+
+    async def latest(_work: UnitOfWork, agent_id: str, version: str, dataset: str) -> Latest:
+        asked.append((agent_id, version, dataset))
+        return last
+
+    monkeypatch.setattr("agentos.evidence.evals.service.latest", latest)
+    (only,) = (await judged(held, of)).verdicts
+    assert (only.passed, only.value, only.samples) == (True, 0.95, 200)
+    assert asked == [("tester", (await deployment(held, of)).version, "golden")]
+    last = replace(last, ended_at=now() - timedelta(days=2))
+    assert (await judged(held, of)).verdicts[0].passed is None

@@ -49,6 +49,7 @@ async def main() -> None:
             asyncio.create_task(held.keeper.keep_for_ever(stop)),
             asyncio.create_task(_serve(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
             asyncio.create_task(schedules.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             asyncio.create_task(approvals.tick_for_ever(held.parts.doors, held.parts.meter, stop)),

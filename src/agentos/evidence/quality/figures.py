@@ -10,6 +10,7 @@ from statistics import NormalDist
 from typing import Any, Final, Literal
 
 from agentos.evidence.quality.model import Feedback, Figure, MetricUnknown
+from agentos.kernel import ids
 from agentos.kernel.statistics import (
     brier,
     calibration_error,
@@ -24,6 +25,7 @@ from agentos.kernel.units import MICROS
 
 # The interval of a loss: its upper end is what one-sided tests at 5 % ask for.
 LOSS_LEVEL: Final = 0.90
+EVAL: Final = "eval:"  # before the name of a data set
 BINS: Final = 10  # of confidence
 # How surely two equal versions pass at the documented sample size. Above the 95 % that is promised, because Newcombe's
 # interval is a little wider than the formula supposes.
@@ -53,11 +55,11 @@ class Scored:
 class Metric:
     """A figure by name. ``of`` is what one run adds to it; None where that is not known of the run.
 
-    A drift is of two sets of runs and is measured by ``drift``, not here.
+    A drift is of two sets of runs and is measured by ``drift``, an eval is of cases: neither is measured here.
     """
 
     name: str
-    kind: Literal["rate", "mean", "p95", "count", "gap", "drift"]
+    kind: Literal["rate", "mean", "p95", "count", "gap", "drift", "eval"]
     unit: str
     better: Literal["higher", "lower"]
     formula: str
@@ -152,16 +154,28 @@ METRICS: Final[dict[str, Metric]] = {
 
 
 def metric(name: str) -> Metric:
-    """The metric of that name. Raises MetricUnknown (Invalid) with the names that exist."""
+    """The metric of that name; ``eval:`` and a data set's name: that version's last eval on it.
+
+    Raises MetricUnknown (Invalid) with the names that exist, MalformedId (Invalid).
+    """
+    if name.startswith(EVAL):
+        ids.checked_name(dataset_of(name), what="data set")
+        formula = "share of the data set's cases that passed every scorer, in the version's last eval"
+        return Metric(name, "eval", "share", "higher", formula, lambda _run: None)
     found = METRICS.get(name)
     if found is None:
         raise MetricUnknown(
             f"no metric is called '{name[:64]}'",
             where="metric",
-            then=f"There are: {', '.join(sorted(METRICS))}.",
-            metrics=sorted(METRICS),
+            then=f"There are: {', '.join(sorted(METRICS))}, and {EVAL}DATASET.",
+            metrics=[*sorted(METRICS), f"{EVAL}DATASET"],
         )
     return found
+
+
+def dataset_of(name: str) -> str:
+    """The data set that a metric of the form ``eval:DATASET`` names."""
+    return name.removeprefix(EVAL)
 
 
 def samples(one: Metric, runs: Sequence[Scored]) -> list[float]:

@@ -16,6 +16,7 @@ from sqlalchemy import Row
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
 from agentos.control.deployments import service as deployments
+from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import figures, scoring, store
 from agentos.evidence.quality.drift import Drift
@@ -149,9 +150,13 @@ async def measured(
 ) -> Figure:
     """A metric over the deployment's runs of a version that ended within a time; an empty version: of all of them.
 
-    ``drift`` is of these runs from the same version's in the 30 days before. Raises MetricUnknown (Invalid).
+    ``drift`` is of these runs from the same version's in the 30 days before; ``eval:DATASET`` the version's last eval.
+    Raises MetricUnknown (Invalid).
     """
     one = figures.metric(metric)
+    if one.kind == "eval":
+        agent_id = (await deployments.get(work, deployment_id)).agent_id
+        return await _examined(work, metric, agent_id, version, since, until)
     now = await store.of_deployment(work, deployment_id, version, since, until)
     if one.kind == "drift":
         return _figure(
@@ -206,6 +211,9 @@ async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datet
             )
             verdicts.append(verdict(gate, _figure(found)))
             continue
+        if gate.metric.startswith(figures.EVAL):
+            verdicts.append(verdict(gate, await _examined(work, gate.metric, deployment.agent_id, version, since, at)))
+            continue
         candidate = await store.of_version(work, deployment.agent_id, version, since, at)
         if gate.comparator is not Comparator.NO_WORSE:
             verdicts.append(verdict(gate, figures.figure(figures.metric(gate.metric), candidate)))
@@ -234,6 +242,16 @@ def verdict(gate: Gate, found: Figure) -> Verdict:
     if found.value is not None and found.samples >= gate.samples:
         passed = gate.comparator.holds(found.value, gate.threshold)
     return Verdict(gate, found.value, found.low, found.high, found.samples, passed)
+
+
+async def _examined(
+    work: UnitOfWork, metric: str, agent_id: str, version: str, since: datetime, until: datetime
+) -> Figure:
+    """The figure of the version's last eval on a data set; unknown where none ended within the time."""
+    found = await evals.latest(work, agent_id, version, figures.dataset_of(metric))
+    if found is None or not since <= found.ended_at <= until:
+        return Figure(None, None, None, 0)
+    return Figure(found.value, found.low, found.high, found.samples)
 
 
 def _figure(found: Drift) -> Figure:

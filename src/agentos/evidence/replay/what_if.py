@@ -272,7 +272,7 @@ def _told(definition: Definition, skills: Iterable[Skill]) -> Any:
 
 def _spending(work: UnitOfWork, parts: Parts, definition: Definition, *, counted: bool) -> Spending:
     """What answers that are asked anew spend. ``counted``: they count in the caps of the organization and the agent."""
-    kind = _Counted if counted else _Free
+    kind = _Counted if counted else Free
     allowed = (definition.budgets.money, definition.budgets.tokens)
     place = (parts.database, parts.books, work.organization, ids.new("run"), definition.agent_id)
     return kind(*place, (1, 1), allowed, Totals(), lambda: 0)
@@ -289,7 +289,7 @@ class _Counted(Spending):
         return cost, None
 
 
-class _Free(Spending):
+class Free(Spending):
     """Spending of the stub, which bills nobody. Nothing is written."""
 
     async def reserve(self, *_asked: Any, **_when: Any) -> Full | None:

@@ -94,6 +94,7 @@ class Permission(StrEnum):
     ASK_MODELS = "models.ask"
     ORDER_RUNS = "runs.order"
     REPLAY_RUNS = "runs.replay"
+    RUN_EVALS = "evals.run"
     SETTLE_EFFECTS = "effects.settle"
     SUBMIT_DRAFTS = "drafts.submit"
     ANSWER_APPROVALS = "approvals.answer"
@@ -130,6 +131,7 @@ _MEANS: Final = {
     Permission.ASK_MODELS: "ask models directly, as an OpenAI or Anthropic client does",
     Permission.ORDER_RUNS: "cancel, pause and resume runs, and write to them",
     Permission.REPLAY_RUNS: "execute recorded runs again, also under another version, model or policy",
+    Permission.RUN_EVALS: "add data sets, and examine versions on them, which asks models",
     Permission.SETTLE_EFFECTS: "say whether an uncertain effect happened",
     Permission.SUBMIT_DRAFTS: "submit and discard drafts",
     Permission.ANSWER_APPROVALS: "answer approvals",
@@ -190,6 +192,7 @@ _OPERATES: Final = frozenset(
         Permission.ASK_MODELS,
         Permission.ORDER_RUNS,
         Permission.REPLAY_RUNS,
+        Permission.RUN_EVALS,
         Permission.SETTLE_EFFECTS,
         Permission.SUBMIT_DRAFTS,
         Permission.APPLY_AGENTS,
