@@ -76,6 +76,14 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/evals": {
+        "datasets",  # a file of cases, read so that a broken line is named and costs nothing else
+        "scorers",  # what an answer is worth
+        "cases",  # one case executed by the loop, without effects
+        "examining",  # a whole eval in the hands of one attempt
+        "report",  # what the outcomes say, with samples and intervals
+        "engine",  # from a fact to a workflow
+    },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part
@@ -88,6 +96,14 @@ ALSO: dict[str, set[str]] = {
     "evidence/usage": {
         "tally",  # what of a run's journal, a question, a replay and a lost call is counted
         "counting",  # facts become counts, each once
+    },
+    "evidence/quality": {
+        "advice",  # the rules that recommend something, each from figures
+        "drift",  # how far runs of now are from runs of before, and which change explains it
+        "figures",  # every metric by name: what a run adds to it, its interval, and how two versions compare
+        "scorer",  # every run that ends is scored
+        "scoring",  # one run's score from its parts
+        "watch",  # drift looked at every few minutes, and what the figures advise
     },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due

@@ -150,6 +150,7 @@ async def running(
         stop = asyncio.Event()
         tasks = [
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
@@ -157,6 +158,7 @@ async def running(
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(other.parts.halts.watch_for_ever(other.parts.doors, other.runs, stop)),
         ]
         address = f"http://127.0.0.1:{port}"

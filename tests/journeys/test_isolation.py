@@ -9,7 +9,10 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 from agentos.apps.api.app import ROUTERS
-from agentos.kernel.ids import OrgId
+from agentos.evidence.quality import store as recommendations
+from agentos.evidence.quality.model import Kind, Recommendation, Scope, Standing
+from agentos.kernel.clock import now
+from agentos.kernel.ids import OrgId, RecommendationId, new
 from tests.journeys.conftest import Platform, document
 from tests.journeys.test_identity import OF_A_LINK, OF_A_SIGN_IN, OF_EVERYBODY
 from tests.runtime.runs.harness import DONE, calls
@@ -29,6 +32,8 @@ BODIES: dict[str, Any] = {
     "PATCH /api/v1/subscriptions/{subscription_id}": {"enabled": False},
     "PATCH /api/v1/people/{handle}/addresses": {"email": "stranger@example.com"},
     "POST /api/v1/inbox/threads/{thread_id}/messages": {"text": "hello"},
+    "POST /api/v1/agents/quality/freezes/{freeze_id}/lift": {"reason": "over"},
+    "POST /api/v1/agents/quality/recommendations/{recommendation_id}": {"standing": "accepted", "reason": "mine"},
 }
 
 
@@ -40,8 +45,15 @@ TOLD = (
     "run_messages",
     "people_addresses",
     "notifications",
+    "eval_datasets",
+    "evals",
+    "eval_outcomes",
     "budgets",
     "model_prices",
+    "quality_feedback",
+    "quality_gates",
+    "quality_freezes",
+    "quality_recommendations",
 )
 
 
@@ -80,9 +92,29 @@ async def victim(platform: Platform) -> dict[str, str]:
         "address": "guessed",
         "stop_id": stop.json()["id"],
         "skill": "look",
+        **await examined(platform),
         **subscription,
         **await asked(platform, question["id"]),
+        **await judged(platform, drafted.json()["id"]),
     }
+
+
+async def judged(platform: Platform, run_id: str) -> dict[str, str]:
+    """A gate, a freeze, a word on a run that is over, and a recommendation."""
+    quality = "/api/v1/agents/quality"
+    word = {"run": run_id, "verdict": "rejected"}
+    assert (await platform.author.post(f"{quality}/feedback", json=word)).status_code == 201
+    wanted = {"metric": "success_rate", "comparator": ">=", "threshold": 0.5, "severity": "warn"}
+    gate = await platform.admin.post(f"{quality}/gates", json=wanted)
+    frozen = {"scope": "agent", "target": "drafter", "reason": "an audit"}
+    freeze = await platform.admin.post(f"{quality}/freezes", json=frozen)
+    organization = OrgId((await platform.admin.get("/api/v1/me")).json()["organization"])
+    made = Recommendation(
+        RecommendationId(new("rec")), Kind.PROMPT, Scope.ROLE, "tests", "Look.", {}, Standing.OPEN, now()
+    )
+    async with platform.held.parts.doors.open(organization) as work:
+        assert await recommendations.recommend(work, made, now())
+    return {"gate_id": gate.json()["id"], "freeze_id": freeze.json()["id"], "recommendation_id": made.id}
 
 
 async def told(platform: Platform) -> dict[str, str]:
@@ -97,6 +129,20 @@ async def told(platform: Platform) -> dict[str, str]:
             await asyncio.sleep(0.05)
     assert (await platform.admin.patch(path.rpartition("/")[0], json={"enabled": False})).status_code == 200
     return {"subscription_id": made.json()["id"], "delivery_id": owed[0]["id"]}
+
+
+async def examined(platform: Platform) -> dict[str, str]:
+    """A data set, and an eval over it that is over."""
+    path = "/api/v1/agents/quality"
+    row = '{"id": "a", "input": {"task_description": "go"}, "expected": "x", "scorer": "exact"}'
+    await platform.author.post(f"{path}/datasets", json={"name": "victims", "content": row})
+    wanted = {"dataset": "victims", "agent": "tester"}
+    started = await platform.author.post(f"{path}/offline-evals/run", json=wanted)
+    assert started.status_code == 202, started.text
+    async with asyncio.timeout(30):
+        while (await platform.author.get(started.headers["location"])).json()["status"] == "running":
+            await asyncio.sleep(0.05)
+    return {"dataset": "victims", "eval_id": started.json()["id"]}
 
 
 async def asked(platform: Platform, approval_id: str) -> dict[str, str]:
@@ -145,9 +191,20 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         foreign = {"model": "agent:tester", "max_tokens": 5, "messages": [{"role": "user", "content": "go"}]}
         for door in ("/v1/chat/completions", "/v1/messages"):
             assert (await stranger.post(door, json=foreign)).status_code == 404
+        quality = "/api/v1/agents/quality"
+        examine = {"dataset": "victims", "agent": "tester"}
+        assert (await stranger.post(f"{quality}/offline-evals/run", json=examine)).status_code == 404
         wanted = {"agent_id": "tester", "environment": "production"}
         assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
         assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404
+        for of in ({"run": ids["run_id"]}, {"draft": ids["draft_id"]}):
+            word = {**of, "verdict": "accepted"}
+            assert (await stranger.post("/api/v1/agents/quality/feedback", json=word)).status_code == 404
+        gated = {"scope": "deployment", "target": ids["deployment_id"], "metric": "runs", "comparator": ">="}
+        answer = await stranger.post("/api/v1/agents/quality/gates", json=gated | {"threshold": 1})
+        assert answer.status_code == 404, answer.text
+        theirs_frozen = {"scope": "agent", "target": "drafter", "reason": "mine"}
+        assert (await stranger.post("/api/v1/agents/quality/freezes", json=theirs_frozen)).status_code == 404
         named = {"approval": ids["approval_id"], "to": ["role:admin"]}
         assert (await stranger.post("/api/v1/approvals/reroute", json=named)).status_code == 404
         everything_of = {"deployment": ids["deployment_id"], "to": ["role:admin"]}

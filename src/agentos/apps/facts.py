@@ -11,6 +11,8 @@ from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
 from agentos.control.privacy import model as privacy
 from agentos.control.stops import model as stops
+from agentos.evidence.evals import model as evals
+from agentos.evidence.quality import model as quality
 from agentos.evidence.replay import model as replay
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
@@ -36,6 +38,8 @@ SOURCES: Final = (
     runs,
     gateway,
     replay,
+    evals,
+    quality,
     subscriptions,
     notifications,
 )

@@ -48,6 +48,10 @@ from agentos.apps.settings import (
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
+from agentos.evidence.evals.activities import activities as eval_activities
+from agentos.evidence.evals.engine import EvalEngine
+from agentos.evidence.evals.workflow import EvalFlow
+from agentos.evidence.quality.scorer import Scorer
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.evidence.usage.counting import Counting
 from agentos.kernel.database import Database
@@ -92,6 +96,7 @@ class Process:
     link: Link
     engine: Engine
     run_engine: RunEngine
+    eval_engine: EvalEngine
     firings: Firings
     models: Providers
     limiter: SharedLimits
@@ -101,6 +106,7 @@ class Process:
     messages: Messages
     notifications: Notifications
     counting: Counting
+    scorer: Scorer
     signer: Signer | None
     keeper: Keeper
 
@@ -141,6 +147,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     link = Link(temporal, identity=identity)
     engine = Engine(link, temporal.task_queue, eager=eager)
     run_engine = RunEngine(doors, engine, meter)
+    eval_engine = EvalEngine(link, temporal.task_queue)
     routing = RouterSettings.read()
     limiter, board = SharedLimits(doors.database, routing), Board(doors.database, identity)
     parts = Parts(
@@ -164,7 +171,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     firings = Firings(parts)
     answers = Answers(doors, meter, privacy, registry)
     messages = Messages(doors)
-    doors.hint = _each(run_engine.hint, firings.hint, answers.hint, messages.hint)
+    doors.hint = _each(run_engine.hint, eval_engine.hint, firings.hint, answers.hint, messages.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
     dispatch = Dispatch(doors, receivers, meter, every_fact())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
@@ -187,6 +194,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             link,
             engine,
             run_engine,
+            eval_engine,
             firings,
             models,
             limiter,
@@ -196,6 +204,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             messages,
             notifications,
             Counting(doors),
+            Scorer(doors),
             signer,
             keeper,
         )
@@ -224,9 +233,9 @@ async def worker(held: Process, *, inline_only: bool) -> Worker:
     return Worker(
         await held.link.client(),
         task_queue=held.temporal.task_queue,
-        workflows=[AgentRun],
-        activities=activities(held.parts),
-        workflow_runner=UnsandboxedWorkflowRunner(),  # its one workflow does nothing that replay could not repeat
+        workflows=[AgentRun, EvalFlow],
+        activities=[*activities(held.parts), *eval_activities(held.parts)],
+        workflow_runner=UnsandboxedWorkflowRunner(),  # its workflows do nothing that replay could not repeat
         no_remote_activities=inline_only,
         max_concurrent_activities=None if inline_only else held.runs.concurrency,
         max_concurrent_local_activities=held.runs.concurrency,

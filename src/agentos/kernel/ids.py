@@ -31,6 +31,11 @@ ThreadId = NewType("ThreadId", str)
 MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
 StopId = NewType("StopId", str)
+EvalId = NewType("EvalId", str)
+GateId = NewType("GateId", str)
+FeedbackId = NewType("FeedbackId", str)
+FreezeId = NewType("FreezeId", str)
+RecommendationId = NewType("RecommendationId", str)
 
 Prefix = Literal[
     "person",
@@ -51,6 +56,11 @@ Prefix = Literal[
     "ntf",
     "lnk",
     "stop",
+    "eval",
+    "gate",
+    "fbk",
+    "frz",
+    "rec",
 ]
 
 _FORM: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")  # TypeID: UUIDv7 in Crockford's base 32

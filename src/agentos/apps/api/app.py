@@ -22,6 +22,8 @@ from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
 from agentos.evidence.effects import routes as effects
+from agentos.evidence.evals import routes as evals
+from agentos.evidence.quality import routes as quality
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.evidence.usage import routes as usage
@@ -43,8 +45,7 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/effects stand before
-# /agents/{agent_id}.
+# In this order: /agents/triggers, …/deployments, …/policies, …/quality and …/effects stand before /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,
@@ -56,6 +57,8 @@ ROUTERS = (
     policies.router,
     replay.router,
     effects.router,
+    evals.router,
+    quality.router,
     agents.router,
     approvals.router,
     budgets.router,
@@ -117,7 +120,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
         redoc_url=None,
         lifespan=life,
     )
-    http.install(app, meter, body_seconds=body_seconds, regions=(gateway.REGION,))
+    http.install(app, meter, body_seconds=body_seconds, regions=(gateway.REGION, evals.REGION))
     app.add_middleware(Masking, state=app.state)
     for router in ROUTERS:
         app.include_router(router)

@@ -18,6 +18,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import BusSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
+from agentos.evidence.quality import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
@@ -48,6 +49,7 @@ async def main() -> None:
             asyncio.create_task(held.keeper.keep_for_ever(stop)),
             asyncio.create_task(_serve(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
             asyncio.create_task(schedules.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             asyncio.create_task(approvals.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
@@ -61,6 +63,8 @@ async def main() -> None:
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
             asyncio.create_task(held.counting.mark_for_ever(stop)),
+            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
+            asyncio.create_task(drift.look_for_ever(held.parts.doors, stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

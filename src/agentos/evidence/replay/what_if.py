@@ -275,7 +275,7 @@ def _spending(work: UnitOfWork, parts: Parts, definition: Definition, version: s
     allowed = (definition.budgets.money, definition.budgets.tokens)
     place = (parts.database, parts.books, work.organization, ids.new("run"), definition.agent_id)
     if not counted:
-        return _Free(*place, (1, 1), allowed, Totals(), lambda: 0)
+        return Free(*place, (1, 1), allowed, Totals(), lambda: 0)
     return _Counted(*place, (1, 1), allowed, Totals(), lambda: 0, doors=parts.doors, version=version)
 
 
@@ -312,7 +312,7 @@ class _Counted(Spending):
         return cost, None
 
 
-class _Free(Spending):
+class Free(Spending):
     """Spending of the stub, which bills nobody. Nothing is written."""
 
     async def reserve(self, *_asked: Any, **_when: Any) -> Full | None:

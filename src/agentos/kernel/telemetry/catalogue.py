@@ -231,6 +231,32 @@ DETERMINISM_DRIFT = Metric(
     "Runs whose last replay parted from their recording, by the step where; stored state. 0: replayed, and none did.",
     ("aos_determinism_drift",),
 )
+EVALS = Metric(
+    "agentos_evals_total", "counter", "evals", ("org", "agent_id", "status"), "Evals that came to an end, by status."
+)
+EVAL_SECONDS = Metric(
+    "agentos_eval_duration_seconds",
+    "histogram",
+    "seconds",
+    ("org", "agent_id", "status"),
+    "From the start of an eval to its end.",
+)
+EVAL_CASES = Metric(
+    "agentos_eval_cases_total",
+    "counter",
+    "cases",
+    ("org", "agent_id", "outcome"),
+    "Executions of cases: passed, missed, or left because nothing could be said.",
+)
+QUALITY_DRIFT = Metric(
+    "agentos_quality_drift",
+    "gauge",
+    "0 to 1",
+    ("org", "scope", "target"),
+    "How far the runs of the last day are from those of the week before, by role (a category) and by deployment; "
+    "stored state. Absent where it is unknown.",
+    ("drovi_agent_quality_drift_score",),
+)
 TAKEOVERS = Metric(
     "agentos_segment_takeovers_total", "counter", "segments", (), "Segments started again after their worker was lost."
 )
@@ -366,6 +392,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     REGISTRY_SIZE,
     REGISTRY_OPERATIONS,
     DETERMINISM_DRIFT,
+    EVALS,
+    EVAL_SECONDS,
+    EVAL_CASES,
+    QUALITY_DRIFT,
     TAKEOVERS,
     EFFECTS_UNCERTAIN,
     STOP_SECONDS,

@@ -1,0 +1,393 @@
+"""Score runs, keep what people say of them, measure and judge versions, and freeze promotions.
+
+Figures are of runs that ended, were not cancelled, and are no submitted draft: the others say nothing of a version. A
+run is counted from the moment on that its end was scored, a fraction of a second after its commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from math import isfinite
+from typing import Any, Final
+
+from sqlalchemy import Row
+
+from agentos.control.agents import service as agents
+from agentos.control.agents.model import Version
+from agentos.control.deployments import service as deployments
+from agentos.evidence.evals import service as evals
+from agentos.evidence.quality import drift as drifts
+from agentos.evidence.quality import figures, scoring, store
+from agentos.evidence.quality.drift import Drift
+from agentos.evidence.quality.figures import Metric, Scored
+from agentos.evidence.quality.model import (
+    LONGEST_LOOKBACK,
+    MOST_GATES,
+    MOST_RUNS,
+    Comparator,
+    Feedback,
+    FeedbackGiven,
+    Figure,
+    Freeze,
+    FreezeScope,
+    FreezeUnknown,
+    FrozenAlready,
+    Gate,
+    GateAdded,
+    GateInvalid,
+    GateKnown,
+    GateRemoved,
+    GatesFull,
+    GateUnknown,
+    Judgement,
+    PromotionFrozen,
+    PromotionUnfrozen,
+    RunNotScored,
+    RunStillOpen,
+    Said,
+    Scope,
+    ScopeInvalid,
+    Severity,
+    Verdict,
+)
+from agentos.kernel import ids
+from agentos.kernel.ids import FeedbackId, FreezeId, GateId
+from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.runtime.runs import service as runs
+from agentos.runtime.runs.model import DraftUnknown, RunUnknown
+
+# What drift looks at unless told otherwise: a day, because agents are busy by the hour of the day, against the week
+# before, because they are by the day of the week.
+WINDOW: Final = timedelta(days=1)
+BASELINES: Final = 7  # windows
+BASELINE: Final = WINDOW * BASELINES
+PAST: Final = timedelta(days=30)  # what a version did before: longer than a bad one serves
+MOST_DRIFT: Final = 2000  # runs of each window, the newest: chance alone is below 0.07 then
+
+
+async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
+    """Keep the score and confidence of a run that ended. Doing it again changes only what became known since.
+
+    Its figures are counted from the commit of this unit of work on.
+    """
+    found = await store.observed(work, run_id)
+    if found is None:
+        return
+    row, run = found
+    parts = scoring.parts(run)
+    mean = scoring.unjudged(parts)
+    judged, accepted = 0, 0
+    if mean is not None:
+        since = row.ended_at - LONGEST_LOOKBACK
+        judged, accepted = await store.judged(work, row.agent_id, run_id, mean, scoring.NEAR, since)
+    await store.put(
+        work,
+        {
+            "run_id": run_id,
+            "deployment_id": row.deployment_id,
+            "agent_id": row.agent_id,
+            "category": row.category,
+            "version": row.version,
+            "status": row.status,
+            "ended_at": row.ended_at,
+            "counted": row.draft_id is None and row.status != "cancelled",
+            "seconds": row.seconds,
+            "score": scoring.score(parts),
+            "unjudged": mean,
+            "confidence": scoring.confidence(mean, judged, accepted),
+            "formula": scoring.FORMULA,
+            "feedback": run.feedback,
+            "parts": parts,
+            "features": scoring.features(run),
+            "at": at,
+        },
+    )
+
+
+async def show(work: UnitOfWork, run_id: str) -> Row[Any]:
+    """What is kept of a run's score. Raises RunUnknown or RunNotScored (NotFound)."""
+    found = await store.scored(work, run_id)
+    if found is None:
+        run = await runs.get(work, run_id)
+        raise RunNotScored(f"run '{run_id}' is {run.status}", then="A run is scored a moment after its end; wait.")
+    return found
+
+
+async def say(
+    work: UnitOfWork, *, run_id: str = "", draft_id: str = "", verdict: Feedback, note: str, by: str, at: datetime
+) -> Said:
+    """Keep what a person says of a run, or of a draft, and score the run anew. The last word on each counts.
+
+    Raises RunUnknown or DraftUnknown (NotFound), RunStillOpen (Conflict).
+    """
+    if draft_id:
+        of = await store.run_of_draft(work, draft_id)
+        if of is None or (run_id and run_id != of):
+            raise DraftUnknown(f"no draft '{draft_id[:64]}'", then="See 'agentos drafts list'.")
+        run_id = of
+    run = await store.lock_run(work, run_id)
+    if run is None:
+        raise RunUnknown(f"no run '{run_id[:64]}'", then="See 'agentos runs list'.")
+    if run.ended_at is None and not draft_id:
+        raise RunStillOpen(f"run '{run_id}' is not over", then="Wait for its end, or judge a draft of it.")
+    one = Said(FeedbackId(ids.new("fbk")), run_id, draft_id, verdict, note, by, at)
+    await store.say(work, one)
+    await work.publish(FeedbackGiven(run_id, draft_id, verdict, by))
+    await score(work, run_id, at=at)
+    return one
+
+
+async def list_feedback(
+    work: UnitOfWork, *, run_id: str = "", verdict: Feedback | None = None, before: str = "", most: int = 200
+) -> list[Said]:
+    """What people said, newest first."""
+    return await store.said(work, run_id, verdict.value if verdict else "", before, most)
+
+
+async def measured(
+    work: UnitOfWork, deployment_id: str, version: str, metric: str, *, since: datetime, until: datetime
+) -> Figure:
+    """A metric over the deployment's runs of a version that ended within a time; an empty version: of all of them.
+
+    ``drift`` is of these runs from the same version's in the 30 days before; ``eval:DATASET`` the version's last eval.
+    Raises MetricUnknown (Invalid).
+    """
+    one = figures.metric(metric)
+    if one.kind == "eval":
+        agent_id = (await deployments.get(work, deployment_id)).agent_id
+        return await _examined(work, metric, agent_id, version, since, until)
+    now = await store.of_deployment(work, deployment_id, version, since, until)
+    if one.kind == "drift":
+        return _figure(
+            drifts.measure(now, await store.of_deployment(work, deployment_id, version, since - PAST, since))
+        )
+    return figures.figure(one, now)
+
+
+async def of_scope(
+    work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime
+) -> Sequence[Scored]:
+    """The runs that figures of a scope are made of. Raises ScopeInvalid, MalformedId or DeploymentUnknown."""
+    await _check_scope(work, scope, target)
+    return await store.of_scope(work, scope, target, since, until)
+
+
+async def drift(
+    work: UnitOfWork,
+    scope: Scope,
+    target: str,
+    *,
+    at: datetime,
+    window: timedelta = WINDOW,
+    baseline: timedelta = BASELINE,
+    least: int = drifts.LEAST,
+) -> Drift:
+    """How far the runs of the window before ``at`` are from those of the baseline before it.
+
+    Raises ScopeInvalid or MalformedId (Invalid), DeploymentUnknown (NotFound).
+    """
+    await _check_scope(work, scope, target)
+    now = await store.of_scope(work, scope, target, at - window, at, most=MOST_DRIFT)
+    before = await store.of_scope(work, scope, target, at - window - baseline, at - window, most=MOST_DRIFT)
+    return drifts.measure(now, before, least=least)
+
+
+async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:
+    """What every gate of the deployment, of its role and of the organization says of a version, and what freezes it.
+
+    Figures are of the version's runs in every deployment of the agent, so those of a staging environment and of a
+    canary count; drift is of the gate's own scope. Raises DeploymentUnknown (NotFound), MalformedId (Invalid).
+    """
+    deployment = await deployments.get(work, deployment_id)
+    role = (await agents.get_agent(work, deployment.agent_id)).category
+    verdicts = []
+    for gate in await store.gates_of(work, role, deployment_id):
+        since = at - gate.lookback
+        if gate.metric == "drift":
+            least, baseline = max(drifts.LEAST, gate.samples), gate.lookback * BASELINES
+            found = await drift(
+                work, gate.scope, gate.target, at=at, window=gate.lookback, baseline=baseline, least=least
+            )
+            verdicts.append(verdict(gate, _figure(found)))
+            continue
+        if gate.metric.startswith(figures.EVAL):
+            verdicts.append(verdict(gate, await _examined(work, gate.metric, deployment.agent_id, version, since, at)))
+            continue
+        candidate = await store.of_version(work, deployment.agent_id, version, since, at)
+        if gate.comparator is not Comparator.NO_WORSE:
+            verdicts.append(verdict(gate, figures.figure(figures.metric(gate.metric), candidate)))
+            continue
+        serving: Sequence[Scored] | None = None
+        if deployment.version is not None:
+            serving = await store.of_version(work, deployment.agent_id, deployment.version, since, at)
+        verdicts.append(compared(gate, candidate, serving))
+    frozen = await store.freezes_of(work, role, deployment.agent_id)
+    return Judgement(tuple(verdicts), tuple(frozen))
+
+
+async def judge_named(work: UnitOfWork, deployment_id: str, named: str, *, at: datetime) -> tuple[Version, Judgement]:
+    """The same of the version that a hash, the beginning of one or a number names.
+
+    Raises DeploymentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
+    """
+    deployment = await deployments.get(work, deployment_id)
+    version = await agents.get_version(work, deployment.agent_id, named)
+    return version, await judge(work, deployment_id, version.hash, at=at)
+
+
+def verdict(gate: Gate, found: Figure) -> Verdict:
+    """What a gate says of a figure; unknown with fewer samples than it asks for."""
+    passed = None
+    if found.value is not None and found.samples >= gate.samples:
+        passed = gate.comparator.holds(found.value, gate.threshold)
+    return Verdict(gate, found.value, found.low, found.high, found.samples, passed)
+
+
+async def _examined(
+    work: UnitOfWork, metric: str, agent_id: str, version: str, since: datetime, until: datetime
+) -> Figure:
+    """The figure of the version's last eval on a data set; unknown where none ended within the time."""
+    found = await evals.latest(work, agent_id, version, figures.dataset_of(metric))
+    if found is None or not since <= found.ended_at <= until:
+        return Figure(None, None, None, 0)
+    return Figure(found.value, found.low, found.high, found.samples)
+
+
+def _figure(found: Drift) -> Figure:
+    return Figure(found.score, found.low, found.high, min(found.samples, found.baseline_samples))
+
+
+def compared(gate: Gate, candidate: Sequence[Scored], serving: Sequence[Scored] | None) -> Verdict:
+    """Whether a version is shown to be no worse than the one that serves by more than the gate tolerates.
+
+    It passes when the upper end of the 90 % interval of its loss is within the tolerance: a one-sided test of
+    non-inferiority at 5 %. So too few samples never pass; docs/quality.md says how many are enough.
+    """
+    metric = figures.metric(gate.metric)
+    ours = figures.figure(metric, candidate)
+    if serving is None:
+        return Verdict(gate, ours.value, ours.low, ours.high, ours.samples, None)
+    theirs, lost = figures.figure(metric, serving), figures.loss(metric, candidate, serving)
+    passed = None
+    if lost.high is not None and lost.samples >= gate.samples:
+        passed = lost.high <= gate.threshold
+    return Verdict(gate, ours.value, ours.low, ours.high, ours.samples, passed, theirs, lost)
+
+
+async def add_gate(
+    work: UnitOfWork,
+    *,
+    scope: Scope,
+    target: str,
+    metric: str,
+    comparator: Comparator,
+    threshold: float,
+    lookback: timedelta,
+    samples: int,
+    severity: Severity,
+    by: str,
+    at: datetime,
+) -> Gate:
+    """Add a gate; it applies from now on.
+
+    Raises MetricUnknown, GateInvalid, ScopeInvalid or MalformedId (Invalid), DeploymentUnknown (NotFound), GateKnown
+    or GatesFull (Conflict).
+    """
+    _check_gate(figures.metric(metric), comparator, threshold, lookback, samples)
+    await _check_scope(work, scope, target)
+    if await store.count_gates(work) >= MOST_GATES:
+        raise GatesFull(f"there are {MOST_GATES} gates already", then="Remove one that no longer matters.")
+    gate = Gate(
+        GateId(ids.new("gate")), scope, target, metric, comparator, threshold, lookback, samples, severity, by, at
+    )
+    if not await store.add_gate(work, gate):
+        raise GateKnown(
+            f"there is a gate like this one: {gate.said}", then="Remove it first, to set another threshold."
+        )
+    seconds = int(lookback.total_seconds())
+    await work.publish(GateAdded(gate.id, scope, target, metric, comparator, threshold, seconds, samples, severity, by))
+    return gate
+
+
+async def list_gates(work: UnitOfWork, *, after: str = "", most: int = MOST_GATES) -> list[Gate]:
+    """Gates, oldest first."""
+    return await store.gates(work, after, most)
+
+
+async def remove_gate(work: UnitOfWork, gate_id: str, *, by: str) -> Gate:
+    """Remove a gate. Raises GateUnknown (NotFound)."""
+    gate = await store.remove_gate(work, gate_id)
+    if gate is None:
+        raise GateUnknown(f"no gate '{gate_id[:64]}'", then="See 'agentos quality gates'.")
+    await work.publish(GateRemoved(gate.id, gate.scope, gate.target, gate.metric, by))
+    return gate
+
+
+async def freeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze:
+    """Let nothing in a scope be promoted until somebody lifts it.
+
+    Raises ScopeInvalid or MalformedId (Invalid), AgentUnknown (NotFound), FrozenAlready (Conflict).
+    """
+    _check_target(scope is FreezeScope.ORGANIZATION, target)
+    if scope is FreezeScope.AGENT:
+        await agents.get_agent(work, target)
+    elif target:
+        ids.checked_name(target, what="role")
+    one = Freeze(FreezeId(ids.new("frz")), scope, target, reason, by, at)
+    if not await store.freeze(work, one):
+        raise FrozenAlready(f"{scope} {target or work.organization} is frozen already", then="Lift that freeze first.")
+    await work.publish(PromotionFrozen(one.id, scope, target, by))
+    return one
+
+
+async def unfreeze(work: UnitOfWork, freeze_id: str, *, reason: str, by: str, at: datetime) -> Freeze:
+    """Lift a freeze. Raises FreezeUnknown (NotFound)."""
+    one = await store.lift(work, freeze_id, reason, by, at)
+    if one is None:
+        raise FreezeUnknown(f"no freeze '{freeze_id[:64]}' is in force", then="See 'agentos quality freezes'.")
+    await work.publish(PromotionUnfrozen(one.id, one.scope, one.target, by))
+    return one
+
+
+async def list_freezes(work: UnitOfWork, *, most: int = 200) -> list[Freeze]:
+    """Freezes in force, oldest first."""
+    return await store.freezes(work, most)
+
+
+def _check_gate(metric: Metric, comparator: Comparator, threshold: float, lookback: timedelta, samples: int) -> None:
+    if not isfinite(threshold):
+        raise GateInvalid("a threshold is a number", where="threshold", then="Write it in the metric's unit.")
+    if comparator is Comparator.NO_WORSE:
+        comparable = ", ".join(sorted(one.name for one in figures.METRICS.values() if one.comparable))
+        if not metric.comparable:
+            raise GateInvalid(
+                f"two versions cannot be compared by {metric.name}", where="metric", then=f"Use one of: {comparable}."
+            )
+        if threshold <= 0:
+            raise GateInvalid(
+                f"a loss of {threshold:g} cannot be told from none", where="threshold", then="Tolerate more than 0."
+            )
+    if not 1 <= samples <= MOST_RUNS:
+        raise GateInvalid(f"a gate asks for 1 to {MOST_RUNS} samples", where="samples", then="Ask for fewer.")
+    if not timedelta(seconds=1) <= lookback <= LONGEST_LOOKBACK:
+        raise GateInvalid(
+            f"a gate looks back between a second and {LONGEST_LOOKBACK.days} days", where="lookback", then="As 7d."
+        )
+
+
+async def _check_scope(work: UnitOfWork, scope: Scope, target: str) -> None:
+    _check_target(scope is Scope.ORGANIZATION, target)
+    if scope is Scope.DEPLOYMENT:
+        await deployments.get(work, target)
+    elif target:
+        ids.checked_name(target, what="role")
+
+
+def _check_target(of_all: bool, target: str) -> None:
+    if of_all == bool(target):
+        raise ScopeInvalid(
+            "the organization has no target" if of_all else "the scope needs its target",
+            where="target",
+            then="Name a category, an agent or a deployment; of the organization nothing.",
+        )
