@@ -31,6 +31,9 @@ ThreadId = NewType("ThreadId", str)
 MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
 StopId = NewType("StopId", str)
+GateId = NewType("GateId", str)
+FreezeId = NewType("FreezeId", str)
+RecommendationId = NewType("RecommendationId", str)
 
 Prefix = Literal[
     "person",
@@ -51,6 +54,9 @@ Prefix = Literal[
     "ntf",
     "lnk",
     "stop",
+    "gate",
+    "frz",
+    "rec",
 ]
 
 _FORM: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}")  # TypeID: UUIDv7 in Crockford's base 32

@@ -1,0 +1,73 @@
+-- One row for each run that ended: what figures are made of. Figures read these rows and never the journal.
+CREATE TABLE quality_runs (
+  org            text NOT NULL REFERENCES organizations,
+  run_id         text NOT NULL,
+  deployment_id  text NOT NULL,
+  agent_id       text NOT NULL,
+  category       text NOT NULL,
+  version        text NOT NULL,
+  status         text NOT NULL,
+  ended_at       timestamptz NOT NULL,
+  counted        boolean NOT NULL,        -- not of a draft, and not cancelled: those say nothing of the version
+  seconds        double precision NOT NULL,
+  score          double precision,        -- 0 to 1; NULL: no part of it is known
+  confidence     double precision,        -- 0 to 1, of what was known before anybody said how good the run was
+  formula        integer NOT NULL,        -- by which score and confidence were computed
+  parts          jsonb NOT NULL,          -- part → 0 to 1; a part that is not known is not here
+  features       jsonb NOT NULL,          -- what drift compares and is explained by: names, digests, counts
+  scored_at      timestamptz NOT NULL,
+  PRIMARY KEY (org, run_id),
+  FOREIGN KEY (org, run_id) REFERENCES runs (org, id)
+);
+CREATE INDEX quality_runs_by_version ON quality_runs (org, agent_id, version, ended_at);
+CREATE INDEX quality_runs_by_deployment ON quality_runs (org, deployment_id, ended_at);
+CREATE INDEX quality_runs_by_category ON quality_runs (org, category, ended_at);
+
+CREATE TABLE quality_gates (
+  org               text NOT NULL REFERENCES organizations,
+  id                text NOT NULL,
+  scope             text NOT NULL CHECK (scope IN ('organization', 'role', 'deployment')),
+  target            text NOT NULL,
+  metric            text NOT NULL,
+  comparator        text NOT NULL CHECK (comparator IN ('>=', '>', '<=', '<', 'no_worse')),
+  threshold         double precision NOT NULL,
+  lookback_seconds  integer NOT NULL CHECK (lookback_seconds > 0),
+  samples           integer NOT NULL CHECK (samples > 0),
+  severity          text NOT NULL CHECK (severity IN ('warn', 'blocker')),
+  added_by          text NOT NULL,
+  added_at          timestamptz NOT NULL,
+  PRIMARY KEY (org, id),
+  UNIQUE (org, scope, target, metric, comparator, severity),
+  CHECK ((scope = 'organization') = (target = ''))
+);
+
+CREATE TABLE quality_freezes (
+  org          text NOT NULL REFERENCES organizations,
+  id           text NOT NULL,
+  scope        text NOT NULL CHECK (scope IN ('organization', 'role', 'agent')),
+  target       text NOT NULL,
+  reason       text NOT NULL,
+  frozen_by    text NOT NULL,
+  frozen_at    timestamptz NOT NULL,
+  lifted_by    text NOT NULL DEFAULT '',
+  lifted_at    timestamptz,
+  lift_reason  text NOT NULL DEFAULT '',
+  PRIMARY KEY (org, id),
+  CHECK ((scope = 'organization') = (target = ''))
+);
+CREATE UNIQUE INDEX quality_freezes_in_force ON quality_freezes (org, scope, target) WHERE lifted_at IS NULL;
+
+DO $$
+DECLARE
+  one text;
+BEGIN
+  FOREACH one IN ARRAY ARRAY['quality_runs', 'quality_gates', 'quality_freezes'] LOOP
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', one);
+    EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', one);
+    EXECUTE format('CREATE POLICY own ON %I TO agentos_app '
+                   'USING (org = nullif(current_setting(''agentos.organization'', true), '''')) '
+                   'WITH CHECK (org = nullif(current_setting(''agentos.organization'', true), ''''))', one);
+  END LOOP;
+END $$;
+GRANT SELECT, INSERT, UPDATE ON quality_runs, quality_freezes TO agentos_app;
+GRANT SELECT, INSERT, DELETE ON quality_gates TO agentos_app;

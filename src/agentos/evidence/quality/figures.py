@@ -1,0 +1,200 @@
+"""Every figure that gates and listings may name: what it is made of, and how surely it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from math import fsum, sqrt
+from typing import Any, Final, Literal
+
+from agentos.evidence.quality.model import Feedback, Figure, MetricUnknown
+from agentos.kernel.statistics import (
+    brier,
+    mean_interval,
+    newcombe,
+    quantile,
+    quantile_interval,
+    student_quantile,
+    wilson,
+)
+from agentos.kernel.units import MICROS
+
+# The interval of a loss: its upper end is what one-sided tests at 5 % ask for.
+LOSS_LEVEL: Final = 0.90
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A run that ended, as figures are made of it."""
+
+    run_id: str
+    deployment_id: str
+    agent_id: str
+    category: str
+    version: str
+    status: str
+    ended_at: datetime
+    seconds: float
+    score: float | None
+    confidence: float | None
+    parts: Mapping[str, float]
+    features: Mapping[str, Any]
+    feedback: Feedback | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure by name. ``of`` is what one run adds to it; None where that is not known of the run."""
+
+    name: str
+    kind: Literal["rate", "mean", "p95", "count"]
+    unit: str
+    better: Literal["higher", "lower"]
+    formula: str
+    of: Callable[[Scored], float | None]
+
+    @property
+    def comparable(self) -> bool:
+        """Whether two versions can be compared by it, with an interval of the difference."""
+        return self.kind in ("rate", "mean")
+
+
+def _cost(run: Scored) -> float | None:
+    micros = run.features.get("micros")
+    return None if micros is None else micros / MICROS
+
+
+def _accepted(run: Scored) -> float | None:
+    return None if run.feedback is None else float(run.feedback is Feedback.ACCEPTED)
+
+
+def _missed(run: Scored) -> float | None:
+    if run.feedback is None or run.confidence is None:
+        return None
+    return brier([(run.confidence, run.feedback is Feedback.ACCEPTED)])
+
+
+METRICS: Final[dict[str, Metric]] = {
+    one.name: one
+    for one in (
+        Metric("runs", "count", "runs", "higher", "runs that were counted", lambda run: 1.0),
+        Metric(
+            "success_rate",
+            "rate",
+            "share",
+            "higher",
+            "completed runs ÷ runs that were counted",
+            lambda run: float(run.status == "completed"),
+        ),
+        Metric(
+            "run_seconds_p95",
+            "p95",
+            "seconds",
+            "lower",
+            "95th percentile of the seconds from acceptance to end",
+            lambda run: run.seconds,
+        ),
+        Metric("score", "mean", "0 to 1", "higher", "mean of the runs' scores", lambda run: run.score),
+        Metric(
+            "accepted_rate",
+            "rate",
+            "share",
+            "higher",
+            "runs whose last feedback is accepted ÷ runs with feedback",
+            _accepted,
+        ),
+        Metric(
+            "clean_call_rate",
+            "mean",
+            "share",
+            "higher",
+            "mean share of a run's skill calls that were not denied, failed or uncertain",
+            lambda run: run.parts.get("calls"),
+        ),
+        Metric("cost_dollars", "mean", "US dollars", "lower", "mean cost of a run's model calls", _cost),
+        Metric(
+            "brier",
+            "mean",
+            "0 to 1",
+            "lower",
+            "mean of (confidence − 1 if accepted, else 0)² over runs with feedback",
+            _missed,
+        ),
+    )
+}
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name. Raises MetricUnknown (Invalid) with the names that exist."""
+    found = METRICS.get(name)
+    if found is None:
+        raise MetricUnknown(
+            f"no metric is called '{name[:64]}'",
+            where="metric",
+            then=f"There are: {', '.join(sorted(METRICS))}.",
+            metrics=sorted(METRICS),
+        )
+    return found
+
+
+def samples(one: Metric, runs: Sequence[Scored]) -> list[float]:
+    """What each run adds to the figure, runs left out of which that is not known."""
+    return [value for run in runs if (value := one.of(run)) is not None]
+
+
+def figure(one: Metric, runs: Sequence[Scored]) -> Figure:
+    """The figure over these runs with its 95 % interval; unknown without samples."""
+    values = samples(one, runs)
+    count = len(values)
+    if one.kind == "count":
+        return Figure(float(count), float(count), float(count), count)
+    if not values:
+        return Figure(None, None, None, 0)
+    if one.kind == "rate":
+        value: float | None = fsum(values) / count
+        interval = wilson(fsum(values), count)
+    elif one.kind == "mean":
+        value, interval = fsum(values) / count, mean_interval(values)
+    else:
+        value, interval = quantile(values, 0.95), quantile_interval(values, 0.95)
+    return Figure(value, interval.low if interval else None, interval.high if interval else None, count)
+
+
+def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored]) -> Figure:
+    """By how much the candidate is worse, with its 90 % interval: of rates Newcombe's, of means Welch's.
+
+    ``samples`` is the smaller of the two counts. Unknown where either has none, or a mean fewer than two.
+    """
+    ours, theirs = samples(one, candidate), samples(one, serving)
+    count = min(len(ours), len(theirs))
+    if count == 0:
+        return Figure(None, None, None, 0)
+    sign = 1.0 if one.better == "higher" else -1.0
+    lost = sign * (fsum(theirs) / len(theirs) - fsum(ours) / len(ours))
+    ends = _rates(ours, theirs, sign) if one.kind == "rate" else _means(ours, theirs, lost)
+    return Figure(lost, *(ends or (None, None)), count)
+
+
+def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float) -> tuple[float, float] | None:
+    better, worse = (theirs, ours) if sign > 0 else (ours, theirs)
+    found = newcombe(fsum(better), len(better), fsum(worse), len(worse), level=LOSS_LEVEL)
+    return None if found is None else (found.low, found.high)
+
+
+def _means(ours: Sequence[float], theirs: Sequence[float], lost: float) -> tuple[float, float] | None:
+    """Welch's interval (Welch 1947, Biometrika 34:28), its degrees of freedom rounded down."""
+    if min(len(ours), len(theirs)) < 2:
+        return None
+    parts = [_variance(values) / len(values) for values in (ours, theirs)]
+    error = sum(parts)
+    if error == 0:
+        return lost, lost
+    freedom = error**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (ours, theirs), strict=True))
+    half = student_quantile(1 - (1 - LOSS_LEVEL) / 2, max(1, int(freedom))) * sqrt(error)
+    return lost - half, lost + half
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = fsum(values) / len(values)
+    return fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
