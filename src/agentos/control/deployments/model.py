@@ -7,8 +7,8 @@ order in which they did, whatever a clock said. Statuses move one way:
     draft → superseded | retired          (passed over, or never needed)
     canary → active | superseded | rolled_back | retired
 
-A canary serves a share of the runs beside the revision that serves. Which runs is decided by a hash of their key, so the
-same key stays on the same side, and whoever is on the canary's side stays there when its share is raised.
+A canary serves a share of the runs beside the revision that serves. Which runs is decided by a hash of their key, so
+the same key stays on the same side, and whoever is on the canary's side stays there when its share is raised.
 """
 
 from __future__ import annotations

@@ -253,12 +253,7 @@ async def canary(
 
     Raises BadShare (Invalid), NothingServes, CanaryRuns, and what ``promote`` raises.
     """
-    if not 1 <= percent <= MOST_SHARE:
-        raise BadShare(
-            f"a canary cannot serve {percent} % of the runs",
-            where="percent",
-            then=f"Give 1 to {MOST_SHARE}; to let it serve all of them, promote it.",
-        )
+    check_share(percent)
     found = await _changing(work, deployment_id, if_match)
     if found.version is None:
         raise NothingServes("no version serves, so a canary would be beside nothing", where=found.id)
@@ -280,6 +275,16 @@ async def canary(
     await store.set_canary(work, found.id, number, percent)
     await work.publish(CanaryStarted(found.id, number, version.hash, percent, by))
     return await get(work, found.id)
+
+
+def check_share(percent: int) -> None:
+    """Return where a canary can serve this share. Raises BadShare (Invalid)."""
+    if not 1 <= percent <= MOST_SHARE:
+        raise BadShare(
+            f"a canary cannot serve {percent} % of the runs",
+            where="percent",
+            then=f"Give 1 to {MOST_SHARE}; to let it serve all of them, promote it.",
+        )
 
 
 async def end_canary(
@@ -434,6 +439,11 @@ async def get(work: UnitOfWork, deployment_id: str) -> Deployment:
     return found
 
 
+async def lock(work: UnitOfWork, deployment_id: str) -> Deployment:
+    """One deployment, locked until the unit of work ends. Raises as ``get``."""
+    return await _found(work, deployment_id, None)
+
+
 async def list_deployments(
     work: UnitOfWork,
     *,
@@ -486,16 +496,21 @@ async def _end_canary(
     await work.publish(CanaryEnded(found.id, canary.revision, canary.version, outcome.value, by))
 
 
-async def _found(work: UnitOfWork, deployment_id: str, if_match: Etags) -> Deployment:
-    found = await store.get(work, ids.checked("dep", deployment_id), lock=True)
-    if found is None:
-        raise _unknown(deployment_id)
+def check_match(found: Deployment, if_match: Etags) -> None:
+    """Return where a deployment is in a state that the caller accepts. Raises PreconditionFailed (Conflict)."""
     if if_match is not None and found.etag not in if_match:
         raise PreconditionFailed(
             "the deployment has changed since you looked",
             where=f"{found.id} has ETag {found.etag}",
             then="Look at it again, then repeat with its present ETag.",
         )
+
+
+async def _found(work: UnitOfWork, deployment_id: str, if_match: Etags) -> Deployment:
+    found = await store.get(work, ids.checked("dep", deployment_id), lock=True)
+    if found is None:
+        raise _unknown(deployment_id)
+    check_match(found, if_match)
     return found
 
 

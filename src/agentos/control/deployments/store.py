@@ -32,6 +32,7 @@ _JOINS: Final = (
     "LEFT JOIN revisions r ON r.org = d.org AND r.deployment_id = d.id AND r.number = d.revision "
     "LEFT JOIN revisions c ON c.org = d.org AND c.deployment_id = d.id AND c.number = d.canary "
 )
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 _DEPLOYMENT: Final = f"SELECT {_COLUMNS} FROM deployments d {_JOINS}"
 _GET: Final = text(_DEPLOYMENT + "WHERE d.id = :id")
 _LIST: Final = text(

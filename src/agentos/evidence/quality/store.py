@@ -19,7 +19,7 @@ _COLUMNS: Final = (
     "q.confidence, q.parts, q.features, NULL AS feedback FROM quality_runs q "
 )
 _WITHIN: Final = "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :most"
-# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
+
 _OF_VERSION: Final = text(f"{_COLUMNS} WHERE q.agent_id = :agent_id AND q.version = :version {_WITHIN}")
 _OF_DEPLOYMENT: Final = text(
     f"{_COLUMNS} WHERE q.deployment_id = :deployment AND (:version = '' OR q.version = :version) {_WITHIN}"

@@ -1,7 +1,7 @@
 """Refusals, facts and figures of rollouts, and the rules that compare a version with the one that serves.
 
-What is not known is neither good nor bad here: a promotion waits for it, a canary goes on without it, a rollback's check
-says so.
+What is not known is neither good nor bad here: a promotion waits for it, a canary goes on without it, a rollback's
+check says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class GateFailed(Conflict):
     code = "gate_failed"
 
 
-class PromotionFrozen(Conflict):
+class Frozen(Conflict):
     """A freeze is in force: nothing new may serve until it is lifted, whatever the figures say."""
 
     code = "promotion_frozen"
@@ -108,7 +108,9 @@ class Tried:
     def faults(self) -> tuple[str, ...]:
         """Why it does not pass. Where less than half of the runs can be told, that is why."""
         if not self.known or self.known * 2 < self.runs:
-            return (f"what-if: the outcome of {self.known} of {self.runs} runs is known, at least half of them must be",)
+            return (
+                f"what-if: the outcome of {self.known} of {self.runs} runs is known, at least half of them must be",
+            )
         found = [
             f"what-if: {count} of {of} runs {what} ({100 * count / of:.1f} %), at most {most:g} % may"
             for count, of, what, most in (
@@ -120,7 +122,7 @@ class Tried:
         most, more = self.allowed.cost_percent, self.micros_more or 0
         if most is not None and 100 * more > most * self.micros:
             found.append(
-                f"what-if: the runs cost {more} millionths of a dollar more than {self.micros}, at most {most:g} % may be"
+                f"what-if: the runs cost {more} millionths of a dollar more than {self.micros}, at most {most:g} % may"
             )
         return tuple(found)
 

@@ -16,7 +16,8 @@ from agentos.operations.rollouts.model import CanaryRecord, Outcome, Rollback, S
 _ADD_CANARY: Final = text(
     "INSERT INTO canaries (org, deployment_id, revision, version, beside, reason, overridden, started_by, started_at, "
     "outcome) VALUES (:org, :deployment_id, :revision, :version, :beside, :reason, CAST(:overridden AS jsonb), :by, "
-    ":at, 'open') ON CONFLICT (org, deployment_id, revision) DO NOTHING"
+    ":at, 'open') ON CONFLICT (org, deployment_id, revision) "
+    "DO UPDATE SET overridden = canaries.overridden || excluded.overridden"
 )
 _CANARIES: Final = text(
     "SELECT deployment_id, revision, version, beside, reason, overridden, started_by, started_at, outcome, ended_at, "
@@ -27,8 +28,8 @@ _END_CANARY: Final = text(
     "WHERE deployment_id = :id AND revision = :revision AND outcome = 'open'"
 )
 _ADD_ROLLBACK: Final = text(
-    "INSERT INTO rollbacks (org, deployment_id, number, version, rolled_back, reason, ordered_by, at, closes_at, outcome) "
-    "VALUES (:org, :deployment_id, :number, :version, :rolled_back, :reason, :by, :at, :closes_at, 'waiting')"
+    "INSERT INTO rollbacks (org, deployment_id, number, version, rolled_back, reason, ordered_by, at, closes_at, "
+    "outcome) VALUES (:org, :deployment_id, :number, :version, :rolled_back, :reason, :by, :at, :closes_at, 'waiting')"
 )
 _ROLLBACK: Final = (
     "SELECT deployment_id, number, kind, version, rolled_back, reason, ordered_by, at, closes_at, outcome, checks, "
@@ -83,7 +84,7 @@ _WATCHED: Final = text("SELECT org, deployment_id FROM rollouts_watched(:most)")
 
 
 async def add_canary(work: UnitOfWork, values: dict[str, Any], overridden: Sequence[str]) -> None:
-    """Keep what a canary was begun with."""
+    """Keep what a canary was begun with; of one that is known, what more was overridden for a larger share."""
     await work.run(_ADD_CANARY, {"org": work.organization, **values, "overridden": json.dumps(list(overridden))})
 
 
@@ -91,9 +92,7 @@ async def canaries(work: UnitOfWork, deployment_id: str, most: int) -> list[Cana
     """The canaries of a deployment, newest first."""
     rows = await work.all(_CANARIES, {"id": deployment_id, "most": most})
     lists = ("overridden", "breaches")
-    return [
-        CanaryRecord(**{**row._mapping, **{name: tuple(row._mapping[name]) for name in lists}}) for row in rows
-    ]
+    return [CanaryRecord(**{**row._mapping, **{name: tuple(row._mapping[name]) for name in lists}}) for row in rows]
 
 
 async def end_canary(
