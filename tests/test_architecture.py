@@ -85,6 +85,11 @@ ALSO: dict[str, set[str]] = {
         "golden",  # recordings as signed files
         "what_if",  # recorded runs under another version, model or policy
     },
+    "evidence/quality": {
+        "figures",  # every metric by name: what a run adds to it, its interval, and how two versions compare
+        "scorer",  # every run that ends is scored
+        "scoring",  # one run's score from its parts
+    },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due
     },

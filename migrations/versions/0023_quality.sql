@@ -11,8 +11,10 @@ CREATE TABLE quality_runs (
   counted        boolean NOT NULL,        -- not of a draft, and not cancelled: those say nothing of the version
   seconds        double precision NOT NULL,
   score          double precision,        -- 0 to 1; NULL: no part of it is known
+  unjudged       double precision,        -- the score without what people said
   confidence     double precision,        -- 0 to 1, of what was known before anybody said how good the run was
   formula        integer NOT NULL,        -- by which score and confidence were computed
+  feedback       text,                    -- the last word on the run as a whole; NULL: nobody said anything
   parts          jsonb NOT NULL,          -- part → 0 to 1; a part that is not known is not here
   features       jsonb NOT NULL,          -- what drift compares and is explained by: names, digests, counts
   scored_at      timestamptz NOT NULL,
@@ -22,6 +24,21 @@ CREATE TABLE quality_runs (
 CREATE INDEX quality_runs_by_version ON quality_runs (org, agent_id, version, ended_at);
 CREATE INDEX quality_runs_by_deployment ON quality_runs (org, deployment_id, ended_at);
 CREATE INDEX quality_runs_by_category ON quality_runs (org, category, ended_at);
+
+-- What people said of runs and of drafts; the last word on each is the one that counts.
+CREATE TABLE quality_feedback (
+  org       text NOT NULL,
+  id        text NOT NULL,
+  run_id    text NOT NULL,
+  draft_id  text NOT NULL DEFAULT '',    -- of a draft of that run; empty: the run as a whole
+  verdict   text NOT NULL CHECK (verdict IN ('accepted', 'edited', 'needs_review', 'rejected')),
+  note      text NOT NULL,
+  said_by   text NOT NULL,
+  said_at   timestamptz NOT NULL,
+  PRIMARY KEY (org, id),
+  FOREIGN KEY (org, run_id) REFERENCES runs (org, id)
+);
+CREATE INDEX quality_feedback_by_run ON quality_feedback (org, run_id, id DESC);
 
 CREATE TABLE quality_gates (
   org               text NOT NULL REFERENCES organizations,
@@ -61,7 +78,7 @@ DO $$
 DECLARE
   one text;
 BEGIN
-  FOREACH one IN ARRAY ARRAY['quality_runs', 'quality_gates', 'quality_freezes'] LOOP
+  FOREACH one IN ARRAY ARRAY['quality_runs', 'quality_feedback', 'quality_gates', 'quality_freezes'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', one);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', one);
     EXECUTE format('CREATE POLICY own ON %I TO agentos_app '
@@ -70,4 +87,5 @@ BEGIN
   END LOOP;
 END $$;
 GRANT SELECT, INSERT, UPDATE ON quality_runs, quality_freezes TO agentos_app;
+GRANT SELECT, INSERT ON quality_feedback TO agentos_app;
 GRANT SELECT, INSERT, DELETE ON quality_gates TO agentos_app;

@@ -156,6 +156,7 @@ async def running(
             asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
+            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(other.parts.halts.watch_for_ever(other.parts.doors, other.runs, stop)),
         ]
         address = f"http://127.0.0.1:{port}"

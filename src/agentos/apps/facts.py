@@ -11,6 +11,7 @@ from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
 from agentos.control.privacy import model as privacy
 from agentos.control.stops import model as stops
+from agentos.evidence.quality import model as quality
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
 from agentos.intake.inbox import model as inbox
@@ -35,6 +36,7 @@ SOURCES: Final = (
     privacy,
     runs,
     gateway,
+    quality,
     subscriptions,
     notifications,
     rollouts,

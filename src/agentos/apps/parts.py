@@ -48,6 +48,7 @@ from agentos.apps.settings import (
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
+from agentos.evidence.quality.scorer import Scorer
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -99,6 +100,7 @@ class Process:
     answers: Answers
     messages: Messages
     notifications: Notifications
+    scorer: Scorer
     signer: Signer | None
     keeper: Keeper
 
@@ -193,6 +195,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             answers,
             messages,
             notifications,
+            Scorer(doors),
             signer,
             keeper,
         )

@@ -64,6 +64,7 @@ async def main() -> None:
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, Shadows(held.parts).consumer(), stop)),
             asyncio.create_task(_watch(held, stop)),
+            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

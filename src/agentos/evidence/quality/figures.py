@@ -78,7 +78,7 @@ def _missed(run: Scored) -> float | None:
 METRICS: Final[dict[str, Metric]] = {
     one.name: one
     for one in (
-        Metric("runs", "count", "runs", "higher", "runs that were counted", lambda run: 1.0),
+        Metric("runs", "count", "runs", "higher", "runs that were counted", lambda _run: 1.0),
         Metric(
             "success_rate",
             "rate",
@@ -173,7 +173,7 @@ def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored]) ->
     sign = 1.0 if one.better == "higher" else -1.0
     lost = sign * (fsum(theirs) / len(theirs) - fsum(ours) / len(ours))
     ends = _rates(ours, theirs, sign) if one.kind == "rate" else _means(ours, theirs, lost)
-    return Figure(lost, *(ends or (None, None)), count)
+    return Figure(lost, ends[0] if ends else None, ends[1] if ends else None, count)
 
 
 def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float) -> tuple[float, float] | None:

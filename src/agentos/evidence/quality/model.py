@@ -233,6 +233,17 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class FeedbackGiven(Fact):
+    """Somebody said how good a run, or a draft of it, was."""
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    draft_id: str
+    verdict: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class GateAdded(Fact):
     """Promotions in a scope depend on one more condition."""
 

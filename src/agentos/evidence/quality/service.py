@@ -12,7 +12,7 @@ from math import isfinite
 
 from agentos.control.agents import service as agents
 from agentos.control.deployments import service as deployments
-from agentos.evidence.quality import figures, store
+from agentos.evidence.quality import figures, scoring, store
 from agentos.evidence.quality.figures import Metric, Scored
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
@@ -41,6 +41,45 @@ from agentos.evidence.quality.model import (
 from agentos.kernel import ids
 from agentos.kernel.ids import FreezeId, GateId
 from agentos.kernel.unit_of_work import UnitOfWork
+
+
+async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
+    """Compute and keep the score and confidence of a run that ended. Doing it again gives the same; else nothing is.
+
+    Its figures are counted from the commit of this unit of work on.
+    """
+    found = await store.observed(work, run_id)
+    if found is None:
+        return
+    row, run = found
+    parts = scoring.parts(run)
+    mean = scoring.unjudged(parts)
+    judged, accepted = 0, 0
+    if mean is not None:
+        since = row.ended_at - LONGEST_LOOKBACK
+        judged, accepted = await store.judged(work, row.agent_id, run_id, mean, scoring.NEAR, since)
+    await store.put(
+        work,
+        {
+            "run_id": run_id,
+            "deployment_id": row.deployment_id,
+            "agent_id": row.agent_id,
+            "category": row.category,
+            "version": row.version,
+            "status": row.status,
+            "ended_at": row.ended_at,
+            "counted": row.draft_id is None and row.status != "cancelled",
+            "seconds": row.seconds,
+            "score": scoring.score(parts),
+            "unjudged": mean,
+            "confidence": scoring.confidence(mean, judged, accepted),
+            "formula": scoring.FORMULA,
+            "feedback": run.feedback,
+            "parts": parts,
+            "features": scoring.features(run),
+            "at": at,
+        },
+    )
 
 
 async def measured(
@@ -88,7 +127,7 @@ def compared(gate: Gate, candidate: Sequence[Scored], serving: Sequence[Scored] 
     """Whether a version is shown to be no worse than the one that serves by more than the gate tolerates.
 
     It passes when the upper end of the 90 % interval of its loss is within the tolerance: a one-sided test of
-    non-inferiority at 5 %. So too few samples never pass; ``needed`` says how many are enough.
+    non-inferiority at 5 %. So too few samples never pass; docs/quality.md says how many are enough.
     """
     metric = figures.metric(gate.metric)
     ours = figures.figure(metric, candidate)
@@ -128,11 +167,11 @@ async def add_gate(
         GateId(ids.new("gate")), scope, target, metric, comparator, threshold, lookback, samples, severity, by, at
     )
     if not await store.add_gate(work, gate):
-        raise GateKnown(f"there is a gate like this one: {gate.said}", then="Remove it first, to set another threshold.")
+        raise GateKnown(
+            f"there is a gate like this one: {gate.said}", then="Remove it first, to set another threshold."
+        )
     seconds = int(lookback.total_seconds())
-    await work.publish(
-        GateAdded(gate.id, scope, target, metric, comparator, threshold, seconds, samples, severity, by)
-    )
+    await work.publish(GateAdded(gate.id, scope, target, metric, comparator, threshold, seconds, samples, severity, by))
     return gate
 
 
@@ -150,9 +189,7 @@ async def remove_gate(work: UnitOfWork, gate_id: str, *, by: str) -> Gate:
     return gate
 
 
-async def freeze(
-    work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime
-) -> Freeze:
+async def freeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze:
     """Let nothing in a scope be promoted until somebody lifts it.
 
     Raises ScopeInvalid or MalformedId (Invalid), AgentUnknown (NotFound), FrozenAlready (Conflict).
@@ -169,9 +206,7 @@ async def freeze(
     return one
 
 
-async def unfreeze(
-    work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime
-) -> Freeze:
+async def unfreeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze:
     """Lift a freeze. Raises FreezeUnknown (NotFound)."""
     one = await store.lift(work, scope, target, reason, by, at)
     if one is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -9,14 +11,17 @@ from sqlalchemy import Row, text
 
 from agentos.evidence.quality.figures import Scored
 from agentos.evidence.quality.model import Comparator, Feedback, Freeze, FreezeScope, Gate, Scope, Severity
+from agentos.evidence.quality.scoring import HISTORY, Observed
 from agentos.kernel.ids import FreezeId, GateId
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_RUNS: Final = 10_000  # of a figure, the newest: 50 ms to read, and more would narrow no interval that matters
 
+MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
+
 _COLUMNS: Final = (
     "SELECT q.run_id, q.deployment_id, q.agent_id, q.category, q.version, q.status, q.ended_at, q.seconds, q.score, "
-    "q.confidence, q.parts, q.features, NULL AS feedback FROM quality_runs q "
+    "q.confidence, q.parts, q.features, q.feedback FROM quality_runs q "
 )
 _WITHIN: Final = "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :most"
 
@@ -24,6 +29,56 @@ _OF_VERSION: Final = text(f"{_COLUMNS} WHERE q.agent_id = :agent_id AND q.versio
 _OF_DEPLOYMENT: Final = text(
     f"{_COLUMNS} WHERE q.deployment_id = :deployment AND (:version = '' OR q.version = :version) {_WITHIN}"
 )
+_RUN: Final = text(
+    "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.status, r.draft_id, r.firing_id, r.input, "
+    "r.output, r.ended_at, extract(epoch FROM r.ended_at - r.accepted_at)::double precision AS seconds, v.definition "
+    "FROM runs r JOIN versions v ON v.org = r.org AND v.agent_id = r.agent_id AND v.hash = r.version "
+    "WHERE r.id = :run_id AND r.ended_at IS NOT NULL"
+)
+_STEPS: Final = text(
+    "SELECT key, phase, kind, name, status, meta FROM journal WHERE org = :org AND run_id = :run_id "
+    "ORDER BY seq LIMIT :most"
+)
+_ANSWERS: Final = text("SELECT status, count(*) AS times FROM approvals WHERE run_id = :run_id GROUP BY status")
+_DRAFTS: Final = text("SELECT status, count(*) AS times FROM drafts WHERE run_id = :run_id GROUP BY status")
+_HISTORY: Final = text(
+    "SELECT seconds FROM quality_runs WHERE agent_id = :agent_id AND version = :version AND counted "
+    "AND ended_at < :before ORDER BY ended_at DESC LIMIT :most"
+)
+_JUDGED: Final = text(
+    "SELECT count(*) AS judged, count(*) FILTER (WHERE feedback = 'accepted') AS accepted FROM quality_runs "
+    "WHERE agent_id = :agent_id AND feedback IS NOT NULL AND ended_at >= :since AND run_id <> :run_id "
+    "AND abs(unjudged - :mean) <= :near"
+)
+_PUT: Final = text(
+    "INSERT INTO quality_runs AS q (org, run_id, deployment_id, agent_id, category, version, status, ended_at, "
+    "counted, seconds, score, unjudged, confidence, formula, feedback, parts, features, scored_at) "
+    "VALUES (:org, :run_id, :deployment_id, :agent_id, :category, :version, :status, :ended_at, :counted, :seconds, "
+    ":score, :unjudged, :confidence, :formula, :feedback, CAST(:parts AS jsonb), CAST(:features AS jsonb), :at) "
+    "ON CONFLICT (org, run_id) DO UPDATE SET score = excluded.score, formula = excluded.formula, "
+    "unjudged = excluded.unjudged, feedback = excluded.feedback, parts = excluded.parts, "
+    "features = excluded.features, scored_at = excluded.scored_at, "
+    "confidence = CASE WHEN q.feedback IS NULL AND excluded.feedback IS NULL THEN excluded.confidence "
+    "ELSE coalesce(q.confidence, excluded.confidence) END"
+)
+_SCORED: Final = text(
+    "SELECT run_id, deployment_id, agent_id, category, version, status, ended_at, counted, seconds, score, confidence, "
+    "formula, feedback, parts, features, scored_at FROM quality_runs WHERE run_id = :run_id"
+)
+_SAY: Final = text(
+    "INSERT INTO quality_feedback (org, id, run_id, draft_id, verdict, note, said_by, said_at) "
+    "VALUES (:org, :id, :run_id, :draft_id, :verdict, :note, :by, :at)"
+)
+_SAID: Final = text(
+    "SELECT id, run_id, draft_id, verdict, note, said_by, said_at FROM quality_feedback "
+    "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) AND id < :before "
+    "ORDER BY id DESC LIMIT :most"
+)
+_LAST_WORD: Final = text(
+    "SELECT verdict FROM quality_feedback WHERE run_id = :run_id AND draft_id = '' ORDER BY id DESC LIMIT 1"
+)
+_LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
+_DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
 _ADD_GATE: Final = text(
     "INSERT INTO quality_gates (org, id, scope, target, metric, comparator, threshold, lookback_seconds, samples, "
     "severity, added_by, added_at) VALUES (:org, :id, :scope, :target, :metric, :comparator, :threshold, :lookback, "
@@ -74,6 +129,70 @@ async def of_deployment(
     """Runs of a deployment that ended within a time, of one version where one is named; newest first."""
     values = {"deployment": deployment_id, "version": version, "since": since, "until": until, "most": MOST_RUNS}
     return [_scored(row) for row in await work.all(_OF_DEPLOYMENT, values)]
+
+
+async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] | None:
+    """A run that ended and what is known of it; None while it is not over, or where there is none."""
+    row = await work.first(_RUN, {"run_id": run_id})
+    if row is None:
+        return None
+    said = await work.first(_LAST_WORD, {"run_id": run_id})
+    steps = await work.all(_STEPS, {"org": work.organization, "run_id": run_id, "most": MOST_STEPS})
+    before = {"agent_id": row.agent_id, "version": row.version, "before": row.ended_at, "most": HISTORY}
+    return row, Observed(
+        status=row.status,
+        seconds=row.seconds,
+        steps=[dict(one._mapping) for one in steps],
+        approvals={one.status: one.times for one in await work.all(_ANSWERS, {"run_id": run_id})},
+        drafts={one.status: one.times for one in await work.all(_DRAFTS, {"run_id": run_id})},
+        input=json.loads(row.input),
+        output=None if row.output is None else json.loads(row.output),
+        definition=row.definition,
+        trigger=row.firing_id is not None,
+        history=[one.seconds for one in await work.all(_HISTORY, before)],
+        feedback=Feedback(said.verdict) if said else None,
+    )
+
+
+async def judged(
+    work: UnitOfWork, agent_id: str, run_id: str, mean: float, near: float, since: datetime
+) -> tuple[int, int]:
+    """How many other runs of the agent with a like mean people judged since, and how many of those they accepted."""
+    values = {"agent_id": agent_id, "run_id": run_id, "mean": mean, "near": near, "since": since}
+    row = await work.first(_JUDGED, values)
+    return (int(row.judged), int(row.accepted)) if row else (0, 0)
+
+
+async def put(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Keep a run's score. Its confidence stays what it was before anybody judged the run."""
+    written = {name: json.dumps(values[name]) for name in ("parts", "features")}
+    await work.run(_PUT, {"org": work.organization, **values, **written})
+
+
+async def scored(work: UnitOfWork, run_id: str) -> Row[Any] | None:
+    """What is kept of a run."""
+    return await work.first(_SCORED, {"run_id": run_id})
+
+
+async def lock_run(work: UnitOfWork, run_id: str) -> Row[Any] | None:
+    """A run's id and end, locked until the unit of work ends."""
+    return await work.first(_LOCK_RUN, {"run_id": run_id})
+
+
+async def run_of_draft(work: UnitOfWork, draft_id: str) -> str | None:
+    """The run that made a draft."""
+    row = await work.first(_DRAFT_OF, {"draft_id": draft_id})
+    return row.run_id if row else None
+
+
+async def say(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Keep what a person said of a run."""
+    await work.run(_SAY, {"org": work.organization, **values})
+
+
+async def said(work: UnitOfWork, run_id: str, verdict: str, before: str, most: int) -> Sequence[Row[Any]]:
+    """What people said, newest first."""
+    return await work.all(_SAID, {"run_id": run_id, "verdict": verdict, "before": before or "~", "most": most})
 
 
 async def add_gate(work: UnitOfWork, gate: Gate) -> bool:
