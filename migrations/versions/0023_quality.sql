@@ -74,11 +74,40 @@ CREATE TABLE quality_freezes (
 );
 CREATE UNIQUE INDEX quality_freezes_in_force ON quality_freezes (org, scope, target) WHERE lifted_at IS NULL;
 
+CREATE TABLE quality_recommendations (
+  org         text NOT NULL REFERENCES organizations,
+  id          text NOT NULL,
+  kind        text NOT NULL CHECK (kind IN ('prompt', 'evidence_policy', 'tooling', 'eval_drift')),
+  scope       text NOT NULL CHECK (scope IN ('organization', 'role', 'deployment')),
+  target      text NOT NULL,
+  text        text NOT NULL,
+  evidence    jsonb NOT NULL,            -- the figures that it was made of
+  standing    text NOT NULL CHECK (standing IN ('open', 'accepted', 'dismissed', 'resolved')),
+  opened_at   timestamptz NOT NULL,
+  changed_by  text NOT NULL DEFAULT '',
+  changed_at  timestamptz,
+  reason      text NOT NULL DEFAULT '',
+  PRIMARY KEY (org, id)
+);
+CREATE UNIQUE INDEX quality_recommendations_open ON quality_recommendations (org, kind, scope, target)
+  WHERE standing IN ('open', 'accepted');
+
+-- The last look at the drift of each scope that has any runs; NULL: unknown.
+CREATE TABLE quality_drifts (
+  org        text NOT NULL REFERENCES organizations,
+  scope      text NOT NULL CHECK (scope IN ('role', 'deployment')),
+  target     text NOT NULL,
+  score      double precision,
+  looked_at  timestamptz NOT NULL,
+  PRIMARY KEY (org, scope, target)
+);
+
 DO $$
 DECLARE
   one text;
 BEGIN
-  FOREACH one IN ARRAY ARRAY['quality_runs', 'quality_feedback', 'quality_gates', 'quality_freezes'] LOOP
+  FOREACH one IN ARRAY ARRAY['quality_runs', 'quality_feedback', 'quality_gates', 'quality_freezes',
+                             'quality_recommendations', 'quality_drifts'] LOOP
     EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', one);
     EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', one);
     EXECUTE format('CREATE POLICY own ON %I TO agentos_app '
@@ -86,6 +115,29 @@ BEGIN
                    'WITH CHECK (org = nullif(current_setting(''agentos.organization'', true), ''''))', one);
   END LOOP;
 END $$;
-GRANT SELECT, INSERT, UPDATE ON quality_runs, quality_freezes TO agentos_app;
+GRANT SELECT, INSERT, UPDATE ON quality_runs, quality_freezes, quality_recommendations, quality_drifts TO agentos_app;
 GRANT SELECT, INSERT ON quality_feedback TO agentos_app;
 GRANT SELECT, INSERT, DELETE ON quality_gates TO agentos_app;
+
+CREATE POLICY system ON quality_runs FOR SELECT TO agentos_owner USING (true);
+CREATE POLICY system ON quality_drifts FOR SELECT TO agentos_owner USING (true);
+
+-- The roles and deployments whose runs ended since then.
+CREATE FUNCTION quality_scopes(p_since timestamptz) RETURNS TABLE (org text, scope text, target text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
+  SELECT DISTINCT q.org, s.scope, s.target FROM quality_runs q,
+    LATERAL (VALUES ('role', q.category), ('deployment', q.deployment_id)) AS s (scope, target)
+  WHERE q.ended_at >= p_since ORDER BY 1, 2, 3
+$$;
+CREATE INDEX quality_runs_by_time ON quality_runs (ended_at);
+
+-- Drift that was looked at since then and is known.
+CREATE FUNCTION quality_drifts_known(p_since timestamptz)
+RETURNS TABLE (org text, scope text, target text, score double precision)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
+  SELECT d.org, d.scope, d.target, d.score FROM quality_drifts d
+  WHERE d.score IS NOT NULL AND d.looked_at >= p_since
+$$;
+
+REVOKE EXECUTE ON FUNCTION quality_scopes, quality_drifts_known FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION quality_scopes, quality_drifts_known TO agentos_system;

@@ -9,7 +9,10 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 from agentos.apps.api.app import ROUTERS
-from agentos.kernel.ids import OrgId
+from agentos.evidence.quality import store as recommendations
+from agentos.evidence.quality.model import Kind, Recommendation, Scope, Standing
+from agentos.kernel.clock import now
+from agentos.kernel.ids import OrgId, RecommendationId, new
 from tests.journeys.conftest import Platform, document
 from tests.journeys.test_identity import OF_A_LINK, OF_A_SIGN_IN, OF_EVERYBODY
 from tests.runtime.runs.harness import DONE, calls
@@ -31,6 +34,8 @@ BODIES: dict[str, Any] = {
     "PATCH /api/v1/subscriptions/{subscription_id}": {"enabled": False},
     "PATCH /api/v1/people/{handle}/addresses": {"email": "stranger@example.com"},
     "POST /api/v1/inbox/threads/{thread_id}/messages": {"text": "hello"},
+    "POST /api/v1/agents/quality/freezes/{freeze_id}/lift": {"reason": "over"},
+    "POST /api/v1/agents/quality/recommendations/{recommendation_id}": {"standing": "accepted", "reason": "mine"},
 }
 
 
@@ -44,6 +49,11 @@ TOLD = (
     "notifications",
     "budgets",
     "model_prices",
+    "quality_runs",
+    "quality_feedback",
+    "quality_gates",
+    "quality_freezes",
+    "quality_recommendations",
 )
 
 
@@ -85,7 +95,27 @@ async def victim(platform: Platform) -> dict[str, str]:
         "skill": "look",
         **subscription,
         **await asked(platform, question["id"]),
+        **await judged(platform, drafted.json()["id"]),
     }
+
+
+async def judged(platform: Platform, run_id: str) -> dict[str, str]:
+    """A gate, a freeze, a word on a run that is over, and a recommendation."""
+    quality = "/api/v1/agents/quality"
+    word = {"run": run_id, "verdict": "rejected"}
+    assert (await platform.author.post(f"{quality}/feedback", json=word)).status_code == 201
+    wanted = {"metric": "success_rate", "comparator": ">=", "threshold": 0.5, "severity": "warn"}
+    gate = await platform.admin.post(f"{quality}/gates", json=wanted)
+    frozen = {"scope": "agent", "target": "drafter", "reason": "an audit"}
+    freeze = await platform.admin.post(f"{quality}/freezes", json=frozen)
+    organization = OrgId((await platform.admin.get("/api/v1/me")).json()["organization"])
+    made = Recommendation(
+        RecommendationId(new("rec")), Kind.PROMPT, Scope.ROLE, "tests", "Look.", {}, Standing.OPEN, now()
+    )
+    async with platform.held.parts.doors.open(organization) as work:
+        assert await recommendations.recommend(work, made, now())
+    ids = {"gate_id": gate.json()["id"], "freeze_id": freeze.json()["id"], "recommendation_id": made.id}
+    return ids
 
 
 async def told(platform: Platform) -> dict[str, str]:
@@ -151,6 +181,14 @@ async def test_every_route_with_a_strangers_key_finds_nothing(platform: Platform
         wanted = {"agent_id": "tester", "environment": "production"}
         assert (await stranger.post("/api/v1/agents/deployments", json=wanted)).status_code == 404
         assert (await stranger.post("/api/v1/keys", json={"person": "victim"})).status_code == 404
+        for of in ({"run": ids["run_id"]}, {"draft": ids["draft_id"]}):
+            word = {**of, "verdict": "accepted"}
+            assert (await stranger.post("/api/v1/agents/quality/feedback", json=word)).status_code == 404
+        gated = {"scope": "deployment", "target": ids["deployment_id"], "metric": "runs", "comparator": ">="}
+        answer = await stranger.post("/api/v1/agents/quality/gates", json=gated | {"threshold": 1})
+        assert answer.status_code == 404, answer.text
+        theirs_frozen = {"scope": "agent", "target": "drafter", "reason": "mine"}
+        assert (await stranger.post("/api/v1/agents/quality/freezes", json=theirs_frozen)).status_code == 404
         named = {"approval": ids["approval_id"], "to": ["role:admin"]}
         assert (await stranger.post("/api/v1/approvals/reroute", json=named)).status_code == 404
         everything_of = {"deployment": ids["deployment_id"], "to": ["role:admin"]}

@@ -32,6 +32,7 @@ MessageId = NewType("MessageId", str)
 NotificationId = NewType("NotificationId", str)
 StopId = NewType("StopId", str)
 GateId = NewType("GateId", str)
+FeedbackId = NewType("FeedbackId", str)
 FreezeId = NewType("FreezeId", str)
 RecommendationId = NewType("RecommendationId", str)
 
@@ -55,6 +56,7 @@ Prefix = Literal[
     "lnk",
     "stop",
     "gate",
+    "fbk",
     "frz",
     "rec",
 ]

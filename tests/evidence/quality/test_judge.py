@@ -123,7 +123,7 @@ async def test_a_freeze_blocks_with_perfect_data_until_it_is_lifted(held: Harnes
     for scope, target in ((FreezeScope.AGENT, "tester"), (FreezeScope.ROLE, "tests"), (FreezeScope.ORGANIZATION, "")):
         about: dict[str, Any] = {"scope": scope, "target": target, "by": "ana", "at": now()}
         async with held.doors.open(held.organization) as work:
-            await service.freeze(work, **about, reason="an audit")
+            frozen = await service.freeze(work, **about, reason="an audit")
         (reason,) = (await judged(held, of)).blocking
         assert "is frozen since" in reason
         assert "by ana: an audit" in reason
@@ -131,11 +131,12 @@ async def test_a_freeze_blocks_with_perfect_data_until_it_is_lifted(held: Harnes
             with pytest.raises(FrozenAlready):
                 await service.freeze(work, **about, reason="another")
         async with held.doors.open(held.organization) as work:
-            await service.unfreeze(work, **about, reason="over")
+            lifted = await service.unfreeze(work, frozen.id, reason="over", by="ben", at=now())
+        assert (lifted.lifted_by, lifted.lift_reason) == ("ben", "over")
         assert (await judged(held, of)).blocking == ()
     async with held.doors.open(held.organization) as work:
         with pytest.raises(FreezeUnknown):
-            await service.unfreeze(work, **about, reason="over")
+            await service.unfreeze(work, frozen.id, reason="again", by="ben", at=now())
 
 
 async def test_a_version_without_runs_is_compared_with_nothing_and_blocked(held: Harness) -> None:

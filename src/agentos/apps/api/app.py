@@ -22,6 +22,7 @@ from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
 from agentos.evidence.effects import routes as effects
+from agentos.evidence.quality import routes as quality
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
@@ -43,7 +44,8 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, /agents/deployments and /agents/policies stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/quality stand before
+# /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,
@@ -55,6 +57,7 @@ ROUTERS = (
     rollouts.router,
     policies.router,
     replay.router,
+    quality.router,
     agents.router,
     approvals.router,
     budgets.router,

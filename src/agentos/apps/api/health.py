@@ -23,6 +23,7 @@ from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
+from agentos.evidence.quality import watch as quality
 from agentos.evidence.replay import again
 from agentos.intake.identity.routes import Reader
 from agentos.kernel.clock import now
@@ -40,6 +41,7 @@ from agentos.kernel.telemetry.catalogue import (
     NOTIFICATIONS_PENDING,
     OUTBOX_FAILURES,
     OUTBOX_LAG,
+    QUALITY_DRIFT,
     REGISTRY_SIZE,
     RUNS_OPEN,
 )
@@ -83,6 +85,7 @@ STORED: Final = (
     NOTIFICATIONS_DEAD,
     REGISTRY_SIZE,
     DETERMINISM_DRIFT,
+    QUALITY_DRIFT,
 )
 
 
@@ -251,6 +254,7 @@ async def _set_gauges(held: Process) -> None:
             lags = (await connection.execute(_LAG)).all()
             registered_skills = (await connection.execute(_REGISTERED)).scalar_one()
         drifts = await again.drift(held.parts.database)
+        qualities = await quality.drifts(held.parts.database, at=now())
     except AgentOSError:
         return
     pending: dict[str, int] = {}
@@ -272,6 +276,8 @@ async def _set_gauges(held: Process) -> None:
         meter.set(CANARY_RATIO, row.percent / 100, org=row.org, deployment=row.deployment, agent_id=row.agent_id)
     for drift in drifts:
         meter.set(DETERMINISM_DRIFT, drift["value"], org=drift["org"], agent_id=drift["agent_id"], step=drift["step"])
+    for known in qualities:
+        meter.set(QUALITY_DRIFT, known["score"], org=known["org"], scope=known["scope"], target=known["target"])
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)

@@ -19,6 +19,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import BusSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
+from agentos.evidence.quality import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
@@ -65,6 +66,7 @@ async def main() -> None:
             asyncio.create_task(consume(held.parts.database, Shadows(held.parts).consumer(), stop)),
             asyncio.create_task(_watch(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
+            asyncio.create_task(drift.look_for_ever(held.parts.doors, stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import fsum, sqrt
+from math import ceil, fsum, sqrt
+from statistics import NormalDist
 from typing import Any, Final, Literal
 
 from agentos.evidence.quality.model import Feedback, Figure, MetricUnknown
 from agentos.kernel.statistics import (
     brier,
+    calibration_error,
     mean_interval,
     newcombe,
     quantile,
@@ -22,6 +24,10 @@ from agentos.kernel.units import MICROS
 
 # The interval of a loss: its upper end is what one-sided tests at 5 % ask for.
 LOSS_LEVEL: Final = 0.90
+BINS: Final = 10  # of confidence
+# How surely two equal versions pass at the documented sample size. Above the 95 % that is promised, because Newcombe's
+# interval is a little wider than the formula supposes.
+EQUALS_PASS: Final = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +51,13 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure by name. ``of`` is what one run adds to it; None where that is not known of the run."""
+    """A figure by name. ``of`` is what one run adds to it; None where that is not known of the run.
+
+    A drift is of two sets of runs and is measured by ``drift``, not here.
+    """
 
     name: str
-    kind: Literal["rate", "mean", "p95", "count"]
+    kind: Literal["rate", "mean", "p95", "count", "gap", "drift"]
     unit: str
     better: Literal["higher", "lower"]
     formula: str
@@ -121,6 +130,23 @@ METRICS: Final[dict[str, Metric]] = {
             "mean of (confidence − 1 if accepted, else 0)² over runs with feedback",
             _missed,
         ),
+        Metric(
+            "calibration_gap",
+            "gap",
+            "0 to 1",
+            "lower",
+            "Σ over ten bins of confidence: share of runs × |mean confidence − accepted rate|, over runs with feedback",
+            _missed,
+        ),
+        Metric(
+            "drift",
+            "drift",
+            "0 to 1",
+            "lower",
+            "greatest distance of a dimension between the runs of the lookback and those of the seven times as long "
+            "before, beyond chance; of the gate's scope, whatever the version",
+            lambda _run: None,
+        ),
     )
 }
 
@@ -156,9 +182,55 @@ def figure(one: Metric, runs: Sequence[Scored]) -> Figure:
         interval = wilson(fsum(values), count)
     elif one.kind == "mean":
         value, interval = fsum(values) / count, mean_interval(values)
+    elif one.kind == "gap":
+        return calibration(runs).gap
     else:
         value, interval = quantile(values, 0.95), quantile_interval(values, 0.95)
     return Figure(value, interval.low if interval else None, interval.high if interval else None, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Runs of a like confidence, and how many of them people accepted."""
+
+    low: float
+    high: float
+    confidence: float  # their mean
+    accepted: Figure
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far confidence is from what people said: both are unknown without feedback."""
+
+    brier: Figure
+    gap: Figure
+    bins: tuple[Bin, ...]  # those that hold a run
+
+
+def calibration(runs: Sequence[Scored]) -> Calibration:
+    """Confidence against feedback. The gap's interval adds up those of its bins, so it is rather too wide."""
+    pairs = [
+        (run.confidence, run.feedback is Feedback.ACCEPTED)
+        for run in runs
+        if run.confidence is not None and run.feedback is not None
+    ]
+    found: dict[int, list[tuple[float, bool]]] = {}
+    for pair in pairs:
+        found.setdefault(min(BINS - 1, int(pair[0] * BINS)), []).append(pair)
+    bins, low, high = [], 0.0, 0.0
+    for number, inside in sorted(found.items()):
+        count, hits = len(inside), sum(accepted for _, accepted in inside)
+        stated, interval = fsum(confidence for confidence, _ in inside) / count, wilson(hits, count)
+        assert interval is not None
+        bins.append(Bin(number / BINS, (number + 1) / BINS, stated, Figure(hits / count, interval.low, interval.high,
+                                                                           count)))  # fmt: skip
+        share = count / len(pairs)
+        low += share * max(0.0, stated - interval.high, interval.low - stated)
+        high += share * max(abs(stated - interval.high), abs(stated - interval.low))
+    gap = calibration_error(pairs, bins=BINS)
+    known = Figure(None, None, None, 0) if gap is None else Figure(gap, low, min(1.0, high), len(pairs))
+    return Calibration(figure(METRICS["brier"], runs), known, tuple(bins))
 
 
 def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored]) -> Figure:
@@ -174,6 +246,17 @@ def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored]) ->
     lost = sign * (fsum(theirs) / len(theirs) - fsum(ours) / len(ours))
     ends = _rates(ours, theirs, sign) if one.kind == "rate" else _means(ours, theirs, lost)
     return Figure(lost, ends[0] if ends else None, ends[1] if ends else None, count)
+
+
+def samples_for(margin: float, rate: float) -> int:
+    """Runs of each version at which equals of this rate pass a ``no_worse`` gate with this margin, 19 times of 20.
+
+    A version that is worse by the whole margin fails then 19 times of 20 (Blackwelder 1982, Controlled Clinical
+    Trials 3:345, equation 4).
+    """
+    normal = NormalDist()
+    sure = normal.inv_cdf(1 - (1 - LOSS_LEVEL) / 2) + normal.inv_cdf(EQUALS_PASS)
+    return ceil(sure * sure * 2 * rate * (1 - rate) / (margin * margin))
 
 
 def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float) -> tuple[float, float] | None:

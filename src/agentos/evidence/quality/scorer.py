@@ -1,11 +1,10 @@
-"""Every run that ended is scored, and again when a draft of it is settled or somebody says how good it was."""
+"""Every run that ended is scored, and again when a draft of it is submitted."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from agentos.evidence.quality import service
-from agentos.evidence.quality.model import FeedbackGiven
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.unit_of_work import Doors
@@ -22,10 +21,10 @@ class Scorer:
 
     def consumer(self) -> Consumer:
         """Scores each run once it is over."""
-        return Consumer(NAME, (RunEnded, DraftSubmitted, FeedbackGiven), self._score)
+        return Consumer(NAME, (RunEnded, DraftSubmitted), self._score)
 
     async def _score(self, delivery: Delivery) -> None:
         fact = delivery.fact
-        assert isinstance(fact, (RunEnded, DraftSubmitted, FeedbackGiven))
+        assert isinstance(fact, (RunEnded, DraftSubmitted))
         async with self._doors.open(delivery.organization) as work:
             await service.score(work, fact.run_id, at=now())

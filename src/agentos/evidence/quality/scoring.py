@@ -64,7 +64,7 @@ class Observed:
 
     status: str
     seconds: float
-    steps: Sequence[Mapping[str, Any]]  # its journal: key, phase, kind, name, status, meta
+    steps: Sequence[Mapping[str, Any]]  # its journal: key, phase, kind, name, status, effect, meta
     approvals: Mapping[str, int]  # status → how many
     drafts: Mapping[str, int]
     input: Any
@@ -73,6 +73,13 @@ class Observed:
     trigger: bool  # whether one started it
     history: Sequence[float]  # seconds of the version's runs before
     feedback: Feedback | None = None
+
+
+def last_word(words: Mapping[str, Feedback]) -> Feedback | None:
+    """What counts of the last words on a run (``""``) and its drafts: that on the run, else the worst on a draft."""
+    if "" in words:
+        return words[""]
+    return min(words.values(), key=lambda one: SAID[one], default=None)
 
 
 def parts(run: Observed) -> dict[str, float]:
@@ -116,8 +123,14 @@ def features(run: Observed) -> dict[str, Any]:
     answered = [one for one in run.steps if one["kind"] == "model" and one["status"] == "ok"]
     costs = [one["meta"]["cost"] for one in answered if "cost" in one["meta"]]
     known = len(costs) == len(answered) and not any(cost["unknown"] for cost in costs)
+    results = _results(run.steps)
     policies = {one["meta"]["policy"] for one in run.steps if one["meta"].get("policy")}
     return {
+        "calls": {
+            name: [sum(one["status"] == "ok" for one in results if one["name"] == name), times]
+            for name, times in Counter(one["name"] for one in results).items()
+        },
+        "reads": len([one for one in results if one["effect"] == 0 and one["status"] == "ok"]),
         "tools": sorted({one["name"] for one in run.steps if one["kind"] in ("skill", "draft")}),
         "models": sorted({f"{one['meta'].get('provider', '')}:{one['name']}" for one in answered}),
         "skills": digest(run.definition.get("skills", [])),
@@ -160,7 +173,7 @@ def _calls(steps: Sequence[Mapping[str, Any]]) -> float | None:
     if not ended:
         return None
     asked = {one["key"].partition("~")[0] for one in steps if one["key"].endswith("!settled")}
-    return sum(one["status"] == "ok" and one["key"] not in asked for one in ended) / len(ended)
+    return len([one for one in ended if one["status"] == "ok" and one["key"] not in asked]) / len(ended)
 
 
 def _retries(steps: Sequence[Mapping[str, Any]]) -> float | None:

@@ -1,4 +1,4 @@
-"""Measure versions, judge them by every gate that applies, and freeze promotions.
+"""Score runs, keep what people say of them, measure and judge versions, and freeze promotions.
 
 Figures are of runs that ended, were not cancelled, and are no submitted draft: the others say nothing of a version. A
 run is counted from the moment on that its end was scored, a fraction of a second after its commit.
@@ -9,15 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from math import isfinite
+from typing import Any, Final
+
+from sqlalchemy import Row
 
 from agentos.control.agents import service as agents
+from agentos.control.agents.model import Version
 from agentos.control.deployments import service as deployments
+from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import figures, scoring, store
+from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.figures import Metric, Scored
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
     MOST_GATES,
+    MOST_RUNS,
     Comparator,
+    Feedback,
+    FeedbackGiven,
     Figure,
     Freeze,
     FreezeScope,
@@ -33,14 +42,27 @@ from agentos.evidence.quality.model import (
     Judgement,
     PromotionFrozen,
     PromotionUnfrozen,
+    RunNotOver,
+    RunNotScored,
+    Said,
     Scope,
     ScopeInvalid,
     Severity,
     Verdict,
 )
 from agentos.kernel import ids
-from agentos.kernel.ids import FreezeId, GateId
+from agentos.kernel.ids import FeedbackId, FreezeId, GateId
 from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.runtime.runs import service as runs
+from agentos.runtime.runs.model import DraftUnknown, RunUnknown
+
+# What drift looks at unless told otherwise: a day, because agents are busy by the hour of the day, against the week
+# before, because they are by the day of the week.
+WINDOW: Final = timedelta(days=1)
+BASELINES: Final = 7  # windows
+BASELINE: Final = WINDOW * BASELINES
+PAST: Final = timedelta(days=30)  # what a version did before: longer than a bad one serves
+MOST_DRIFT: Final = 2000  # runs of each window, the newest: chance alone is below 0.07 then
 
 
 async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
@@ -82,45 +104,140 @@ async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
     )
 
 
+async def show(work: UnitOfWork, run_id: str) -> Row[Any]:
+    """What is kept of a run's score. Raises RunUnknown or RunNotScored (NotFound)."""
+    found = await store.scored(work, run_id)
+    if found is None:
+        run = await runs.get(work, run_id)
+        raise RunNotScored(f"run '{run_id}' is {run.status}", then="A run is scored a moment after its end; wait.")
+    return found
+
+
+async def say(
+    work: UnitOfWork, *, run_id: str = "", draft_id: str = "", verdict: Feedback, note: str, by: str, at: datetime
+) -> Said:
+    """Keep what a person says of a run, or of a draft, and score the run anew. The last word on each counts.
+
+    Raises RunUnknown or DraftUnknown (NotFound), RunNotOver (Conflict).
+    """
+    if draft_id:
+        of = await store.run_of_draft(work, draft_id)
+        if of is None or (run_id and run_id != of):
+            raise DraftUnknown(f"no draft '{draft_id[:64]}'", then="See 'agentos drafts list'.")
+        run_id = of
+    run = await store.lock_run(work, run_id)
+    if run is None:
+        raise RunUnknown(f"no run '{run_id[:64]}'", then="See 'agentos runs list'.")
+    if run.ended_at is None and not draft_id:
+        raise RunNotOver(f"run '{run_id}' is not over", then="Wait for its end, or judge a draft of it.")
+    one = Said(FeedbackId(ids.new("fbk")), run_id, draft_id, verdict, note, by, at)
+    await store.say(work, one)
+    await work.publish(FeedbackGiven(run_id, draft_id, verdict, by))
+    await score(work, run_id, at=at)
+    return one
+
+
+async def list_feedback(
+    work: UnitOfWork, *, run_id: str = "", verdict: Feedback | None = None, before: str = "", most: int = 200
+) -> list[Said]:
+    """What people said, newest first."""
+    return await store.said(work, run_id, verdict.value if verdict else "", before, most)
+
+
 async def measured(
     work: UnitOfWork, deployment_id: str, version: str, metric: str, *, since: datetime, until: datetime
 ) -> Figure:
     """A metric over the deployment's runs of a version that ended within a time; an empty version: of all of them.
 
-    Raises MetricUnknown (Invalid).
+    ``drift`` is of these runs from the same version's in the 30 days before. Raises MetricUnknown (Invalid).
     """
     one = figures.metric(metric)
-    return figures.figure(one, await store.of_deployment(work, deployment_id, version, since, until))
+    now = await store.of_deployment(work, deployment_id, version, since, until)
+    if one.kind == "drift":
+        return _figure(
+            drifts.measure(now, await store.of_deployment(work, deployment_id, version, since - PAST, since))
+        )
+    return figures.figure(one, now)
+
+
+async def of_scope(
+    work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime
+) -> Sequence[Scored]:
+    """The runs that figures of a scope are made of. Raises ScopeInvalid, MalformedId or DeploymentUnknown."""
+    await _check_scope(work, scope, target)
+    return await store.of_scope(work, scope, target, since, until)
+
+
+async def drift(
+    work: UnitOfWork,
+    scope: Scope,
+    target: str,
+    *,
+    at: datetime,
+    window: timedelta = WINDOW,
+    baseline: timedelta = BASELINE,
+    least: int = drifts.LEAST,
+) -> Drift:
+    """How far the runs of the window before ``at`` are from those of the baseline before it.
+
+    Raises ScopeInvalid or MalformedId (Invalid), DeploymentUnknown (NotFound).
+    """
+    await _check_scope(work, scope, target)
+    now = await store.of_scope(work, scope, target, at - window, at, most=MOST_DRIFT)
+    before = await store.of_scope(work, scope, target, at - window - baseline, at - window, most=MOST_DRIFT)
+    return drifts.measure(now, before, least=least)
 
 
 async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:
     """What every gate of the deployment, of its role and of the organization says of a version, and what freezes it.
 
     Figures are of the version's runs in every deployment of the agent, so those of a staging environment and of a
-    canary count. Raises DeploymentUnknown (NotFound), MalformedId (Invalid).
+    canary count; drift is of the gate's own scope. Raises DeploymentUnknown (NotFound), MalformedId (Invalid).
     """
     deployment = await deployments.get(work, deployment_id)
     role = (await agents.get_agent(work, deployment.agent_id)).category
     verdicts = []
     for gate in await store.gates_of(work, role, deployment_id):
-        runs = await store.of_version(work, deployment.agent_id, version, at - gate.lookback, at)
+        since = at - gate.lookback
+        if gate.metric == "drift":
+            least, baseline = max(drifts.LEAST, gate.samples), gate.lookback * BASELINES
+            found = await drift(
+                work, gate.scope, gate.target, at=at, window=gate.lookback, baseline=baseline, least=least
+            )
+            verdicts.append(verdict(gate, _figure(found)))
+            continue
+        candidate = await store.of_version(work, deployment.agent_id, version, since, at)
         if gate.comparator is not Comparator.NO_WORSE:
-            verdicts.append(_verdict(gate, runs))
+            verdicts.append(verdict(gate, figures.figure(figures.metric(gate.metric), candidate)))
             continue
         serving: Sequence[Scored] | None = None
         if deployment.version is not None:
-            serving = await store.of_version(work, deployment.agent_id, deployment.version, at - gate.lookback, at)
-        verdicts.append(compared(gate, runs, serving))
+            serving = await store.of_version(work, deployment.agent_id, deployment.version, since, at)
+        verdicts.append(compared(gate, candidate, serving))
     frozen = await store.freezes_of(work, role, deployment.agent_id)
     return Judgement(tuple(verdicts), tuple(frozen))
 
 
-def _verdict(gate: Gate, runs: Sequence[Scored]) -> Verdict:
-    found = figures.figure(figures.metric(gate.metric), runs)
+async def judge_named(work: UnitOfWork, deployment_id: str, named: str, *, at: datetime) -> tuple[Version, Judgement]:
+    """The same of the version that a hash, the beginning of one or a number names.
+
+    Raises DeploymentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
+    """
+    deployment = await deployments.get(work, deployment_id)
+    version = await agents.get_version(work, deployment.agent_id, named)
+    return version, await judge(work, deployment_id, version.hash, at=at)
+
+
+def verdict(gate: Gate, found: Figure) -> Verdict:
+    """What a gate says of a figure; unknown with fewer samples than it asks for."""
     passed = None
     if found.value is not None and found.samples >= gate.samples:
         passed = gate.comparator.holds(found.value, gate.threshold)
     return Verdict(gate, found.value, found.low, found.high, found.samples, passed)
+
+
+def _figure(found: Drift) -> Figure:
+    return Figure(found.score, found.low, found.high, min(found.samples, found.baseline_samples))
 
 
 def compared(gate: Gate, candidate: Sequence[Scored], serving: Sequence[Scored] | None) -> Verdict:
@@ -206,12 +323,12 @@ async def freeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: s
     return one
 
 
-async def unfreeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze:
+async def unfreeze(work: UnitOfWork, freeze_id: str, *, reason: str, by: str, at: datetime) -> Freeze:
     """Lift a freeze. Raises FreezeUnknown (NotFound)."""
-    one = await store.lift(work, scope, target, reason, by, at)
+    one = await store.lift(work, freeze_id, reason, by, at)
     if one is None:
-        raise FreezeUnknown(f"{scope} '{target[:64]}' is not frozen", then="See 'agentos quality freezes'.")
-    await work.publish(PromotionUnfrozen(one.id, scope, target, by))
+        raise FreezeUnknown(f"no freeze '{freeze_id[:64]}' is in force", then="See 'agentos quality freezes'.")
+    await work.publish(PromotionUnfrozen(one.id, one.scope, one.target, by))
     return one
 
 
@@ -233,8 +350,8 @@ def _check_gate(metric: Metric, comparator: Comparator, threshold: float, lookba
             raise GateInvalid(
                 f"a loss of {threshold:g} cannot be told from none", where="threshold", then="Tolerate more than 0."
             )
-    if samples < 1:
-        raise GateInvalid("a gate needs a sample at least", where="samples", then="Write 1 or more.")
+    if not 1 <= samples <= MOST_RUNS:
+        raise GateInvalid(f"a gate asks for 1 to {MOST_RUNS} samples", where="samples", then="Ask for fewer.")
     if not timedelta(seconds=1) <= lookback <= LONGEST_LOOKBACK:
         raise GateInvalid(
             f"a gate looks back between a second and {LONGEST_LOOKBACK.days} days", where="lookback", then="As 7d."

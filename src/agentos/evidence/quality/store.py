@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Row, text
 
 from agentos.evidence.quality.figures import Scored
-from agentos.evidence.quality.model import Comparator, Feedback, Freeze, FreezeScope, Gate, Scope, Severity
-from agentos.evidence.quality.scoring import HISTORY, Observed
-from agentos.kernel.ids import FreezeId, GateId
+from agentos.evidence.quality.model import (
+    MOST_RUNS,
+    Comparator,
+    Feedback,
+    Freeze,
+    FreezeScope,
+    Gate,
+    Kind,
+    Recommendation,
+    Said,
+    Scope,
+    Severity,
+    Standing,
+)
+from agentos.evidence.quality.scoring import HISTORY, Observed, last_word
+from agentos.kernel.database import Database
+from agentos.kernel.ids import FeedbackId, FreezeId, GateId, OrgId, RecommendationId
 from agentos.kernel.unit_of_work import UnitOfWork
-
-MOST_RUNS: Final = 10_000  # of a figure, the newest: 50 ms to read, and more would narrow no interval that matters
 
 MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
 
@@ -36,7 +47,7 @@ _RUN: Final = text(
     "WHERE r.id = :run_id AND r.ended_at IS NOT NULL"
 )
 _STEPS: Final = text(
-    "SELECT key, phase, kind, name, status, meta FROM journal WHERE org = :org AND run_id = :run_id "
+    "SELECT key, phase, kind, name, status, effect, meta FROM journal WHERE org = :org AND run_id = :run_id "
     "ORDER BY seq LIMIT :most"
 )
 _ANSWERS: Final = text("SELECT status, count(*) AS times FROM approvals WHERE run_id = :run_id GROUP BY status")
@@ -74,11 +85,43 @@ _SAID: Final = text(
     "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) AND id < :before "
     "ORDER BY id DESC LIMIT :most"
 )
-_LAST_WORD: Final = text(
-    "SELECT verdict FROM quality_feedback WHERE run_id = :run_id AND draft_id = '' ORDER BY id DESC LIMIT 1"
+_LAST_WORDS: Final = text(
+    "SELECT DISTINCT ON (draft_id) draft_id, verdict FROM quality_feedback WHERE run_id = :run_id "
+    "ORDER BY draft_id, id DESC"
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
 _DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
+_OF_ROLE: Final = text(f"{_COLUMNS} WHERE q.category = :role {_WITHIN}")
+_OF_ALL: Final = text(f"{_COLUMNS} WHERE true {_WITHIN}")
+_RECOMMENDATION: Final = (
+    "SELECT id, kind, scope, target, text, evidence, standing, opened_at, changed_by, changed_at, reason "
+    "FROM quality_recommendations "
+)
+_RECOMMENDATIONS: Final = text(
+    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) AND id < :before ORDER BY id DESC LIMIT :most"
+)
+_LOCK_RECOMMENDATION: Final = text(f"{_RECOMMENDATION} WHERE id = :id FOR UPDATE")
+# One that was dismissed is not brought up again for a while, as nothing would have changed.
+_RECOMMEND: Final = text(
+    "INSERT INTO quality_recommendations (org, id, kind, scope, target, text, evidence, standing, opened_at) "
+    "SELECT :org, :id, :kind, :scope, :target, :text, CAST(:evidence AS jsonb), 'open', :at WHERE NOT EXISTS "
+    "(SELECT FROM quality_recommendations WHERE kind = :kind AND scope = :scope AND target = :target "
+    "AND (standing IN ('open', 'accepted') OR changed_at >= :quiet_since)) ON CONFLICT DO NOTHING"
+)
+_SETTLE: Final = text(
+    "UPDATE quality_recommendations SET standing = :standing, reason = :reason, changed_by = :by, changed_at = :at "
+    "WHERE id = :id"
+)
+_LOOK: Final = text(
+    "INSERT INTO quality_drifts (org, scope, target, score, looked_at) VALUES (:org, :scope, :target, :score, :at) "
+    "ON CONFLICT (org, scope, target) DO UPDATE SET score = excluded.score, looked_at = excluded.looked_at "
+    "WHERE quality_drifts.looked_at < excluded.looked_at"
+)
+_LOOKED: Final = text(
+    "SELECT true AS found FROM quality_drifts WHERE scope = :scope AND target = :target AND looked_at >= :since"
+)
+_SCOPES: Final = text("SELECT * FROM quality_scopes(:since)")
+_DRIFTS: Final = text("SELECT * FROM quality_drifts_known(:since)")
 _ADD_GATE: Final = text(
     "INSERT INTO quality_gates (org, id, scope, target, metric, comparator, threshold, lookback_seconds, samples, "
     "severity, added_by, added_at) VALUES (:org, :id, :scope, :target, :metric, :comparator, :threshold, :lookback, "
@@ -112,7 +155,7 @@ _HOLDING: Final = text(
 )
 _LIFT: Final = text(
     "UPDATE quality_freezes SET lifted_by = :by, lifted_at = :at, lift_reason = :reason "
-    "WHERE scope = :scope AND target = :target AND lifted_at IS NULL "
+    "WHERE id = :id AND lifted_at IS NULL "
     "RETURNING id, scope, target, reason, frozen_by, frozen_at, lifted_by, lifted_at, lift_reason"
 )
 
@@ -131,12 +174,26 @@ async def of_deployment(
     return [_scored(row) for row in await work.all(_OF_DEPLOYMENT, values)]
 
 
+async def of_scope(
+    work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime, *, most: int = MOST_RUNS
+) -> list[Scored]:
+    """Runs of a role, a deployment or the organization that ended within a time; newest first."""
+    values = {"since": since, "until": until, "most": most}
+    if scope is Scope.DEPLOYMENT:
+        rows = await work.all(_OF_DEPLOYMENT, {**values, "deployment": target, "version": ""})
+    elif scope is Scope.ROLE:
+        rows = await work.all(_OF_ROLE, {**values, "role": target})
+    else:
+        rows = await work.all(_OF_ALL, values)
+    return [_scored(row) for row in rows]
+
+
 async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] | None:
     """A run that ended and what is known of it; None while it is not over, or where there is none."""
     row = await work.first(_RUN, {"run_id": run_id})
     if row is None:
         return None
-    said = await work.first(_LAST_WORD, {"run_id": run_id})
+    words = {one.draft_id: Feedback(one.verdict) for one in await work.all(_LAST_WORDS, {"run_id": run_id})}
     steps = await work.all(_STEPS, {"org": work.organization, "run_id": run_id, "most": MOST_STEPS})
     before = {"agent_id": row.agent_id, "version": row.version, "before": row.ended_at, "most": HISTORY}
     return row, Observed(
@@ -150,7 +207,7 @@ async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] |
         definition=row.definition,
         trigger=row.firing_id is not None,
         history=[one.seconds for one in await work.all(_HISTORY, before)],
-        feedback=Feedback(said.verdict) if said else None,
+        feedback=last_word(words),
     )
 
 
@@ -185,14 +242,24 @@ async def run_of_draft(work: UnitOfWork, draft_id: str) -> str | None:
     return row.run_id if row else None
 
 
-async def say(work: UnitOfWork, values: dict[str, Any]) -> None:
+async def say(work: UnitOfWork, one: Said) -> None:
     """Keep what a person said of a run."""
+    values = {
+        "id": one.id,
+        "run_id": one.run_id,
+        "draft_id": one.draft_id,
+        "verdict": one.verdict.value,
+        "note": one.note,
+        "by": one.said_by,
+        "at": one.said_at,
+    }
     await work.run(_SAY, {"org": work.organization, **values})
 
 
-async def said(work: UnitOfWork, run_id: str, verdict: str, before: str, most: int) -> Sequence[Row[Any]]:
+async def said(work: UnitOfWork, run_id: str, verdict: str, before: str, most: int) -> list[Said]:
     """What people said, newest first."""
-    return await work.all(_SAID, {"run_id": run_id, "verdict": verdict, "before": before or "~", "most": most})
+    rows = await work.all(_SAID, {"run_id": run_id, "verdict": verdict, "before": before or "~", "most": most})
+    return [Said(**{**row._mapping, "id": FeedbackId(row.id), "verdict": Feedback(row.verdict)}) for row in rows]
 
 
 async def add_gate(work: UnitOfWork, gate: Gate) -> bool:
@@ -258,11 +325,74 @@ async def freezes_of(work: UnitOfWork, role: str, agent_id: str) -> list[Freeze]
     return [_freeze(row) for row in await work.all(_HOLDING, {"role": role, "agent": agent_id})]
 
 
-async def lift(work: UnitOfWork, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze | None:
-    """Lift a freeze; it as it is then, or None where none was in force."""
-    values = {"scope": scope.value, "target": target, "reason": reason, "by": by, "at": at}
-    row = await work.first(_LIFT, values)
+async def lift(work: UnitOfWork, freeze_id: str, reason: str, by: str, at: datetime) -> Freeze | None:
+    """Lift a freeze; it as it is then, or None where it is not in force."""
+    row = await work.first(_LIFT, {"id": freeze_id, "reason": reason, "by": by, "at": at})
     return _freeze(row) if row else None
+
+
+async def recommend(work: UnitOfWork, one: Recommendation, quiet_since: datetime) -> bool:
+    """Open a recommendation; False where one of its kind and scope is open, or was settled since."""
+    values = {
+        "id": one.id,
+        "kind": one.kind.value,
+        "scope": one.scope.value,
+        "target": one.target,
+        "text": one.text,
+        "evidence": json.dumps(one.evidence),
+        "at": one.opened_at,
+        "quiet_since": quiet_since,
+    }
+    return bool(await work.run(_RECOMMEND, {"org": work.organization, **values}))
+
+
+async def recommendations(work: UnitOfWork, standing: str, before: str, most: int) -> list[Recommendation]:
+    """Recommendations, newest first."""
+    values = {"standing": standing, "before": before or "~", "most": most}
+    return [_recommendation(row) for row in await work.all(_RECOMMENDATIONS, values)]
+
+
+async def recommendation(work: UnitOfWork, recommendation_id: str) -> Recommendation | None:
+    """One recommendation, locked until the unit of work ends."""
+    row = await work.first(_LOCK_RECOMMENDATION, {"id": recommendation_id})
+    return _recommendation(row) if row else None
+
+
+async def settle(
+    work: UnitOfWork, recommendation_id: str, standing: Standing, reason: str, by: str, at: datetime
+) -> None:
+    """Say where a recommendation that is locked stands now."""
+    values = {"id": recommendation_id, "standing": standing.value, "reason": reason, "by": by, "at": at}
+    await work.run(_SETTLE, values)
+
+
+async def look(work: UnitOfWork, scope: Scope, target: str, score: float | None, at: datetime) -> None:
+    """Keep what a look at a scope's drift found."""
+    values = {"scope": scope.value, "target": target, "score": score, "at": at}
+    await work.run(_LOOK, {"org": work.organization, **values})
+
+
+async def looked(work: UnitOfWork, scope: Scope, target: str, since: datetime) -> bool:
+    """Whether somebody has looked at a scope's drift since."""
+    return await work.first(_LOOKED, {"scope": scope.value, "target": target, "since": since}) is not None
+
+
+async def scopes(database: Database, since: datetime) -> list[tuple[OrgId, Scope, str]]:
+    """The roles and deployments whose runs ended since, in every organization. Raises DatabaseUnavailable."""
+    async with database.connection("agentos_system") as connection:
+        rows = (await connection.execute(_SCOPES, {"since": since})).all()
+    return [(OrgId(row.org), Scope(row.scope), row.target) for row in rows]
+
+
+async def drifts(database: Database, since: datetime) -> list[dict[str, Any]]:
+    """What drift was known to be at looks since then. Raises DatabaseUnavailable."""
+    async with database.connection("agentos_system") as connection:
+        return [dict(row._mapping) for row in (await connection.execute(_DRIFTS, {"since": since})).all()]
+
+
+def _recommendation(row: Row[Any]) -> Recommendation:
+    named = {"kind": Kind(row.kind), "scope": Scope(row.scope), "standing": Standing(row.standing)}
+    return Recommendation(**{**row._mapping, **named, "id": RecommendationId(row.id)})
 
 
 def _scored(row: Row[Any]) -> Scored:

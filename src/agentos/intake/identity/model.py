@@ -107,6 +107,9 @@ class Permission(StrEnum):
     SEND_EVENTS = "events.send"
     CHANGE_SUBSCRIPTIONS = "subscriptions.change"
     CHANGE_BUDGETS = "budgets.change"
+    GIVE_FEEDBACK = "quality.feedback"
+    FREEZE_PROMOTION = "quality.freeze"
+    CHANGE_GATES = "quality.gates"
     TEST_MODELS = "models.test"
     WRITE_INBOX = "inbox.write"
     CHANGE_PRIVACY = "privacy.change"
@@ -141,6 +144,9 @@ _MEANS: Final = {
     Permission.SEND_EVENTS: "send events that triggers fire on",
     Permission.CHANGE_SUBSCRIPTIONS: "say which outside systems are told of which facts",
     Permission.CHANGE_BUDGETS: "set caps on what agents may spend, and what models cost",
+    Permission.GIVE_FEEDBACK: "say how good runs and drafts were, and settle recommendations",
+    Permission.FREEZE_PROMOTION: "freeze promotions of an agent, a category or the organization",
+    Permission.CHANGE_GATES: "add and remove quality gates, and lift freezes",
     Permission.TEST_MODELS: "ask a model one word, to see whether it answers",
     Permission.WRITE_INBOX: "write in the inbox, and send messages to people again",
     Permission.CHANGE_PRIVACY: "say which personal data is looked for and what becomes of it",
@@ -195,6 +201,8 @@ _OPERATES: Final = frozenset(
         Permission.SEND_EVENTS,
         Permission.CHANGE_SUBSCRIPTIONS,
         Permission.TEST_MODELS,
+        Permission.GIVE_FEEDBACK,
+        Permission.FREEZE_PROMOTION,
         Permission.WRITE_INBOX,
         Permission.SEE_PERSONAL_DATA,
         Permission.ORDER_STOPS,
@@ -206,6 +214,7 @@ _COMMANDS: Final = frozenset(
         Permission.REROUTE_APPROVALS,
         Permission.CHANGE_POLICIES,
         Permission.OVERRIDE_GATES,
+        Permission.CHANGE_GATES,
         Permission.STOP_ORGANIZATION,
         Permission.STOP_EVERYTHING,
     }
@@ -216,7 +225,13 @@ ROLES: Final[dict[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.READ}),
     Role.OPERATOR: _OPERATES,
     Role.APPROVER: frozenset(
-        {Permission.READ, Permission.ANSWER_APPROVALS, Permission.WRITE_INBOX, Permission.SEE_PERSONAL_DATA}
+        {
+            Permission.READ,
+            Permission.ANSWER_APPROVALS,
+            Permission.WRITE_INBOX,
+            Permission.SEE_PERSONAL_DATA,
+            Permission.GIVE_FEEDBACK,
+        }
     ),
     Role.INCIDENT_COMMANDER: _OPERATES - {Permission.APPLY_AGENTS} | _COMMANDS,
     Role.ADMIN: frozenset(Permission),

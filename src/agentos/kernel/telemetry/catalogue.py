@@ -255,6 +255,15 @@ DETERMINISM_DRIFT = Metric(
     "Runs whose last replay parted from their recording, by the step where; stored state. 0: replayed, and none did.",
     ("aos_determinism_drift",),
 )
+QUALITY_DRIFT = Metric(
+    "agentos_quality_drift",
+    "gauge",
+    "0 to 1",
+    ("org", "scope", "target"),
+    "How far the runs of the last day are from those of the week before, by role (a category) and by deployment; "
+    "stored state. Absent where it is unknown.",
+    ("drovi_agent_quality_drift_score",),
+)
 TAKEOVERS = Metric(
     "agentos_segment_takeovers_total", "counter", "segments", (), "Segments started again after their worker was lost."
 )
@@ -394,6 +403,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     REGISTRY_SIZE,
     REGISTRY_OPERATIONS,
     DETERMINISM_DRIFT,
+    QUALITY_DRIFT,
     TAKEOVERS,
     EFFECTS_UNCERTAIN,
     STOP_SECONDS,

@@ -1,0 +1,109 @@
+"""Figures say how surely they are known, and a comparison finds a loss and lets equals pass."""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+import pytest
+from scipy import stats
+
+from agentos.evidence.quality import figures, service
+from agentos.evidence.quality.figures import METRICS, Scored, figure, loss, metric
+from agentos.evidence.quality.model import Comparator, Feedback, Gate, MetricUnknown, Scope, Severity
+from agentos.kernel.ids import GateId
+from tests.evidence.quality.runs import AT, scored
+
+COMPARISONS = 1000
+
+
+def gate(metric: str = "success_rate", *, margin: float = 0.1, samples: int = 1) -> Gate:
+    return Gate(
+        GateId("gate_1"),
+        Scope.ORGANIZATION,
+        "",
+        metric,
+        Comparator.NO_WORSE,
+        margin,
+        timedelta(days=7),
+        samples,
+        Severity.BLOCKER,
+        "ana",
+        AT,
+    )
+
+
+def passes(rate: float, serving_rate: float, samples: int) -> int:
+    """How many of so many comparisons a version passes whose runs complete at this rate."""
+    good, bad = scored(), scored(ok=False)
+    one = gate(samples=samples)
+
+    def runs(rate: float, chance: random.Random) -> list[Scored]:
+        hits = sum(chance.random() < rate for _ in range(samples))
+        return [good] * hits + [bad] * (samples - hits)
+
+    chance = random.Random(20261121)
+    return sum(
+        service.compared(one, runs(rate, chance), runs(serving_rate, chance)).passed is True for _ in range(COMPARISONS)
+    )
+
+
+@pytest.mark.parametrize("rate", [0.8, 0.9, 0.95])
+def test_of_two_identical_versions_95_percent_of_comparisons_pass_at_the_documented_sample_size(rate: float) -> None:
+    assert passes(rate, rate, figures.samples_for(0.1, rate)) >= 0.95 * COMPARISONS
+
+
+@pytest.mark.parametrize("rate", [0.8, 0.9, 0.95])
+def test_a_loss_of_ten_points_is_found_in_90_percent_of_comparisons_at_the_documented_sample_size(rate: float) -> None:
+    assert passes(rate - 0.1, rate, figures.samples_for(0.1, rate)) <= 0.1 * COMPARISONS
+
+
+def test_too_few_samples_never_pass_as_no_worse() -> None:
+    assert service.compared(gate(samples=30), [scored()] * 29, [scored()] * 900).passed is None
+    assert service.compared(gate(), [scored()] * 5, [scored()] * 900).passed is False
+
+
+def test_nothing_serving_leaves_a_comparison_unknown() -> None:
+    assert service.compared(gate(), [scored()] * 900, None).passed is None
+
+
+def test_the_loss_of_a_mean_has_the_interval_of_welch() -> None:
+    ours = [scored(score=value) for value in (0.5, 0.6, 0.7, 0.9, 0.4)]
+    theirs = [scored(score=value) for value in (0.8, 0.85, 0.9, 0.8, 0.95, 0.7, 0.9)]
+    found = loss(metric("score"), ours, theirs)
+    t = stats.ttest_ind([one.score for one in theirs], [one.score for one in ours], equal_var=False)
+    expected = t.confidence_interval(0.90)
+    assert found.value == pytest.approx(0.8428571 - 0.62)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+    assert found.samples == 5
+
+
+def test_of_a_metric_that_should_be_low_more_is_a_loss() -> None:
+    found = loss(metric("cost_dollars"), [scored(micros=200_000)] * 5, [scored(micros=100_000)] * 5)
+    assert found.value == pytest.approx(0.1)
+
+
+def test_every_figure_has_an_interval_and_its_samples() -> None:
+    runs = [scored(ok=number % 10 != 0, seconds=number, feedback=Feedback.ACCEPTED, parts={"calls": 0.5 + number / 400})
+            for number in range(200)]  # fmt: skip
+    for name, one in METRICS.items():
+        if one.kind == "drift":  # is of two sets of runs
+            continue
+        found = figure(one, runs)
+        assert found.samples == 200, name
+        assert found.value is not None, name
+        assert found.low is not None, name
+        assert found.high is not None, name
+        assert found.low - 1e-9 <= found.value <= found.high + 1e-9, name
+
+
+def test_what_is_not_known_of_a_run_is_no_sample() -> None:
+    found = figure(metric("accepted_rate"), [scored(), scored(feedback=Feedback.EDITED)])
+    assert (found.value, found.samples) == (0.0, 1)
+    assert figure(metric("cost_dollars"), [scored(micros=None)]).value is None
+
+
+def test_an_unknown_metric_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(MetricUnknown) as refused:
+        metric("vibes")
+    assert refused.value.extra["metrics"] == sorted(METRICS)
