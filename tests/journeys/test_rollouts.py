@@ -19,7 +19,7 @@ from tests.journeys.test_command_line import Shell
 from tests.operations.rollouts.desk import SETTINGS, document
 
 BASE = "/api/v1/agents/deployments"
-GATE = {"scope": "organization", "metric": "success_rate", "comparator": ">=", "threshold": 0.9, "lookback": "1d"}
+GATE = {"metric": "success_rate", "comparator": ">=", "threshold": 0.9, "lookback_seconds": 86400, "samples": 3}
 
 
 async def apply(platform: Platform, name: str, **spec: Any) -> dict[str, Any]:
@@ -136,7 +136,7 @@ async def test_an_organization_wide_gate_and_a_freeze_block_over_http(platform: 
     one = f"{BASE}/{first['deployment_id']}"
     second = await apply(platform, "rollouts_good", instructions="Second.")
     wanted = {"version": second["version"]}
-    gate = await platform.admin.post("/api/v1/agents/quality/gates", json=GATE | {"samples": 3, "severity": "blocker"})
+    gate = await platform.admin.post("/api/v1/agents/quality/gates", json=GATE)
     assert gate.status_code == 201, gate.text
     refused = await platform.author.post(f"{one}/promote", json=wanted)
     assert (refused.status_code, refused.json()["code"]) == (409, "gate_failed")

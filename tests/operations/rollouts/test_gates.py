@@ -79,14 +79,15 @@ async def test_a_freeze_refuses_with_perfect_data_and_nothing_overrides_it(desk:
     await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
     await desk.gate()
     async with desk.held.doors.open(desk.held.organization) as work:
-        await quality.freeze(work, scope=FreezeScope.AGENT, target="tester", reason="audit", by="ann", at=now())
+        scope = FreezeScope.AGENT
+        held = await quality.freeze(work, scope=scope, target="tester", reason="audit", by="ann", at=now())
     for force in (False, True):
         with pytest.raises(Frozen, match=r"is frozen since .* by ann: audit"):
             await desk.order(second, force=force, reason="now")
     with pytest.raises(Frozen):
         await desk.order(second, percent=60)
     async with desk.held.doors.open(desk.held.organization) as work:
-        await quality.unfreeze(work, scope=FreezeScope.AGENT, target="tester", reason="ok", by="ann", at=now())
+        await quality.unfreeze(work, held.id, reason="ok", by="ann", at=now())
     assert (await desk.order(second)).deployment.version == second
     assert "1 of 1 gates passed" in (await desk.history())[0].reason
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from agentos.control.deployments.model import NeverServed
 from agentos.kernel.clock import now
@@ -64,6 +65,27 @@ async def test_the_next_run_uses_the_restored_version_and_the_validation_reports
     assert checks["success"]["outcome"] == "passed"
     assert checks["success"]["figures"]["success_rate"] == 1.0
     assert checks["success"]["figures"]["before"] == 0.0
+    assert checks["drift"]["outcome"] == "waiting"
+    await desk.watch(now() + timedelta(minutes=16))
+    found = await rollback(desk, number)
+    assert by_name(found)["drift"]["outcome"] == "unknown"  # three runs tell nothing of drift, and nobody says they do
+    assert found.outcome is Outcome.UNKNOWN
+
+
+async def test_drift_falls_once_runs_are_again_as_they_were(desk: Desk) -> None:
+    await desk.ran(["hard"] * 31)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await work.run(text("UPDATE quality_runs SET ended_at = ended_at - interval '2 hours'"))
+    await desk.order(await desk.apply("rollouts_bad"))
+    await desk.ran(["hard"] * 31)
+    number = (await desk.rollback()).deployment.revision
+    await desk.ran(["hard"] * 31)
+    (found,) = (await desk.watch()).validated
+    assert found.number == number
+    checks = by_name(await rollback(desk, number))
+    assert checks["drift"]["figures"]["before"] > checks["drift"]["figures"]["drift"]
+    assert {one["outcome"] for one in checks.values()} == {"passed"}
+    assert of(desk.facts, RollbackValidated)[0].outcome == "passed"
 
 
 async def test_after_the_time_what_nobody_asked_for_is_unknown(desk: Desk) -> None:

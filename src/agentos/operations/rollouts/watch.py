@@ -18,7 +18,7 @@ from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Status
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import Comparator, Figure, Severity, Verdict
+from agentos.evidence.quality.model import Comparator, Figure, MetricUnknown, Scope, Severity, Verdict
 from agentos.kernel import clock
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
@@ -110,8 +110,8 @@ async def compared(work: UnitOfWork, one: CanaryRecord, metric: str, *, at: date
 
 
 async def checks(work: UnitOfWork, one: Rollback, settings: RolloutSettings, *, at: datetime) -> tuple[Check, ...]:
-    """What the checks of a rollback say by then: are runs dispatched, and does success recover in time?"""
-    return await _dispatch(work, one, at), await _success(work, one, settings, at)
+    """What the checks of a rollback say by then: are runs dispatched, does success recover in time, does drift fall?"""
+    return await _dispatch(work, one, at), await _success(work, one, settings, at), await _drift(work, one, at)
 
 
 def shown(figure: Figure) -> str:
@@ -132,7 +132,10 @@ async def _fails(work: UnitOfWork, verdict: Verdict, one: CanaryRecord, at: date
             return ""
         return "" if any(gate.said in said for said in one.overridden) else verdict.reason
     since = max(one.started_at, at - gate.lookback)
-    figure = await quality.measured(work, one.deployment_id, one.version, gate.metric, since=since, until=at)
+    try:
+        figure = await quality.measured(work, one.deployment_id, one.version, gate.metric, since=since, until=at)
+    except MetricUnknown:  # of no runs, as an evaluation's is: what was known of it was judged before the canary began
+        return ""
     if figure.value is None or figure.samples < gate.samples or gate.comparator.holds(figure.value, gate.threshold):
         return ""
     return f"{gate.said}: failed with {shown(figure)}"
@@ -212,6 +215,27 @@ async def _success(work: UnitOfWork, one: Rollback, settings: RolloutSettings, a
     if enough:
         return Check("success", Outcome.FAILED, f"success_rate did not recover: {shown(since)}", figures)
     return Check("success", Outcome.UNKNOWN, f"{since.samples} of {least} samples came in time", figures)
+
+
+async def _drift(work: UnitOfWork, one: Rollback, at: datetime) -> Check:
+    """Whether runs since are nearer to what the version did before than those of the version that was rolled back."""
+    until = min(at, one.closes_at)
+    since = await quality.measured(work, one.deployment_id, one.version, "drift", since=one.at, until=until)
+    before = await quality.drift(work, Scope.DEPLOYMENT, one.deployment_id, at=one.at, window=BEFORE)
+    figures = {
+        "drift": "unknown" if since.value is None else since.value,
+        "samples": since.samples,
+        "before": "unknown" if before.score is None else before.score,
+        "samples_before": before.samples,
+    }
+    if since.value is not None and before.score is not None:
+        said = f"drift is {shown(since)}, before it was {before.score:.3g}"
+        if since.value < before.score or since.value == 0:
+            return Check("drift", Outcome.PASSED, said, figures)
+        return Check("drift", Outcome.WAITING if at < one.closes_at else Outcome.FAILED, said, figures)
+    missing = f"of now: {since.samples} samples; of before: {before.unknown or before.samples}"
+    outcome = Outcome.WAITING if at < one.closes_at else Outcome.UNKNOWN
+    return Check("drift", outcome, f"drift is unknown ({missing})", figures)
 
 
 async def tick(
