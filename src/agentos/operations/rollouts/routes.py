@@ -6,6 +6,7 @@ back. Every answer says what the change leaves open.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
@@ -21,7 +22,7 @@ from agentos.intake.identity.routes import Reader
 from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, IfMatch, Limit, number_in, page, position_of
 from agentos.kernel.telemetry.catalogue import PROMOTIONS, ROLLBACKS
-from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.operations.rollouts import service, watch
 from agentos.operations.rollouts.impact import Change, impact
 from agentos.operations.rollouts.model import (
@@ -101,10 +102,6 @@ class NewShadow(_Body):
 class _Undone(Exception):
     """A dry run ends here: its transaction is taken back."""
 
-    def __init__(self, body: dict[str, Any]) -> None:
-        super().__init__()
-        self.body = body
-
 
 @router.post("/promote")
 async def promote(
@@ -151,7 +148,7 @@ async def show_canaries(deployment_id: str, caller: Reader, doors: DoorsDep, lim
 async def end_canary(
     deployment_id: str,
     caller: Deployer,
-    parts: PartsDep,
+    doors: DoorsDep,
     skills: SkillsDep,
     response: Response,
     match: IfMatch,
@@ -159,13 +156,12 @@ async def end_canary(
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Let the canary serve nothing more; its runs under way stay on it."""
-    try:
-        async with parts.doors.open(caller.organization) as work:
-            how: dict[str, Any] = {"by": caller.handle, "at": now(), "reason": reason, "if_match": match}
-            done = await service.end_canary(work, deployment_id, Status.SUPERSEDED, skills, **how)
-            return _finished(await _answer(work, done, response), dry_run=dry_run)
-    except _Undone as undone:
-        return undone.body
+    how: dict[str, Any] = {"by": caller.handle, "at": now(), "reason": reason, "if_match": match}
+
+    async def order(work: UnitOfWork) -> Done:
+        return await service.end_canary(work, deployment_id, Status.SUPERSEDED, skills, **how)
+
+    return (await _carried_out(doors, caller, order, response, dry_run=dry_run))[1]
 
 
 @router.post("/rollback")
@@ -181,15 +177,16 @@ async def rollback(
 ) -> dict[str, Any]:
     """Let a version that served before serve again, from the next run on, and check whether that helps."""
     wanted = body or Back()
-    try:
-        async with parts.doors.open(caller.organization) as work:
-            how: dict[str, Any] = {"by": caller.handle, "at": now(), "reason": wanted.reason, "if_match": match}
-            done = await service.rollback(work, deployment_id, wanted.version, skills, **how)
-            answer = _finished(await _answer(work, done, response), dry_run=dry_run)
-    except _Undone as undone:
-        return undone.body
-    found = done.deployment
-    parts.meter.count(ROLLBACKS, org=caller.organization, agent_id=found.agent_id, deployment=found.id, cause="ordered")
+    how: dict[str, Any] = {"by": caller.handle, "at": now(), "reason": wanted.reason, "if_match": match}
+
+    async def order(work: UnitOfWork) -> Done:
+        return await service.rollback(work, deployment_id, wanted.version, skills, **how)
+
+    done, answer = await _carried_out(parts.doors, caller, order, response, dry_run=dry_run)
+    if not dry_run:
+        found = done.deployment
+        names = {"agent_id": found.agent_id, "deployment": found.id, "cause": "ordered"}
+        parts.meter.count(ROLLBACKS, 1, org=caller.organization, **names)
     return answer
 
 
@@ -221,12 +218,11 @@ async def pause(
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Admit no runs, and let runs under way act no more, until resumed."""
-    try:
-        async with doors.open(caller.organization) as work:
-            done = await service.pause(work, deployment_id, skills, by=caller.handle, at=now(), if_match=match)
-            return _finished(await _answer(work, done, response), dry_run=dry_run)
-    except _Undone as undone:
-        return undone.body
+
+    async def order(work: UnitOfWork) -> Done:
+        return await service.pause(work, deployment_id, skills, by=caller.handle, at=now(), if_match=match)
+
+    return (await _carried_out(doors, caller, order, response, dry_run=dry_run))[1]
 
 
 @router.post("/resume")
@@ -240,12 +236,11 @@ async def resume(
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
     """Admit runs again; those that the pause stopped go on."""
-    try:
-        async with doors.open(caller.organization) as work:
-            done = await service.resume(work, deployment_id, skills, by=caller.handle, at=now(), if_match=match)
-            return _finished(await _answer(work, done, response), dry_run=dry_run)
-    except _Undone as undone:
-        return undone.body
+
+    async def order(work: UnitOfWork) -> Done:
+        return await service.resume(work, deployment_id, skills, by=caller.handle, at=now(), if_match=match)
+
+    return (await _carried_out(doors, caller, order, response, dry_run=dry_run))[1]
 
 
 @router.get("/impact")
@@ -320,13 +315,13 @@ async def _ordered(
             then="Ask an admin or the incident commander, or do it without 'force'.",
         )
     doors, organization = parts.doors, caller.organization
+
+    async def promoting(work: UnitOfWork) -> Done:
+        how: dict[str, Any] = {"by": caller.handle, "at": now(), "if_match": match}
+        return await service.promote(work, deployment_id, order, skills, **how)
+
     try:
-        async with doors.open(organization) as work:
-            how: dict[str, Any] = {"by": caller.handle, "at": now(), "if_match": match}
-            done = await service.promote(work, deployment_id, order, skills, **how)
-            answer = _finished(await _answer(work, done, response), dry_run=dry_run)
-    except _Undone as undone:
-        return undone.body
+        done, answer = await _carried_out(doors, caller, promoting, response, dry_run=dry_run)
     except (GateFailed, Frozen) as error:
         if not dry_run:
             async with doors.open(organization) as work:
@@ -335,8 +330,9 @@ async def _ordered(
             outcome = "frozen" if isinstance(error, Frozen) else "refused"
             _count(parts, organization, found.agent_id, found.id, outcome)
         raise
-    outcome = "forced" if done.overridden else "promoted" if order.percent is None else "canary"
-    _count(parts, organization, done.deployment.agent_id, done.deployment.id, outcome)
+    if not dry_run:
+        outcome = "forced" if done.overridden else "promoted" if order.percent is None else "canary"
+        _count(parts, organization, done.deployment.agent_id, done.deployment.id, outcome)
     return answer
 
 
@@ -363,11 +359,24 @@ def _count(parts: Parts, organization: str, agent_id: str, deployment_id: str, o
     parts.meter.count(PROMOTIONS, org=organization, agent_id=agent_id, deployment=deployment_id, outcome=outcome)
 
 
-def _finished(body: dict[str, Any], *, dry_run: bool) -> dict[str, Any]:
-    """The answer, where it is not to be taken back."""
-    if dry_run:
-        raise _Undone(body | {"dry_run": True})
-    return body | {"dry_run": False}
+async def _carried_out(
+    doors: Doors,
+    caller: Caller,
+    order: Callable[[UnitOfWork], Awaitable[Done]],
+    response: Response,
+    *,
+    dry_run: bool,
+) -> tuple[Done, dict[str, Any]]:
+    """Carry out an order, and take it back where it was only to be tried."""
+    try:
+        async with doors.open(caller.organization) as work:
+            done = await order(work)
+            answer = await _answer(work, done, response) | {"dry_run": dry_run}
+            if dry_run:
+                raise _Undone
+    except _Undone:
+        del response.headers["ETag"]  # of a state that there never was
+    return done, answer
 
 
 async def _answer(work: UnitOfWork, done: Done, response: Response) -> dict[str, Any]:

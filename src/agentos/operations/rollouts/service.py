@@ -164,16 +164,16 @@ async def promote(
     found = await judged(work, deployment_id, order, skills, at=at)
     _check(deployment_id, order, found)
     overridden = found.blocking
-    words = f"past gates: {'; '.join(overridden)}" if overridden else found.said
-    reason = f"{words}: {order.reason}"[:MOST_WORDS] if order.reason else words[:MOST_WORDS]
-    named, said = found.version.hash, (skills,)
+    words = f"past gates: {'; '.join(overridden)}"[:MOST_WORDS] if overridden else found.said
+    reason = f"{words}: {order.reason}" if order.reason else words
+    named = found.version.hash
     how: dict[str, Any] = {"by": by, "at": at, "reason": reason, "accept_breaking": order.accept_breaking}
     if order.percent is None:
-        after = await deployments.promote(work, deployment_id, named, *said, **how, if_match=if_match)
+        after = await deployments.promote(work, deployment_id, named, skills, **how, if_match=if_match)
         revision = after.revision
         await _close_canary(work, before, after, at)
     else:
-        after = await deployments.canary(work, deployment_id, named, order.percent, *said, **how, if_match=if_match)
+        after = await deployments.canary(work, deployment_id, named, order.percent, skills, **how, if_match=if_match)
         assert after.canary is not None, "it was just begun"
         revision = after.canary.revision
         values = {"deployment_id": after.id, "revision": revision, "version": named, "beside": after.version}
@@ -206,7 +206,7 @@ async def end_canary(
 
     Raises NoCanary, PreconditionFailed (Conflict).
     """
-    before = await deployments.get(work, deployment_id)
+    before = await deployments.lock(work, deployment_id)
     left = await impact(work, skills, before.id, Change.CANARY)
     said = "; ".join(because) or reason
     after = await deployments.end_canary(work, before.id, outcome, by=by, reason=said, if_match=if_match)
@@ -230,7 +230,7 @@ async def rollback(
 
     No gate and no freeze holds a roll-back. Raises as ``deployments.rollback``.
     """
-    before = await deployments.get(work, deployment_id)
+    before = await deployments.lock(work, deployment_id)
     left = await impact(work, skills, before.id, Change.ROLLBACK)
     after = await deployments.rollback(work, before.id, named, skills, by=by, at=at, reason=reason, if_match=if_match)
     await _close_canary(work, before, after, at)
