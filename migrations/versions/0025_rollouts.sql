@@ -33,6 +33,7 @@ CREATE TABLE rollbacks (
   kind           text NOT NULL DEFAULT 'deployment' CHECK (kind IN ('deployment')),
   version        text NOT NULL,
   rolled_back    text NOT NULL,
+  criterion      text NOT NULL,        -- for which of the runbook's reasons; empty: none was named
   reason         text NOT NULL,
   ordered_by     text NOT NULL,
   at             timestamptz NOT NULL,

@@ -171,9 +171,9 @@ async def test_the_verbs_of_rollouts_work_as_they_are_printed(shell: Shell) -> N
     assert (await shell("deployments", "end-canary", "tester", "--reason", "enough"))["canary"] is None
     assert [one["outcome"] for one in await shell("deployments", "canaries", "tester")] == ["superseded"]
     await shell("deployments", "promote", "tester", "2", "--what-if", "5")
-    await shell("deployments", "rollback", "tester", "--reason", "worse")
+    await shell("deployments", "rollback", "tester", "--reason", "worse", "--criterion", "new_issues")
     assert (await shell("deployments", "validation", "tester"))["outcome"] == "waiting"
-    assert len(await shell("deployments", "rollbacks", "tester")) == 1
+    assert [one["criterion"] for one in await shell("deployments", "rollbacks", "tester")] == ["new_issues"]
     assert (await shell("deployments", "pause", deployment))["impact"]["change"] == "pause"
     assert (await shell("deployments", "resume", deployment))["state"] == "active"
 

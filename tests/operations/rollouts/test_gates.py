@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+import agentos
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import FreezeScope, Severity
@@ -145,3 +148,12 @@ async def test_gates_look_back_from_the_time_that_they_are_told(desk: Desk) -> N
     with pytest.raises(GateFailed, match="0 of 3 samples"):
         await desk.order(second, at=now() + timedelta(hours=2))
     assert (await desk.order(second)).deployment.version == second
+
+
+def test_no_other_module_lets_a_version_serve() -> None:
+    source = Path(agentos.__file__).parent
+    orders = re.compile(r"\bdeployments\.(promote|canary|end_canary|rollback|pause|resume)\(")
+    found = {str(file.relative_to(source)) for file in source.rglob("*.py") if orders.search(file.read_text())}
+    assert found == {"operations/rollouts/service.py"}
+    own = (source / "control" / "deployments" / "routes.py").read_text()
+    assert not re.search(r"service\.(promote|canary|end_canary|rollback|pause|resume)\(", own)

@@ -94,11 +94,15 @@ def rollback(
         str, typer.Argument(metavar="[VERSION]", help="One that served before. Else the last known good.")
     ] = "",
     reason: Reason = "",
+    criterion: Annotated[
+        str, typer.Option("--criterion", help="new_issues, not_resolved, wider_impact or too_slow.")
+    ] = "",
     if_match: IfMatch = "",
     dry_run: DryRun = False,
 ) -> None:
     """Let a version that served before serve again, from the next run on, and check whether that helps."""
-    _order(deployment, "rollback", {"version": version or None, "reason": reason}, if_match, dry_run=dry_run)
+    body = {"version": version or None, "reason": reason, **({"criterion": criterion} if criterion else {})}
+    _order(deployment, "rollback", body, if_match, dry_run=dry_run)
 
 
 def rollbacks(deployment: Named) -> None:

@@ -50,6 +50,15 @@ class ShadowUnknown(NotFound):
     code = "shadow_unknown"
 
 
+class Criterion(StrEnum):
+    """When to roll back, as runbook 2 has it (R2.16)."""
+
+    NEW_ISSUES = "new_issues"  # the version causes new ones
+    NOT_RESOLVED = "not_resolved"  # it does not resolve what it was for
+    WIDER_IMPACT = "wider_impact"  # it does more harm than what it was for
+    TOO_SLOW = "too_slow"  # mending it takes longer than anybody can wait
+
+
 class Outcome(StrEnum):
     """What a check says by now."""
 
@@ -170,6 +179,7 @@ class Rollback:
     kind: str  # deployment; what else can be rolled back has its own service
     version: str
     rolled_back: str
+    criterion: str  # empty: none was named
     reason: str
     ordered_by: str
     at: datetime
@@ -206,7 +216,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class PromotionRefused(Fact):
-    """A version was not let serve: gates refused it, or a freeze. ``because`` holds figures, never content."""
+    """A version was not let serve. ``because``: what gates say with their figures, or the ids of freezes."""
 
     key_field: ClassVar[str] = "deployment_id"
     deployment_id: str

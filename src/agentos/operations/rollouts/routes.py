@@ -28,6 +28,7 @@ from agentos.operations.rollouts.impact import Change, impact
 from agentos.operations.rollouts.model import (
     Allowance,
     CanaryRecord,
+    Criterion,
     Frozen,
     GateFailed,
     Rollback,
@@ -86,6 +87,7 @@ class Back(_Body):
     """A version that is to serve again."""
 
     version: str | None = Field(None, max_length=80, description="One that served before; else the last known good.")
+    criterion: Criterion | None = Field(None, description="For which of the runbook's reasons.")
     reason: Reason = ""
 
 
@@ -177,7 +179,8 @@ async def rollback(
 ) -> dict[str, Any]:
     """Let a version that served before serve again, from the next run on, and check whether that helps."""
     wanted = body or Back()
-    how: dict[str, Any] = {"by": caller.handle, "at": now(), "reason": wanted.reason, "if_match": match}
+    how: dict[str, Any] = {"by": caller.handle, "at": now(), "if_match": match}
+    how |= {"reason": wanted.reason, "criterion": wanted.criterion}
 
     async def order(work: UnitOfWork) -> Done:
         return await service.rollback(work, deployment_id, wanted.version, skills, **how)

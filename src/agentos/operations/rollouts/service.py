@@ -30,6 +30,7 @@ from agentos.operations.rollouts.model import (
     RECOVERY,
     Allowance,
     CanaryRecord,
+    Criterion,
     Frozen,
     GateFailed,
     GatesOverridden,
@@ -159,10 +160,10 @@ async def promote(
     """
     if order.percent is not None:
         deployments.check_share(order.percent)
-    before = await deployments.lock(work, deployment_id)
-    deployments.check_match(before, if_match)
+    deployments.check_match(await deployments.get(work, deployment_id), if_match)
     found = await judged(work, deployment_id, order, skills, at=at)
     _check(deployment_id, order, found)
+    before = await deployments.lock(work, deployment_id)  # only now: runs are not admitted while it is held
     overridden = found.blocking
     words = f"past gates: {'; '.join(overridden)}"[:MOST_WORDS] if overridden else found.said
     reason = f"{words}: {order.reason}" if order.reason else words
@@ -187,7 +188,8 @@ async def refused(work: UnitOfWork, deployment_id: str, version: str, error: Gat
     """Leave a fact of a promotion that was refused, in a unit of work of its own."""
     found = await deployments.get(work, deployment_id)
     known = await agents.get_version(work, found.agent_id, version)
-    await work.publish(PromotionRefused(found.id, known.hash, error.code, _said(error.extra["blocking"]), by))
+    because = error.extra["freezes"] if isinstance(error, Frozen) else _said(error.extra["blocking"])
+    await work.publish(PromotionRefused(found.id, known.hash, error.code, because, by))
 
 
 async def end_canary(
@@ -224,6 +226,7 @@ async def rollback(
     by: str,
     at: datetime,
     reason: str = "",
+    criterion: Criterion | None = None,
     if_match: Etags = None,
 ) -> Done:
     """Let a version that served before serve again, from the next run on, and begin to check whether that helps.
@@ -235,7 +238,8 @@ async def rollback(
     after = await deployments.rollback(work, before.id, named, skills, by=by, at=at, reason=reason, if_match=if_match)
     await _close_canary(work, before, after, at)
     values = {"deployment_id": after.id, "number": after.revision, "version": after.version}
-    more = {"rolled_back": before.version, "reason": reason, "by": by, "at": at, "closes_at": at + RECOVERY}
+    values |= {"criterion": criterion or "", "rolled_back": before.version}
+    more = {"reason": reason, "by": by, "at": at, "closes_at": at + RECOVERY}
     await store.add_rollback(work, {**values, **more})
     return Done(after, left)
 
@@ -353,6 +357,7 @@ def _check(deployment_id: str, order: Order, found: Judged) -> None:
             where=deployment_id,
             then="Lift the freeze first; nothing overrides it.",
             blocking=list(found.frozen),
+            freezes=[one.id for one in found.judgement.frozen],
             **figures,
         )
     if found.blocking and not order.force:

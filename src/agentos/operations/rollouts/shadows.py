@@ -52,23 +52,29 @@ class Shadows:
                 return
             if (await runs.get(work, fact.run_id)).draft_id is not None:  # a person's call, not the version's
                 return
-        why = ""
-        result: Result | None = None
-        try:
-            async with doors.open(organization) as work:
-                instead = Instead(version=shadow.version)
-                prepared = await what_if.prepare(work, self._parts, [fact.run_id], instead, live=shadow.live, at=now())
-            (result,) = (await what_if.compare(prepared)).results
-        except Unavailable:
-            raise
-        except AgentOSError as error:  # a skill that is not loaded, a run that cannot be recorded: it stays unknown
-            why = error.code
+        result, why = await self._came_to(organization, shadow, fact.run_id)
         async with doors.open(organization) as work:
             await store.keep(work, _kept(shadow, fact, result, why))
         outcome = _outcome(result)
         self._parts.meter.count(
             SHADOW_RUNS, org=organization, agent_id=fact.agent_id, deployment=fact.deployment_id, outcome=outcome
         )
+
+    async def _came_to(self, organization: OrgId, shadow: Shadow, run_id: str) -> tuple[Result | None, str]:
+        """What a run would have come to, or the code of the error for which nobody can tell."""
+        instead = Instead(version=shadow.version)
+        try:
+            async with self._parts.doors.open(organization) as work:
+                prepared = await what_if.prepare(work, self._parts, [run_id], instead, live=shadow.live, at=now())
+        except Unavailable:  # the database is away: the fact comes again
+            raise
+        except AgentOSError as error:  # a skill that is not loaded, a version that is gone
+            return None, error.code
+        try:
+            (result,) = (await what_if.compare(prepared)).results
+        except AgentOSError as error:  # also a live model that is away: others are not kept waiting for it
+            return None, error.code
+        return result, ""
 
 
 def _takes(shadow: Shadow, fact: RunEnded) -> bool:

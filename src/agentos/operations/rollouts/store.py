@@ -28,12 +28,13 @@ _END_CANARY: Final = text(
     "WHERE deployment_id = :id AND revision = :revision AND outcome = 'open'"
 )
 _ADD_ROLLBACK: Final = text(
-    "INSERT INTO rollbacks (org, deployment_id, number, version, rolled_back, reason, ordered_by, at, closes_at, "
-    "outcome) VALUES (:org, :deployment_id, :number, :version, :rolled_back, :reason, :by, :at, :closes_at, 'waiting')"
+    "INSERT INTO rollbacks (org, deployment_id, number, version, rolled_back, criterion, reason, ordered_by, at, "
+    "closes_at, outcome) VALUES (:org, :deployment_id, :number, :version, :rolled_back, :criterion, :reason, :by, :at, "
+    ":closes_at, 'waiting')"
 )
 _ROLLBACK: Final = (
-    "SELECT deployment_id, number, kind, version, rolled_back, reason, ordered_by, at, closes_at, outcome, checks, "
-    "validated_at FROM rollbacks WHERE deployment_id = :id "
+    "SELECT deployment_id, number, kind, version, rolled_back, criterion, reason, ordered_by, at, closes_at, outcome, "
+    "checks, validated_at FROM rollbacks WHERE deployment_id = :id "
 )
 _ROLLBACKS: Final = text(_ROLLBACK + "AND number < :below ORDER BY number DESC LIMIT :most")
 _ONE_ROLLBACK: Final = text(_ROLLBACK + "AND number = :number")

@@ -59,26 +59,25 @@ async def watch(
     work: UnitOfWork, deployment_id: str, skills: SkillCatalogue, settings: RolloutSettings, *, at: datetime
 ) -> Watched:
     """Roll back a canary that is shown to breach, and settle the checks of rollbacks. Safe to repeat."""
-    deployment = await deployments.lock(work, deployment_id)
-    validated = [
-        one for one in await store.waiting(work, deployment.id) if await _settle(work, deployment, one, settings, at)
-    ]
-    for one in await store.canaries(work, deployment.id, 1):
-        if one.outcome != "open":
-            continue
-        if deployment.canary is None:  # a retirement ended it, which passes by no gate
-            await store.end_canary(work, deployment.id, one.revision, Status.RETIRED.value, (), at)
-            continue
-        breaches = await breached(work, deployment, one, settings, at=at)
-        if breaches:
-            await service.end_canary(
-                work, deployment.id, Status.ROLLED_BACK, skills, by=PLATFORM, at=at, because=breaches
-            )
-            await work.publish(
-                CanaryBreached(deployment.id, deployment.agent_id, one.revision, one.version, list(breaches))
-            )
-        return Watched(breaches, tuple(validated))
-    return Watched((), tuple(validated))
+    deployment = await deployments.get(work, deployment_id)
+    waiting = await store.waiting(work, deployment.id)
+    validated = tuple([one for one in waiting if await _settle(work, deployment, one, settings, at)])
+    last = await store.canaries(work, deployment.id, 1)
+    if not last or last[0].outcome != "open":
+        return Watched((), validated)
+    breaches = await breached(work, deployment, last[0], settings, at=at)
+    canary = (await deployments.lock(work, deployment.id)).canary if breaches else deployment.canary
+    if canary is None:  # a retirement ended it, which passes by no gate; or another worker did
+        await store.end_canary(work, deployment.id, last[0].revision, Status.RETIRED.value, (), at)
+        return Watched((), validated)
+    if canary.revision != last[0].revision:  # another one began meanwhile: it is looked at next
+        return Watched((), validated)
+    if breaches:
+        how: dict[str, Any] = {"by": PLATFORM, "at": at, "because": breaches}
+        await service.end_canary(work, deployment.id, Status.ROLLED_BACK, skills, **how)
+        revision, version = last[0].revision, last[0].version
+        await work.publish(CanaryBreached(deployment.id, deployment.agent_id, revision, version, list(breaches)))
+    return Watched(breaches, validated)
 
 
 async def breached(
