@@ -186,7 +186,7 @@ async def promote(
 
 async def refused(work: UnitOfWork, deployment_id: str, version: str, error: GateFailed | Frozen, *, by: str) -> None:
     """Leave a fact of a promotion that was refused, in a unit of work of its own."""
-    found = await deployments.get(work, deployment_id)
+    found = await deployments.lock(work, deployment_id)
     known = await agents.get_version(work, found.agent_id, version)
     because = error.extra["freezes"] if isinstance(error, Frozen) else _said(error.extra["blocking"])
     await work.publish(PromotionRefused(found.id, known.hash, error.code, because, by))
@@ -290,7 +290,7 @@ async def start_shadow(
 
     Raises DeploymentUnknown, VersionUnknown (NotFound).
     """
-    found = await deployments.get(work, deployment_id)
+    found = await deployments.lock(work, deployment_id)
     version = await agents.get_version(work, found.agent_id, named)
     values = {"deployment_id": found.id, "agent_id": found.agent_id, "version": version.hash, "percent": percent}
     await store.put_shadow(work, {**values, "live": live, "by": by, "at": at})
@@ -300,6 +300,7 @@ async def start_shadow(
 
 async def end_shadow(work: UnitOfWork, deployment_id: str, *, by: str, at: datetime) -> Shadow:
     """Show the shadow nothing more; what it came to stays. Raises ShadowUnknown (NotFound)."""
+    await deployments.lock(work, deployment_id)
     found = (await shadow(work, deployment_id))[0]
     if await store.end_shadow(work, found.deployment_id, at):
         await work.publish(ShadowEnded(found.deployment_id, found.version, by))

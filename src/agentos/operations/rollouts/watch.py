@@ -166,6 +166,7 @@ async def _settle(
     if outcome is Outcome.WAITING:
         return False
     said = {check.name: check.outcome.value for check in found}
+    await deployments.lock(work, deployment.id)
     await work.publish(RollbackValidated(one.deployment_id, one.number, one.version, outcome.value, said))
     return True
 
