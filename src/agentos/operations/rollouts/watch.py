@@ -66,7 +66,9 @@ async def watch(
     if not last or last[0].outcome != "open":
         return Watched((), validated)
     breaches = await breached(work, deployment, last[0], settings, at=at)
-    canary = (await deployments.lock(work, deployment.id)).canary if breaches else deployment.canary
+    if breaches or deployment.canary is None:  # before anything is ended: what is it by now?
+        deployment = await deployments.lock(work, deployment.id)
+    canary = deployment.canary
     if canary is None:  # a retirement ended it, which passes by no gate; or another worker did
         await store.end_canary(work, deployment.id, last[0].revision, Status.RETIRED.value, (), at)
         return Watched((), validated)
