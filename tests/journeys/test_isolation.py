@@ -114,8 +114,7 @@ async def judged(platform: Platform, run_id: str) -> dict[str, str]:
     )
     async with platform.held.parts.doors.open(organization) as work:
         assert await recommendations.recommend(work, made, now())
-    ids = {"gate_id": gate.json()["id"], "freeze_id": freeze.json()["id"], "recommendation_id": made.id}
-    return ids
+    return {"gate_id": gate.json()["id"], "freeze_id": freeze.json()["id"], "recommendation_id": made.id}
 
 
 async def told(platform: Platform) -> dict[str, str]:

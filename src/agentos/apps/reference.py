@@ -25,6 +25,7 @@ from agentos.control.policy.model import MATRIX, RESTRICTIVE_FIRST, EffectClass,
 from agentos.control.policy.routes import DeploymentRules, OrganizationRules
 from agentos.control.policy.rules import DEFAULT_DENY, RULES
 from agentos.control.policy.service import MOST_ENTRIES
+from agentos.evidence.quality import advice, drift, figures, scoring
 from agentos.evidence.replay import content
 from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
 from agentos.kernel.settings import Section
@@ -46,6 +47,7 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics(),
         "policy.md": policy(),
         "determinism.md": determinism(),
+        "quality.md": quality(),
     }
 
 
@@ -247,6 +249,45 @@ def policy() -> str:
         f"and signs, nested {cedar.MOST_NESTED} deep. They are checked against this schema when they are saved:\n",
         f"```\n{cedar.SCHEMA.strip()}\n```\n",
     ]
+    return _page(body)
+
+
+def quality() -> str:
+    """The page of quality: every figure, every part of a score, every dimension of drift, and the sample sizes."""
+    body = [
+        "# Figures of quality\n",
+        "What they mean and how they are used: [quality.md](../quality.md). A gate names a figure by its name.\n",
+        "## Figures\n",
+    ]
+    rows = (
+        (f"`{one.name}`", one.unit, one.better, one.formula, "yes" if one.comparable else "no")
+        for one in figures.METRICS.values()
+    )
+    body += _table(("figure", "unit", "better", "formula", "`no_worse`"), rows)
+    body += [f"## Parts of a score, formula {scoring.FORMULA}\n"]
+    body += _table(
+        ("part", "weight", "value, 0 to 1"),
+        ((f"`{one.name}`", f"{one.weight:g}", one.formula) for one in scoring.PARTS),
+    )
+    body += ["## Dimensions of drift\n"]
+    distances = {"category": "Jensen–Shannon distance", "number": "Kolmogorov–Smirnov statistic"}
+    body += _table(
+        ("dimension", "of each run", "distance"),
+        ((f"`{one.name}`", one.what, distances[one.kind]) for one in drift.DIMENSIONS),
+    )
+    body += ["## Recommendations\n"]
+    body += _table(
+        ("kind", "is made when"), ((f"`{rule.__name__}`", (rule.__doc__ or "").strip()) for rule in advice.RULES)
+    )
+    body += ["## Runs of each version that a `no_worse` gate takes\n"]
+    margins = (0.02, 0.05, 0.1)
+    body += _table(
+        ("rate of the serving version", *(f"margin {margin:.0%}" for margin in margins)),
+        (
+            (f"{rate:.0%}", *(f"{figures.samples_for(margin, rate):,}" for margin in margins))
+            for rate in (0.99, 0.95, 0.9, 0.8, 0.5)
+        ),
+    )
     return _page(body)
 
 

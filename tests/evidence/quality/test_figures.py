@@ -48,12 +48,12 @@ def passes(rate: float, serving_rate: float, samples: int) -> int:
     )
 
 
-@pytest.mark.parametrize("rate", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.9, 0.95, 0.99])
 def test_of_two_identical_versions_95_percent_of_comparisons_pass_at_the_documented_sample_size(rate: float) -> None:
     assert passes(rate, rate, figures.samples_for(0.1, rate)) >= 0.95 * COMPARISONS
 
 
-@pytest.mark.parametrize("rate", [0.8, 0.9, 0.95])
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.9, 0.95, 0.99])
 def test_a_loss_of_ten_points_is_found_in_90_percent_of_comparisons_at_the_documented_sample_size(rate: float) -> None:
     assert passes(rate - 0.1, rate, figures.samples_for(0.1, rate)) <= 0.1 * COMPARISONS
 

@@ -16,8 +16,8 @@ from agentos.evidence.quality.model import (
     Kind,
     RecommendationOver,
     RecommendationUnknown,
-    RunNotOver,
     RunNotScored,
+    RunStillOpen,
     Scope,
     Severity,
     Standing,
@@ -50,7 +50,8 @@ async def copies(held: Harness, run_id: str, times: int, hours: float, **changes
     async with held.doors.open(held.organization) as work:
         await work.run(
             text(
-                "INSERT INTO runs SELECT (jsonb_populate_record(r, jsonb_build_object('id', r.id || '_' || :mark || i))).* "
+                "INSERT INTO runs SELECT (jsonb_populate_record("
+                "r, jsonb_build_object('id', r.id || '_' || CAST(:mark AS text) || i))).* "
                 "FROM runs r, generate_series(1, :times) AS i WHERE r.id = :run"
             ),
             {"mark": f"{hours:g}_", "times": times, "run": run_id},
@@ -58,9 +59,9 @@ async def copies(held: Harness, run_id: str, times: int, hours: float, **changes
         await work.run(
             text(
                 f"INSERT INTO quality_runs (org, {columns}, features, feedback, ended_at, scored_at) "
-                "SELECT org, run_id || '_' || :mark || i, deployment_id, agent_id, category, version, status, counted, "
-                "seconds, score, formula, parts, features || CAST(:changes AS jsonb), CAST(:feedback AS text), "
-                "clock_timestamp() - make_interval(secs => :seconds), scored_at "
+                "SELECT org, run_id || '_' || CAST(:mark AS text) || i, deployment_id, agent_id, category, version, "
+                "status, counted, seconds, score, formula, parts, features || CAST(:changes AS jsonb), "
+                "CAST(:feedback AS text), clock_timestamp() - make_interval(secs => :seconds), scored_at "
                 "FROM quality_runs, generate_series(1, :times) AS i WHERE run_id = :run"
             ),
             {
@@ -102,7 +103,7 @@ async def test_a_run_that_is_not_over_has_no_score_and_takes_no_word(held: Harne
             await service.show(work, run)
         with pytest.raises(RunUnknown):
             await service.show(work, "run_unknown")
-        with pytest.raises(RunNotOver):
+        with pytest.raises(RunStillOpen):
             await service.say(work, run_id=run, verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
         with pytest.raises(RunUnknown):
             await service.say(work, run_id="run_unknown", verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
@@ -216,11 +217,11 @@ async def test_of_a_kind_and_scope_one_recommendation_is_open_and_people_settle_
         accepted = await watch.settle(work, made.id, Standing.ACCEPTED, reason="on it", by="ana", at=at)
         assert (accepted.standing, accepted.changed_by, accepted.reason) == (Standing.ACCEPTED, "ana", "on it")
         assert await watch.recommend(work, Scope.ORGANIZATION, "", at=at) == []
-        await watch.settle(work, made.id, Standing.RESOLVED, reason="new prompt", by="ben", at=at)
+        await watch.settle(work, made.id, Standing.RESOLVED, reason="new prompt", by="ben", at=at - watch.QUIET)
         with pytest.raises(RecommendationOver):
             await watch.settle(work, made.id, Standing.DISMISSED, reason="late", by="ben", at=at)
         assert await watch.recommend(work, Scope.ORGANIZATION, "", at=at) == []
-        (again,) = await watch.recommend(work, Scope.ORGANIZATION, "", at=at + timedelta(days=6, hours=21))  # runs age
+        (again,) = await watch.recommend(work, Scope.ORGANIZATION, "", at=at + timedelta(minutes=1))
     assert again.id != made.id
 
 

@@ -203,21 +203,29 @@ def _causes(one: Dimension, now: Sequence[Scored], before: Sequence[Scored]) -> 
     total = _beyond(one, now, before)
     found = []
     for name, of in FACTORS:
-        p, q = Counter(map(of, now)), Counter(map(of, before))
-        moved = jensen_shannon(p, q)
-        strata = [value for value in p.keys() & q.keys() if p[value] >= STRATUM and q[value] >= STRATUM]
-        within = fsum(
-            p[value]
-            / len(now)
-            * _beyond(one, [run for run in now if of(run) == value], [run for run in before if of(run) == value])
-            for value in strata
-        )
-        alike = sum(p[value] for value in strata)
+        ours, theirs = _groups(of, now), _groups(of, before)
+        moved = jensen_shannon(_sizes(ours), _sizes(theirs))
+        strata = [
+            value for value in ours.keys() & theirs.keys() if min(len(ours[value]), len(theirs[value])) >= STRATUM
+        ]
+        within = fsum(len(ours[value]) / len(now) * _beyond(one, ours[value], theirs[value]) for value in strata)
+        alike = sum(len(ours[value]) for value in strata)
         explained = None if total == 0 else min(1.0, max(0.0, 1 - within / total))
         note = f"{alike} of {len(now)} runs are like runs of the baseline in it"
         found.append(Cause(name, moved, explained, note))
     found.sort(key=lambda cause: -(cause.explained or 0.0))
     return (*found, Cause("memory", None, None, MEMORY))
+
+
+def _groups(of: Callable[[Scored], Hashable], runs: Iterable[Scored]) -> dict[Hashable, list[Scored]]:
+    found: dict[Hashable, list[Scored]] = {}
+    for run in runs:
+        found.setdefault(of(run), []).append(run)
+    return found
+
+
+def _sizes(groups: dict[Hashable, list[Scored]]) -> Counter[Hashable]:
+    return Counter({value: len(runs) for value, runs in groups.items()})
 
 
 def _beyond(one: Dimension, now: Sequence[Scored], before: Sequence[Scored]) -> float:

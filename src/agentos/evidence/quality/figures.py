@@ -252,11 +252,13 @@ def samples_for(margin: float, rate: float) -> int:
     """Runs of each version at which equals of this rate pass a ``no_worse`` gate with this margin, 19 times of 20.
 
     A version that is worse by the whole margin fails then 19 times of 20 (Blackwelder 1982, Controlled Clinical
-    Trials 3:345, equation 4).
+    Trials 3:345, equation 4). The formula takes misses to be normal; of rates so near 1 that they are not, it is taken
+    at the margin from 1.
     """
     normal = NormalDist()
     sure = normal.inv_cdf(1 - (1 - LOSS_LEVEL) / 2) + normal.inv_cdf(EQUALS_PASS)
-    return ceil(sure * sure * 2 * rate * (1 - rate) / (margin * margin))
+    usual = min(max(rate, margin), 1 - margin)
+    return ceil(sure * sure * 2 * usual * (1 - usual) / (margin * margin))
 
 
 def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float) -> tuple[float, float] | None:

@@ -52,10 +52,10 @@ class ScopeInvalid(Invalid):
     code = "quality_scope_invalid"
 
 
-class RunNotOver(Conflict):
+class RunStillOpen(Conflict):
     """Nobody can say how good a run was before it is over."""
 
-    code = "run_not_over"
+    code = "run_still_open"
 
 
 class RunNotScored(NotFound):

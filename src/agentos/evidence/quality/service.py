@@ -42,8 +42,8 @@ from agentos.evidence.quality.model import (
     Judgement,
     PromotionFrozen,
     PromotionUnfrozen,
-    RunNotOver,
     RunNotScored,
+    RunStillOpen,
     Said,
     Scope,
     ScopeInvalid,
@@ -66,7 +66,7 @@ MOST_DRIFT: Final = 2000  # runs of each window, the newest: chance alone is bel
 
 
 async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
-    """Compute and keep the score and confidence of a run that ended. Doing it again gives the same; else nothing is.
+    """Keep the score and confidence of a run that ended. Doing it again changes only what became known since.
 
     Its figures are counted from the commit of this unit of work on.
     """
@@ -118,7 +118,7 @@ async def say(
 ) -> Said:
     """Keep what a person says of a run, or of a draft, and score the run anew. The last word on each counts.
 
-    Raises RunUnknown or DraftUnknown (NotFound), RunNotOver (Conflict).
+    Raises RunUnknown or DraftUnknown (NotFound), RunStillOpen (Conflict).
     """
     if draft_id:
         of = await store.run_of_draft(work, draft_id)
@@ -129,7 +129,7 @@ async def say(
     if run is None:
         raise RunUnknown(f"no run '{run_id[:64]}'", then="See 'agentos runs list'.")
     if run.ended_at is None and not draft_id:
-        raise RunNotOver(f"run '{run_id}' is not over", then="Wait for its end, or judge a draft of it.")
+        raise RunStillOpen(f"run '{run_id}' is not over", then="Wait for its end, or judge a draft of it.")
     one = Said(FeedbackId(ids.new("fbk")), run_id, draft_id, verdict, note, by, at)
     await store.say(work, one)
     await work.publish(FeedbackGiven(run_id, draft_id, verdict, by))

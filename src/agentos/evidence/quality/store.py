@@ -104,7 +104,8 @@ _LOCK_RECOMMENDATION: Final = text(f"{_RECOMMENDATION} WHERE id = :id FOR UPDATE
 # One that was dismissed is not brought up again for a while, as nothing would have changed.
 _RECOMMEND: Final = text(
     "INSERT INTO quality_recommendations (org, id, kind, scope, target, text, evidence, standing, opened_at) "
-    "SELECT :org, :id, :kind, :scope, :target, :text, CAST(:evidence AS jsonb), 'open', :at WHERE NOT EXISTS "
+    "SELECT CAST(:org AS text), :id, CAST(:kind AS text), CAST(:scope AS text), CAST(:target AS text), :text, "
+    "CAST(:evidence AS jsonb), 'open', CAST(:at AS timestamptz) WHERE NOT EXISTS "
     "(SELECT FROM quality_recommendations WHERE kind = :kind AND scope = :scope AND target = :target "
     "AND (standing IN ('open', 'accepted') OR changed_at >= :quiet_since)) ON CONFLICT DO NOTHING"
 )
