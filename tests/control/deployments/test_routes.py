@@ -22,7 +22,6 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
 from agentos.operations.rollouts import routes as rollouts
-
 from tests.runtime.runs.harness import harness
 
 from ..agents.catalogues import Models, Skills, document
