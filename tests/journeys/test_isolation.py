@@ -49,7 +49,6 @@ TOLD = (
     "notifications",
     "budgets",
     "model_prices",
-    "quality_runs",
     "quality_feedback",
     "quality_gates",
     "quality_freezes",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.journeys.conftest import Platform
+from tests.journeys.test_command_line import Shell
 from tests.runtime.runs.harness import DONE, calls
 
 QUALITY = "/api/v1/agents/quality"
@@ -69,7 +73,9 @@ async def test_a_freeze_blocks_with_perfect_data_and_drift_without_samples_is_un
     assert drift["drift"]["value"] is None
     assert drift["unknown"] == "2 of 30 runs in the window and 0 of 30 in its baseline"
     page = (await platform.nobody.get("/metrics")).text
-    assert "agentos_quality_drift{" not in page
+    organization = (await platform.author.get("/api/v1/me")).json()["organization"]
+    told = [line for line in page.splitlines() if line.startswith("agentos_quality_drift{")]
+    assert not [line for line in told if organization in line]
 
 
 async def test_what_people_say_of_a_run_is_kept_and_counts(platform: Platform) -> None:
@@ -80,7 +86,7 @@ async def test_what_people_say_of_a_run_is_kept_and_counts(platform: Platform) -
     assert said.status_code == 201, said.text
     (kept,) = (await platform.author.get(f"{QUALITY}/feedback", params={"run": run})).json()["items"]
     assert (kept["verdict"], kept["note"], kept["said_by"]) == ("rejected", "wrong customer", "approver")
-    assert (await platform.author.get(f"{QUALITY}/runs/{run}")).json()["score"] == 0.5
+    assert (await platform.author.get(f"{QUALITY}/runs/{run}")).json()["score"] == pytest.approx(5 / 9)
     found = (await platform.author.get(f"{QUALITY}/figures")).json()["figures"]
     assert found["accepted_rate"]["value"] == 0.0
     assert found["accepted_rate"]["samples"] == 1
@@ -98,3 +104,29 @@ async def test_a_gate_on_an_unknown_metric_is_refused_with_those_that_exist(plat
     missing = await platform.admin.post(f"{QUALITY}/gates", json=GATE | {"scope": "deployment"})
     assert missing.json()["code"] == "quality_scope_invalid"
     assert (await platform.author.post(f"{QUALITY}/gates", json=GATE)).status_code == 403
+
+
+async def test_the_command_line_judges_freezes_and_says_what_is_unknown(platform: Platform, tmp_path: Path) -> None:
+    shell = Shell(platform, tmp_path)
+    await platform.apply([DONE], [])
+    run = (await over(platform, "completed"))["run_id"]
+    assert (await shell("quality", "score", run))["score"] == 1.0
+    assert (await shell("quality", "feedback", run, "edited", "--note", "a comma"))["verdict"] == "edited"
+    assert (await shell("quality", "figures", "--role", "tests"))["figures"]["runs"]["value"] == 1.0
+    assert (await shell("quality", "calibration"))["brier"]["samples"] == 1
+    assert (await shell("quality", "drift", "--deployment", "tester"))["drift"]["value"] is None
+    refused = await shell("quality", "gates", "add", "vibes", ">=", "1", by="admin", code=2)
+    assert refused["code"] == "quality_metric_unknown"
+    gate = await shell("quality", "gates", "add", "success_rate", ">=", "0.9", "--deployment", "tester", by="admin")
+    assert [one["id"] for one in (await shell("quality", "gates", "list"))["items"]] == [gate["id"]]
+    judged = await shell("quality", "judge", "tester", "1")
+    assert judged["may_be_promoted"] is False
+    assert (await shell("quality", "gates", "remove", gate["id"], by="admin"))["removed"] is True
+    await shell("quality", "freeze", "--agent", "tester", "--reason", "INC-0001")
+    assert len((await shell("quality", "freezes"))["items"]) == 1
+    await shell("quality", "unfreeze", "--agent", "tester", "--reason", "over", by="admin")
+    assert (await shell("quality", "unfreeze", "--agent", "tester", "--reason", "x", by="admin", code=4))[
+        "code"
+    ] == "freeze_unknown"
+    assert (await shell("quality", "recommendations", "look", "--role", "tests"))["items"] == []
+    assert (await shell("quality", "recommendations", "list", "--standing", "open"))["items"] == []

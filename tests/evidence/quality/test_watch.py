@@ -114,7 +114,7 @@ async def test_a_run_that_is_not_over_has_no_score_and_takes_no_word(held: Harne
 async def test_the_last_word_on_a_run_counts_and_leaves_its_confidence_alone(held: Harness) -> None:
     await held.agent([DONE])
     run = await over(held)
-    for verdict, score in ((Feedback.REJECTED, 0.5), (Feedback.EDITED, 0.85)):
+    for verdict, score in ((Feedback.REJECTED, 5 / 9), (Feedback.EDITED, 7.8 / 9)):
         async with held.doors.open(held.organization) as work:
             before = (await service.show(work, run)).confidence
             await service.say(work, run_id=run, verdict=verdict, note="why", by="ana", at=now())
