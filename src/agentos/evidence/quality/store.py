@@ -40,21 +40,23 @@ _OF_VERSION: Final = text(f"{_COLUMNS} WHERE q.agent_id = :agent_id AND q.versio
 _OF_DEPLOYMENT: Final = text(
     f"{_COLUMNS} WHERE q.deployment_id = :deployment AND (:version = '' OR q.version = :version) {_WITHIN}"
 )
+# One statement, because every run that ends costs it: what is known of a run, with its journal.
 _RUN: Final = text(
     "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.status, r.draft_id, r.firing_id, r.input, "
-    "r.output, r.ended_at, extract(epoch FROM r.ended_at - r.accepted_at)::double precision AS seconds, v.definition "
+    "r.output, r.ended_at, extract(epoch FROM r.ended_at - r.accepted_at)::double precision AS seconds, v.definition, "
+    "(SELECT jsonb_agg(to_jsonb(s) ORDER BY s.seq) FROM (SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, "
+    "j.effect, j.meta FROM journal j WHERE j.org = r.org AND j.run_id = r.id ORDER BY j.seq LIMIT :most) s) AS steps, "
+    "(SELECT jsonb_object_agg(s.status, s.times) FROM (SELECT a.status, count(*) AS times FROM approvals a "
+    "WHERE a.org = r.org AND a.run_id = r.id GROUP BY a.status) s) AS approvals, "
+    "(SELECT jsonb_object_agg(s.status, s.times) FROM (SELECT d.status, count(*) AS times FROM drafts d "
+    "WHERE d.org = r.org AND d.run_id = r.id GROUP BY d.status) s) AS drafts, "
+    "(SELECT jsonb_object_agg(s.draft_id, s.verdict) FROM (SELECT DISTINCT ON (f.draft_id) f.draft_id, f.verdict "
+    "FROM quality_feedback f WHERE f.org = r.org AND f.run_id = r.id ORDER BY f.draft_id, f.id DESC) s) AS words, "
+    "(SELECT array_agg(s.seconds) FROM (SELECT q.seconds FROM quality_runs q WHERE q.org = r.org "
+    "AND q.agent_id = r.agent_id AND q.version = r.version AND q.counted AND q.ended_at < r.ended_at "
+    "ORDER BY q.ended_at DESC LIMIT :history) s) AS history "
     "FROM runs r JOIN versions v ON v.org = r.org AND v.agent_id = r.agent_id AND v.hash = r.version "
     "WHERE r.id = :run_id AND r.ended_at IS NOT NULL"
-)
-_STEPS: Final = text(
-    "SELECT key, phase, kind, name, status, effect, meta FROM journal WHERE org = :org AND run_id = :run_id "
-    "ORDER BY seq LIMIT :most"
-)
-_ANSWERS: Final = text("SELECT status, count(*) AS times FROM approvals WHERE run_id = :run_id GROUP BY status")
-_DRAFTS: Final = text("SELECT status, count(*) AS times FROM drafts WHERE run_id = :run_id GROUP BY status")
-_HISTORY: Final = text(
-    "SELECT seconds FROM quality_runs WHERE agent_id = :agent_id AND version = :version AND counted "
-    "AND ended_at < :before ORDER BY ended_at DESC LIMIT :most"
 )
 _JUDGED: Final = text(
     "SELECT count(*) AS judged, count(*) FILTER (WHERE feedback = 'accepted') AS accepted FROM quality_runs "
@@ -84,10 +86,6 @@ _SAID: Final = text(
     "SELECT id, run_id, draft_id, verdict, note, said_by, said_at FROM quality_feedback "
     "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) AND id < :before "
     "ORDER BY id DESC LIMIT :most"
-)
-_LAST_WORDS: Final = text(
-    "SELECT DISTINCT ON (draft_id) draft_id, verdict FROM quality_feedback WHERE run_id = :run_id "
-    "ORDER BY draft_id, id DESC"
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
 _DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
@@ -191,24 +189,21 @@ async def of_scope(
 
 async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] | None:
     """A run that ended and what is known of it; None while it is not over, or where there is none."""
-    row = await work.first(_RUN, {"run_id": run_id})
+    row = await work.first(_RUN, {"run_id": run_id, "most": MOST_STEPS, "history": HISTORY})
     if row is None:
         return None
-    words = {one.draft_id: Feedback(one.verdict) for one in await work.all(_LAST_WORDS, {"run_id": run_id})}
-    steps = await work.all(_STEPS, {"org": work.organization, "run_id": run_id, "most": MOST_STEPS})
-    before = {"agent_id": row.agent_id, "version": row.version, "before": row.ended_at, "most": HISTORY}
     return row, Observed(
         status=row.status,
         seconds=row.seconds,
-        steps=[dict(one._mapping) for one in steps],
-        approvals={one.status: one.times for one in await work.all(_ANSWERS, {"run_id": run_id})},
-        drafts={one.status: one.times for one in await work.all(_DRAFTS, {"run_id": run_id})},
+        steps=row.steps or [],
+        approvals=row.approvals or {},
+        drafts=row.drafts or {},
         input=json.loads(row.input),
         output=None if row.output is None else json.loads(row.output),
         definition=row.definition,
         trigger=row.firing_id is not None,
-        history=[one.seconds for one in await work.all(_HISTORY, before)],
-        feedback=last_word(words),
+        history=row.history or [],
+        feedback=last_word({of: Feedback(verdict) for of, verdict in (row.words or {}).items()}),
     )
 
 
