@@ -140,6 +140,11 @@ ALSO: dict[str, set[str]] = {
         "alerts",  # what is wrong though nobody was asked: said in a thread, and handed on to who can do something
         "dispatch",  # facts become messages, and messages are sent as they are due
     },
+    "operations/rollouts": {
+        "impact",  # what a change leaves open, looked at before and after it
+        "watch",  # the clock: canaries that breach, and whether rollbacks helped
+        "shadows",  # runs that are over, shown to a version that is no candidate yet
+    },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop

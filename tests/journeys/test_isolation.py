@@ -24,6 +24,8 @@ OF_THE_PLATFORM = {f"/api/v1/skills/{{skill}}{verb}" for verb in ("", "/resolve"
 BODIES: dict[str, Any] = {
     "PATCH /api/v1/agents/deployments/{deployment_id}": {"tier": "L1"},
     "POST /api/v1/agents/deployments/{deployment_id}/promote": {"version": "1"},
+    "POST /api/v1/agents/deployments/{deployment_id}/canary": {"version": "1", "percent": 10},
+    "POST /api/v1/agents/deployments/{deployment_id}/shadow": {"version": "1", "percent": 10},
     "PUT /api/v1/agents/deployments/{deployment_id}/policy": {"policy": {}},
     "POST /api/v1/runs/{run_id}/effects/{step}/settle": {"happened": True},
     "PATCH /api/v1/agents/triggers/{trigger_id}": {"is_enabled": False},
@@ -80,6 +82,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "agent_id": "tester",
         "version": applied["version"],
         "deployment_id": applied["deployment_id"],
+        "number": "1",
         "run_id": run["id"],
         "request_id": run["request_id"],
         "step": "t0.c0~1",
@@ -223,7 +226,8 @@ async def everything(platform: Platform, organization: OrgId) -> dict[str, Any]:
     async with platform.held.parts.doors.open(organization) as work:
         found = {}
         controls = ("deployments", "revisions", "policies", "stops", "approvals", "versions")
-        tables = ("people", "keys", *controls, "drafts", "triggers", *TOLD)
+        rollouts = ("canaries", "rollbacks", "shadows", "shadow_runs")
+        tables = ("people", "keys", *controls, *rollouts, "drafts", "triggers", *TOLD)
         for table in tables:
             rows = await work.all(text(f"SELECT * FROM {table} ORDER BY 1, 2, 3"))
             found[table] = [tuple(row) for row in rows]

@@ -57,9 +57,10 @@ class Client:
         """PUT a JSON body."""
         return self._call("PUT", path, body, headers)
 
-    def delete(self, path: str) -> Any:
-        """DELETE what the path names."""
-        return self._call("DELETE", path)
+    def delete(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> Any:
+        """DELETE what the path names, with query parameters; empty ones are left out."""
+        asked = {name: value for name, value in query.items() if value not in (None, "")}
+        return self._call("DELETE", f"{path}?{urlencode(asked)}" if asked else path, None, headers)
 
     def probe(self, path: str) -> Any:
         """GET a probe, whose answer is the same document whether it is good or not."""

@@ -20,6 +20,7 @@ from agentos.intake.inbox import model as inbox
 from agentos.intake.triggers import model as triggers
 from agentos.kernel.facts import Fact
 from agentos.operations.notifications import model as notifications
+from agentos.operations.rollouts import model as rollouts
 from agentos.runtime.gateway import model as gateway
 from agentos.runtime.runs import model as runs
 
@@ -42,6 +43,7 @@ SOURCES: Final = (
     quality,
     subscriptions,
     notifications,
+    rollouts,
 )
 
 

@@ -25,6 +25,7 @@ from agentos.kernel.settings import (
     TraceSettings,
 )
 from agentos.operations.notifications.settings import NotificationSettings
+from agentos.operations.rollouts.settings import RolloutSettings
 from agentos.runtime.gateway.settings import GatewaySettings
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs.settings import RunSettings
@@ -68,6 +69,7 @@ __all__ = [
     "PrivacySettings",
     "RegistrySettings",
     "RequestSettings",
+    "RolloutSettings",
     "RouterSettings",
     "RunSettings",
     "SigningSettings",

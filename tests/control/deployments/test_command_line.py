@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from agentos.apps.cli import agents, deployments, output
+from agentos.apps.cli import agents, deployments, output, rollouts
 from agentos.control.agents.model import ManifestInvalid
 from agentos.control.deployments.model import DeploymentUnknown
 
@@ -36,6 +36,9 @@ class Api:
     def post(self, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
         return self._answer("POST", path, body, headers)
 
+    def delete(self, path: str, headers: dict[str, str] | None = None, **query: Any) -> Any:
+        return self._answer("DELETE", path, query, headers)
+
     def patch(self, path: str, body: Any, headers: dict[str, str] | None = None) -> Any:
         return self._answer("PATCH", path, body, headers)
 
@@ -51,6 +54,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Api:
     made = Api()
     monkeypatch.setattr(agents, "connect", lambda: made)
     monkeypatch.setattr(deployments, "connect", lambda: made)
+    monkeypatch.setattr(rollouts, "connect", lambda: made)
     monkeypatch.setattr(output, "as_json", True)
     return made
 
@@ -59,6 +63,7 @@ def run(*words: str) -> None:
     app = typer.Typer()
     agents.register(app)
     deployments.register(app)
+    rollouts.register(app)
     done = CliRunner().invoke(app, list(words))
     if done.exception is not None:
         raise done.exception
@@ -77,6 +82,36 @@ def run(*words: str) -> None:
             {},
         ),
         (["promote", LIVE, "2", "--reason", "r"], "POST", f"/{LIVE}/promote", {"version": "2", "reason": "r"}, {}),
+        (
+            ["promote", LIVE, "2", "--what-if", "50", "--changed", "2", "--dry-run"],
+            "POST",
+            f"/{LIVE}/promote?dry_run=true",
+            {
+                "version": "2",
+                "reason": "",
+                "what_if": 50,
+                "what_if_live": False,
+                "what_if_changed": 2.0,
+                "what_if_diverged": None,
+                "what_if_cost": None,
+            },
+            {},
+        ),
+        (
+            ["canary", LIVE, "2", "10", "--force", "--reason", "r"],
+            "POST",
+            f"/{LIVE}/canary",
+            {"version": "2", "reason": "r", "force": True, "percent": 10},
+            {},
+        ),
+        (
+            ["end-canary", LIVE, "--if-match", "7"],
+            "DELETE",
+            f"/{LIVE}/canary",
+            {"reason": "", "dry_run": ""},
+            {"If-Match": '"7"'},
+        ),
+        (["shadow", LIVE, "2", "20"], "POST", f"/{LIVE}/shadow", {"version": "2", "percent": 20, "live": False}, {}),
         (["rollback", LIVE], "POST", f"/{LIVE}/rollback", {"version": None, "reason": ""}, {}),
         (["rollback", LIVE, "1"], "POST", f"/{LIVE}/rollback", {"version": "1", "reason": ""}, {}),
         (["pause", LIVE, "--if-match", "7"], "POST", f"/{LIVE}/pause", None, {"If-Match": '"7"'}),

@@ -17,9 +17,12 @@ from agentos.intake.identity.refusals import Refusals
 from agentos.intake.requests.rates import Rates
 from agentos.intake.requests.turns import Turns
 from agentos.kernel import http
+from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
+from agentos.operations.rollouts import routes as rollouts
+from tests.runtime.runs.harness import harness
 
 from ..agents.catalogues import Models, Skills, document
 
@@ -27,12 +30,14 @@ BASE = "/api/v1/agents/deployments"
 
 
 @pytest.fixture
-async def client(doors: Doors, organization: OrgId) -> AsyncIterator[httpx.AsyncClient]:
+async def client(database: Database, doors: Doors, organization: OrgId) -> AsyncIterator[httpx.AsyncClient]:
     app = FastAPI()
     http.install(app, Meter())
     app.include_router(deployments.router)
+    app.include_router(rollouts.router)
     app.include_router(agents.router)
     app.state.doors, app.state.skills, app.state.models = doors, Skills("note@1"), Models()
+    app.state.parts = harness(database, organization).parts
     app.state.rates, app.state.refusals = Rates(100_000), Refusals(doors, Meter())
     app.state.turns = Turns(8, 2, 1000)
     async with doors.open(organization) as work:

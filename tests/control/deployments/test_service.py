@@ -28,6 +28,7 @@ from agentos.control.deployments.model import (
     NotPromotable,
     PreconditionFailed,
     RevisionDrafted,
+    ServedBefore,
     ServesAlready,
     SkillContractBroken,
     State,
@@ -320,8 +321,11 @@ async def test_a_retired_deployment_stays_so_and_its_environment_is_free(desk: D
     applied = await desk.apply(4)  # a routine apply does not bring back what somebody ended
     assert applied.ensured.revision is None
     assert applied.ensured.deployment.id == deployment
-    new = await desk.order(service.create, "writer", "production", None, desk.skills, serve=True)
+    with pytest.raises(ServedBefore):  # a new deployment is no way past the gates
+        await desk.order(service.create, "writer", "production", None, desk.skills, serve=True)
+    new = await desk.order(service.create, "writer", "production", None, desk.skills)
     assert new.id != deployment
+    await desk.promote(new.id, "4")
     assert await desk.serving() == 4
 
 

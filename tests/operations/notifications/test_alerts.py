@@ -1,4 +1,4 @@
-"""Whoever may set budgets is told of caps that are reached and of bills over their reserve, each once."""
+"""Whoever can act is told what the platform found out by itself, each once: of budgets, canaries and rollbacks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from agentos.intake.inbox import service as inbox
 from agentos.intake.inbox.model import Message, MessageKind, Thread
 from agentos.kernel.facts import Fact
 from agentos.operations.notifications.model import Medium, NotificationKind
+from agentos.operations.rollouts.model import CanaryBreached, RollbackValidated
 from tests.control.budgets.purses import Purse, cap, priced
 from tests.fakes.slack import buttons
 from tests.operations.notifications.conftest import Asked
@@ -134,3 +135,29 @@ async def test_where_nobody_may_set_budgets_the_alert_stands_in_the_inbox(asked:
     await asked.person("bob")
     await asked.tell(FULL)
     assert (len((await thread(asked))[1]), await asked.messages()) == (1, [])
+
+
+async def test_whoever_may_change_deployments_is_told_of_a_canary_that_was_rolled_back_with_its_figures(
+    asked: Asked,
+) -> None:
+    await asked.person("ann", Role.OPERATOR)
+    await asked.person("bob", Role.APPROVER)
+    deployment = "dep_01m7y9hwceepyafgvbxtvt9bec"
+    because = ["success_rate of the canary 0.2 (0.1 to 0.4, 20 samples)"]
+    await asked.tell(CanaryBreached(deployment, "tester", 3, "sha256:abc", because), again=3)
+    assert await told(asked) == [("ann", NotificationKind.ALERTED, Medium.CONSOLE)]
+    async with asked.doors.open(asked.organization) as work:
+        found = await inbox.about(work, deployment)
+        (said,) = await inbox.messages(work, found.id, after="", most=500)
+    assert said.kind is MessageKind.ALERT and because[0] in said.text
+
+
+async def test_only_a_rollback_that_did_not_help_is_an_alert(asked: Asked) -> None:
+    await asked.person("ann", Role.OPERATOR)
+    deployment = "dep_01m7y9hwceepyafgvbxtvt9bec"
+    for number, outcome in enumerate(("passed", "unknown", "failed"), 1):
+        await asked.tell(RollbackValidated(deployment, number, "sha256:abc", outcome, {"success": outcome}), again=2)
+    async with asked.doors.open(asked.organization) as work:
+        found = await inbox.about(work, deployment)
+        (said,) = await inbox.messages(work, found.id, after="", most=500)
+    assert "revision 3" in said.text and "success failed" in said.text

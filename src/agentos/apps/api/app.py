@@ -37,6 +37,7 @@ from agentos.intake.triggers import routes as triggers
 from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
+from agentos.operations.rollouts import routes as rollouts
 from agentos.runtime.gateway import routes as gateway
 from agentos.runtime.gateway.talks import Gateway
 from agentos.runtime.inference import routes as models
@@ -54,6 +55,7 @@ ROUTERS = (
     triggers.router,
     stops.router,
     deployments.router,
+    rollouts.router,
     policies.router,
     replay.router,
     effects.router,

@@ -33,6 +33,7 @@ from agentos.kernel.http import DoorsDep
 from agentos.kernel.openapi import lets_in
 from agentos.kernel.telemetry.catalogue import (
     APPROVALS_PENDING,
+    CANARY_RATIO,
     DELIVERIES_DEAD,
     DELIVERIES_PENDING,
     DETERMINISM_DRIFT,
@@ -62,6 +63,7 @@ _ROLE: Final = text(
 _GAUGES: Final = text("SELECT * FROM gauges()")
 _DELIVERIES: Final = text("SELECT * FROM deliveries_counted()")
 _NOTIFICATIONS: Final = text("SELECT * FROM notifications_counted()")
+_CANARIES: Final = text("SELECT * FROM canary_shares()")
 _LAG: Final = text("SELECT * FROM outbox_lag()")
 _REGISTERED: Final = text("SELECT skills_counted()")
 _RECENT: Final = text(
@@ -73,6 +75,7 @@ _RECENT: Final = text(
 
 STORED: Final = (
     RUNS_OPEN,
+    CANARY_RATIO,
     APPROVALS_PENDING,
     OUTBOX_LAG,
     OUTBOX_FAILURES,
@@ -247,6 +250,7 @@ async def _set_gauges(held: Process) -> None:
             rows = (await connection.execute(_GAUGES)).all()
             deliveries = (await connection.execute(_DELIVERIES)).all()
             messages = (await connection.execute(_NOTIFICATIONS)).all()
+            canaries = (await connection.execute(_CANARIES)).all()
             lags = (await connection.execute(_LAG)).all()
             registered_skills = (await connection.execute(_REGISTERED)).scalar_one()
         drifts = await again.drift(held.parts.database)
@@ -268,6 +272,8 @@ async def _set_gauges(held: Process) -> None:
     for row in messages:
         meter.set(NOTIFICATIONS_PENDING if row.state == "pending" else NOTIFICATIONS_DEAD, row.value, org=row.org)
     meter.set(REGISTRY_SIZE, registered_skills)
+    for row in canaries:
+        meter.set(CANARY_RATIO, row.percent / 100, org=row.org, deployment=row.deployment, agent_id=row.agent_id)
     for drift in drifts:
         meter.set(DETERMINISM_DRIFT, drift["value"], org=drift["org"], agent_id=drift["agent_id"], step=drift["step"])
     for known in qualities:

@@ -11,22 +11,21 @@ from agentos.apps.client import Client, connect
 from agentos.control.deployments.model import PRODUCTION, DeploymentUnknown
 
 Named = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="An id, or AGENT, or AGENT/ENVIRONMENT.")]
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="A number, a hash or its beginning.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the history.")]
 IfMatch = Annotated[str, typer.Option("--if-match", help="Only if this is the present ETag.")]
 
-_BASE = "/api/v1/agents/deployments"
+group = typer.Typer(help="Deployments: which version serves where.", no_args_is_help=True)
+
+BASE = "/api/v1/agents/deployments"
 _COLUMNS = ("id", "agent_id", "environment", "state", "tier", "revision", "version")
 _HISTORY = ("number", "version_number", "version", "status", "reason", "created_by", "served_from", "served_until")
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of deployments."""
-    deployments = typer.Typer(help="Deployments: which version serves where.", no_args_is_help=True)
-    deployments.command("list")(list_deployments)
-    for verb in (show, create, promote, pause, resume, retire, rollback, tier):
-        deployments.command(verb.__name__)(verb)
-    app.add_typer(deployments, name="deployments")
+    group.command("list")(list_deployments)
+    for verb in (show, create, retire, tier):
+        group.command(verb.__name__)(verb)
+    app.add_typer(group, name="deployments")
 
 
 def list_deployments(
@@ -35,14 +34,14 @@ def list_deployments(
     state: Annotated[str, typer.Option(help="Only active, paused or retired ones.")] = "",
 ) -> None:
     """List deployments."""
-    found = connect().get(_BASE, agent=agent, environment=environment, state=state, limit=200)["items"]
+    found = connect().get(BASE, agent=agent, environment=environment, state=state, limit=200)["items"]
     output.show(found if output.as_json else [_short(one) for one in found], columns=_COLUMNS)
 
 
 def show(deployment: Named) -> None:
     """Show a deployment with its history and its last known good revision."""
     client = connect()
-    _show(client.get(f"{_BASE}/{resolve(client, deployment)}"))
+    show_deployment(client.get(f"{BASE}/{resolve(client, deployment)}"))
 
 
 def create(
@@ -60,48 +59,13 @@ def create(
         "tier": tier or None,
         "serve": serve,
     }
-    _show(connect().post(_BASE, body))
-
-
-def promote(
-    deployment: Named,
-    version: Version,
-    reason: Reason = "",
-    if_match: IfMatch = "",
-    accept_breaking: Annotated[
-        bool, typer.Option("--accept-breaking", help="Also when contracts of its skills break; kept in the history.")
-    ] = False,
-) -> None:
-    """Let a version serve from the next run on."""
-    body: dict[str, Any] = {"version": version, "reason": reason}
-    _order(deployment, "promote", body | ({"accept_breaking": True} if accept_breaking else {}), if_match)
-
-
-def rollback(
-    deployment: Named,
-    version: Annotated[
-        str, typer.Argument(metavar="[VERSION]", help="One that served before. Else the last known good.")
-    ] = "",
-    reason: Reason = "",
-    if_match: IfMatch = "",
-) -> None:
-    """Let a version that served before serve again, from the next run on."""
-    _order(deployment, "rollback", {"version": version or None, "reason": reason}, if_match)
-
-
-def pause(deployment: Named, if_match: IfMatch = "") -> None:
-    """Admit no runs, and let runs under way act no more, until resumed."""
-    _order(deployment, "pause", None, if_match)
-
-
-def resume(deployment: Named, if_match: IfMatch = "") -> None:
-    """Admit runs again."""
-    _order(deployment, "resume", None, if_match)
+    show_deployment(connect().post(BASE, body))
 
 
 def retire(deployment: Named, if_match: IfMatch = "") -> None:
     """End a deployment for good."""
-    _order(deployment, "retire", None, if_match)
+    client = connect()
+    show_deployment(client.post(f"{BASE}/{resolve(client, deployment)}/retire", None, headers=match_headers(if_match)))
 
 
 def tier(
@@ -111,7 +75,9 @@ def tier(
 ) -> None:
     """Put an autonomy tier in force."""
     client = connect()
-    _show(client.patch(f"{_BASE}/{resolve(client, deployment)}", {"tier": tier}, headers=match_headers(if_match)))
+    show_deployment(
+        client.patch(f"{BASE}/{resolve(client, deployment)}", {"tier": tier}, headers=match_headers(if_match))
+    )
 
 
 def resolve(client: Client, named: str) -> str:
@@ -122,7 +88,7 @@ def resolve(client: Client, named: str) -> str:
     if named.startswith("dep_") and "/" not in named and len(named) == 30:
         return named
     agent, _, environment = named.partition("/")
-    found: list[dict[str, Any]] = client.get(_BASE, agent=agent, environment=environment or PRODUCTION, limit=200)[
+    found: list[dict[str, Any]] = client.get(BASE, agent=agent, environment=environment or PRODUCTION, limit=200)[
         "items"
     ]
     if not found:
@@ -133,26 +99,25 @@ def resolve(client: Client, named: str) -> str:
     return str(next((one for one in found if one["state"] != "retired"), found[-1])["id"])
 
 
-def _order(deployment: str, verb: str, body: dict[str, Any] | None, if_match: str) -> None:
-    client = connect()
-    _show(client.post(f"{_BASE}/{resolve(client, deployment)}/{verb}", body, headers=match_headers(if_match)))
-
-
 def match_headers(if_match: str) -> dict[str, str]:
     """The header of a change that is made only to this state; none where any state will do."""
     tag = if_match.strip('"')
     return {"If-Match": tag if tag == "*" else f'"{tag}"'} if tag else {}
 
 
-def _show(found: dict[str, Any]) -> None:
+def show_deployment(found: dict[str, Any]) -> None:
+    """Show a deployment with its history, and what a change of it leaves open."""
     if output.as_json:
         output.show(found)
         return
     history, good = found.pop("history"), found.pop("last_known_good")
+    left, gates = found.pop("impact", {}), found.pop("gates", [])
     known = good if isinstance(good, str) else f"revision {good['number']}, version {good['version_number']}"
     output.show(found | {"last_known_good": known})
     output.show("")
     output.show([_short(one) for one in history], columns=_HISTORY)
+    for line in [*left.get("said", []), *(one["said"] for one in gates)]:
+        output.show(line)
 
 
 def _short(one: dict[str, Any]) -> dict[str, Any]:

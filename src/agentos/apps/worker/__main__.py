@@ -13,9 +13,10 @@ import uvloop
 from aiohttp import web
 
 from agentos.adapters.events import listen_for_ever
+from agentos.apps.api.health import Catalogue
 from agentos.apps.cli import output
 from agentos.apps.parts import Process, process, worker
-from agentos.apps.settings import BusSettings
+from agentos.apps.settings import BusSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
 from agentos.evidence.quality import watch as drift
@@ -29,6 +30,8 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
 from agentos.operations.notifications import dispatch as messages
+from agentos.operations.rollouts import watch as rollouts
+from agentos.operations.rollouts.shadows import Shadows
 from agentos.runtime.gateway import asking
 
 KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT)
@@ -63,6 +66,8 @@ async def main() -> None:
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
             asyncio.create_task(held.counting.mark_for_ever(stop)),
+            asyncio.create_task(consume(held.parts.database, Shadows(held.parts).consumer(), stop)),
+            asyncio.create_task(_watch(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(drift.look_for_ever(held.parts.doors, stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
@@ -71,6 +76,11 @@ async def main() -> None:
         await stop.wait()
         await asyncio.gather(*tasks, return_exceptions=True)
         await metrics.cleanup()
+
+
+async def _watch(held: Process, stop: asyncio.Event) -> None:
+    skills = Catalogue(held.parts.registry, held.keeper)
+    await rollouts.watch_for_ever(held.parts.doors, skills, RolloutSettings.read(), held.parts.meter, stop)
 
 
 def _buses(held: Process, stop: asyncio.Event) -> list[asyncio.Task[None]]:

@@ -5,10 +5,15 @@ order in which they did, whatever a clock said. Statuses move one way:
 
     draft → active → superseded | rolled_back | retired
     draft → superseded | retired          (passed over, or never needed)
+    canary → active | superseded | rolled_back | retired
+
+A canary serves a share of the runs beside the revision that serves. Which runs is decided by a hash of their key, so
+the same key stays on the same side, and whoever is on the canary's side stays there when its share is raised.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +22,7 @@ from typing import ClassVar, Final
 
 from agentos.control.agents.model import Version
 from agentos.control.policy.model import Tier
-from agentos.kernel.errors import Conflict, NotFound
+from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import AgentId, DeploymentId
 
@@ -90,6 +95,30 @@ class SkillContractBroken(Conflict):
     code = "skill_contract_broken"
 
 
+class BadShare(Invalid):
+    """A canary's share that is none: all of the runs, or nothing, or more than there is."""
+
+    code = "bad_share"
+
+
+class CanaryRuns(Conflict):
+    """Another version is the canary already: there is one at a time."""
+
+    code = "canary_runs"
+
+
+class NoCanary(Conflict):
+    """The deployment has no canary."""
+
+    code = "no_canary"
+
+
+class ServedBefore(Conflict):
+    """The agent served in that environment before, so what serves there next is promoted."""
+
+    code = "served_before"
+
+
 class PreconditionFailed(Conflict):
     """``If-Match`` names a state of the deployment that is no longer the present one."""
 
@@ -117,6 +146,19 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Canary:
+    """A version that serves a share of the runs beside the one that serves."""
+
+    revision: int
+    version: str  # hash
+    percent: int  # 1 to 99
+
+    def takes(self, deployment_id: str, key: str) -> bool:
+        """Whether it serves the runs of this key. A larger share takes all that a smaller one took."""
+        return place(f"{deployment_id} {self.revision}", key) < self.percent
+
+
+@dataclass(frozen=True, slots=True)
 class Deployment:
     """One agent in one environment. ``revision`` is the one that serves, 0 before the first promotion."""
 
@@ -129,6 +171,7 @@ class Deployment:
     etag: int  # rises with every change
     created_at: datetime
     version: str | None  # hash of the one that serves
+    canary: Canary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +207,11 @@ class Ensured:
     created: bool
 
 
+def place(of: str, key: str) -> int:
+    """Where a key stands among a hundred places, always the same; ``of`` says among which hundred."""
+    return int.from_bytes(hashlib.sha256(f"{of}\0{key}".encode()).digest()[:8]) % 100
+
+
 def last_known_good(history: Sequence[Revision], serving: int) -> Revision | None:
     """The latest earlier revision that served and whose version was not rolled back since; None when there is none.
 
@@ -172,11 +220,9 @@ def last_known_good(history: Sequence[Revision], serving: int) -> Revision | Non
     now = next((one for one in history if one.number == serving), None)
     bad = {now.version} if now else set()
     for one in sorted(history, key=lambda each: -each.number):
-        if one.number >= serving or one.served_from is None:
-            continue
-        if one.status is Status.ROLLED_BACK:
+        if one.status is Status.ROLLED_BACK:  # also a canary, which is newer than what serves
             bad.add(one.version)
-        elif one.version not in bad:
+        elif one.number < serving and one.served_from is not None and one.version not in bad:
             return one
     return None
 
@@ -234,6 +280,43 @@ class VersionRolledBack(Fact):
     version: str
     rolled_back: str
     rolled_back_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryStarted(Fact):
+    """A version began to serve so many percent of the runs, beside the one that serves."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    revision: int
+    version: str
+    percent: int
+    started_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryResized(Fact):
+    """The canary serves another share now."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    revision: int
+    version: str
+    percent: int
+    was: int
+    resized_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryEnded(Fact):
+    """A version is no canary any more: active (it serves all now), superseded, rolled_back or retired."""
+
+    key_field: ClassVar[str] = "deployment_id"
+    deployment_id: str
+    revision: int
+    version: str
+    outcome: str
+    ended_by: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ all (412).
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -49,21 +50,6 @@ class Wanted(_Body):
     version: str | None = Field(None, max_length=80, description="Number, hash or its beginning; else the latest.")
     tier: TierName | None = Field(None, description="In force; else the version's highest.")
     serve: bool = Field(False, description="Let the version serve at once; else it is a draft.")
-
-
-class Promotion(_Body):
-    """A version that is to serve."""
-
-    version: str = Field(max_length=80, description="Number, hash or its beginning.")
-    reason: str = Field("", max_length=2000, pattern=NO_NUL)
-    accept_breaking: bool = Field(False, description="Let it serve although contracts of its skills break.")
-
-
-class Rollback(_Body):
-    """A version that is to serve again."""
-
-    version: str | None = Field(None, max_length=80, description="One that served before; else the last known good.")
-    reason: str = Field("", max_length=2000, pattern=NO_NUL)
 
 
 class TierOrder(_Body):
@@ -144,14 +130,14 @@ async def create(
             at=now(),
         )
         response.headers["Location"] = f"{router.prefix}/deployments/{made.id}"
-        return await _answer(work, made, response)
+        return await answered(work, made, response)
 
 
 @router.get("/deployments/{deployment_id}")
 async def show(deployment_id: str, caller: Reader, doors: DoorsDep, response: Response) -> dict[str, Any]:
     """One deployment with its history, newest first, and the revision that is known to have been good last."""
     async with doors.open(caller.organization) as work:
-        return await _answer(work, await service.get(work, deployment_id), response)
+        return await answered(work, await service.get(work, deployment_id), response)
 
 
 @router.patch("/deployments/{deployment_id}")
@@ -161,79 +147,7 @@ async def set_tier(
     """Put a tier in force, at most the version's highest."""
     async with doors.open(caller.organization) as work:
         found = await service.set_tier(work, deployment_id, Tier[body.tier], by=caller.handle, at=now(), if_match=match)
-        return await _answer(work, found, response)
-
-
-@router.post("/deployments/{deployment_id}/promote")
-async def promote(
-    deployment_id: str,
-    body: Promotion,
-    caller: Deployer,
-    doors: DoorsDep,
-    skills: SkillsDep,
-    response: Response,
-    match: IfMatch,
-) -> dict[str, Any]:
-    """Let a version serve from the next run on; runs under way stay on theirs."""
-    async with doors.open(caller.organization) as work:
-        found = await service.promote(
-            work,
-            deployment_id,
-            body.version,
-            skills,
-            by=caller.handle,
-            at=now(),
-            reason=body.reason,
-            accept_breaking=body.accept_breaking,
-            if_match=match,
-        )
-        return await _answer(work, found, response)
-
-
-@router.post("/deployments/{deployment_id}/rollback")
-async def rollback(
-    deployment_id: str,
-    caller: Deployer,
-    doors: DoorsDep,
-    skills: SkillsDep,
-    response: Response,
-    match: IfMatch,
-    body: Rollback | None = None,
-) -> dict[str, Any]:
-    """Let a version that served before serve again, from the next run on; runs under way stay on theirs."""
-    wanted = body or Rollback()
-    async with doors.open(caller.organization) as work:
-        found = await service.rollback(
-            work,
-            deployment_id,
-            wanted.version,
-            skills,
-            by=caller.handle,
-            at=now(),
-            reason=wanted.reason,
-            if_match=match,
-        )
-        return await _answer(work, found, response)
-
-
-@router.post("/deployments/{deployment_id}/pause")
-async def pause(
-    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
-) -> dict[str, Any]:
-    """Admit no runs, and let runs under way act no more, until resumed."""
-    async with doors.open(caller.organization) as work:
-        found = await service.pause(work, deployment_id, by=caller.handle, at=now(), if_match=match)
-        return await _answer(work, found, response)
-
-
-@router.post("/deployments/{deployment_id}/resume")
-async def resume(
-    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
-) -> dict[str, Any]:
-    """Admit runs again; those that the pause stopped go on."""
-    async with doors.open(caller.organization) as work:
-        found = await service.resume(work, deployment_id, by=caller.handle, at=now(), if_match=match)
-        return await _answer(work, found, response)
+        return await answered(work, found, response)
 
 
 @router.post("/deployments/{deployment_id}/retire")
@@ -243,7 +157,7 @@ async def retire(
     """End the deployment for good."""
     async with doors.open(caller.organization) as work:
         found = await service.retire(work, deployment_id, by=caller.handle, at=now(), if_match=match)
-        return await _answer(work, found, response)
+        return await answered(work, found, response)
 
 
 @router.get("/deployments/{deployment_id}/policy")
@@ -297,12 +211,14 @@ def shown(one: Deployment) -> dict[str, Any]:
         "tier": one.tier.name,
         "revision": one.revision,
         "version": one.version,
+        "canary": None if one.canary is None else asdict(one.canary),
         "etag": str(one.etag),
         "created_at": one.created_at,
     }
 
 
-async def _answer(work: UnitOfWork, one: Deployment, response: Response) -> dict[str, Any]:
+async def answered(work: UnitOfWork, one: Deployment, response: Response) -> dict[str, Any]:
+    """A deployment with its history, as the answer to what was done with it."""
     response.headers["ETag"] = f'"{one.etag}"'
     past = await service.history(work, one.id)
     good = last_known_good(past, one.revision)

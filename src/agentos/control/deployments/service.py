@@ -1,4 +1,4 @@
-"""Deploy versions: apply, create, promote, pause, resume, retire, roll back, set the tier; and say what serves.
+"""Deploy versions: apply, create, promote, try as a canary, pause, resume, retire, roll back; and say what serves.
 
 Every change locks its deployment, so changes of one deployment happen one after the other. Promotions and roll-backs
 touch no run: runs are pinned to the version that they were admitted with. Whatever withholds action or changes what may
@@ -18,6 +18,12 @@ from agentos.control.agents.ports import ModelCatalogue, SkillCatalogue
 from agentos.control.deployments import store
 from agentos.control.deployments.model import (
     PRODUCTION,
+    BadShare,
+    Canary,
+    CanaryEnded,
+    CanaryResized,
+    CanaryRuns,
+    CanaryStarted,
     Deployment,
     DeploymentCreated,
     DeploymentExists,
@@ -29,12 +35,14 @@ from agentos.control.deployments.model import (
     DeploymentUnknown,
     Ensured,
     NeverServed,
+    NoCanary,
     NoLastKnownGood,
     NothingServes,
     NotPromotable,
     PreconditionFailed,
     Revision,
     RevisionDrafted,
+    ServedBefore,
     ServesAlready,
     Serving,
     SkillContractBroken,
@@ -57,6 +65,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 
 Etags = Collection[int] | None  # those that the caller accepts; None: any
 
+MOST_SHARE: Final = 99  # percent of the runs that a canary may serve: one that serves all is promoted
 MOST_SAID: Final = 2000  # characters of what is broken, as of a reason that a person gives
 
 
@@ -110,7 +119,7 @@ async def ensure(
         assert found is not None
     past = await store.history(work, found.id)
     for one in past:
-        if one.version == version.hash and one.status in (Status.ACTIVE, Status.DRAFT):
+        if one.version == version.hash and one.status in (Status.ACTIVE, Status.CANARY, Status.DRAFT):
             return Ensured(found, one, created=False)
     found = await _draft(work, found, past, version, "applied", by=by, at=at)
     return Ensured(found, (await store.history(work, found.id))[0], created=True)
@@ -130,12 +139,18 @@ async def create(
 ) -> Deployment:
     """Give an agent a place in an environment, with a version (the latest when not named) as draft, or serving at once.
 
-    Raises DeploymentExists, TierAboveVersion, NotPromotable (Conflict), AgentUnknown, VersionUnknown (NotFound).
+    Only the first version in an environment can serve at once: whatever comes after one that served is promoted. Raises
+    DeploymentExists, ServedBefore, TierAboveVersion, NotPromotable (Conflict), AgentUnknown, VersionUnknown (NotFound).
     """
     ids.checked_name(environment, what="environment")
     version = await agents.get_version(work, agent_id, named or (await agents.get_agent(work, agent_id)).latest)
     _check_tier(version, tier)
     await _check_skills(version, skills)
+    if serve and await store.retired(work, version.agent_id, environment) is not None:
+        raise ServedBefore(
+            f"agent '{agent_id}' had a deployment in '{environment}' before",
+            then="Create it without --serve, then promote the version.",
+        )
     made = await _add(
         work, version.agent_id, environment, version.definition.tier if tier is None else tier, by=by, at=at
     )
@@ -170,18 +185,7 @@ async def promote(
     """
     found = await _changing(work, deployment_id, if_match)
     version = await agents.get_version(work, found.agent_id, named)
-    if found.version == version.hash:
-        raise ServesAlready(f"version {version.number} of '{found.agent_id}' serves already", where=found.id)
-    await _check_skills(version, skills)
-    why = "promoted"
-    if broken := await _broken(work, found, version, skills):
-        if not accept_breaking:
-            raise SkillContractBroken(
-                f"version {version.number} may not serve: {'; '.join(broken)}"[:MOST_SAID],
-                where=found.id,
-                then="Mend the agent for the new contract, then promote with --accept-breaking.",
-            )
-        why = f"promoted, accepting broken contracts ({'; '.join(broken)})"[:MOST_SAID]
+    why = await _may_serve(work, found, version, skills, "promoted", accept_breaking=accept_breaking)
     past = await store.history(work, found.id)
     return await _serve(work, found, past, version, Status.SUPERSEDED, _because(why, reason), by=by, at=at)
 
@@ -232,6 +236,74 @@ async def rollback(
     return await _serve(work, found, past, version, Status.ROLLED_BACK, why, by=by, at=at)
 
 
+async def canary(
+    work: UnitOfWork,
+    deployment_id: str,
+    named: str,
+    percent: int,
+    skills: SkillCatalogue,
+    *,
+    by: str,
+    at: datetime,
+    reason: str = "",
+    accept_breaking: bool = False,
+    if_match: Etags = None,
+) -> Deployment:
+    """Let a version serve this share of the runs that are admitted from now on, or change the share of the canary.
+
+    Raises BadShare (Invalid), NothingServes, CanaryRuns, and what ``promote`` raises.
+    """
+    check_share(percent)
+    found = await _changing(work, deployment_id, if_match)
+    if found.version is None:
+        raise NothingServes("no version serves, so a canary would be beside nothing", where=found.id)
+    version, now = await agents.get_version(work, found.agent_id, named), found.canary
+    if now is not None and now.version != version.hash:
+        raise CanaryRuns(
+            f"revision {now.revision} is the canary already",
+            where=found.id,
+            then=f"Promote it, or end it with 'agentos deployments end-canary {found.id}'.",
+        )
+    if now is not None:
+        if now.percent != percent:
+            await store.set_canary(work, found.id, now.revision, percent)
+            await work.publish(CanaryResized(found.id, now.revision, now.version, percent, now.percent, by))
+        return await get(work, found.id)
+    why = await _may_serve(work, found, version, skills, "canary", accept_breaking=accept_breaking)
+    number = _next(await store.history(work, found.id))
+    await store.add_revision(work, found, number, version.hash, Status.CANARY, _because(why, reason), by, at)
+    await store.set_canary(work, found.id, number, percent)
+    await work.publish(CanaryStarted(found.id, number, version.hash, percent, by))
+    return await get(work, found.id)
+
+
+def check_share(percent: int) -> None:
+    """Return where a canary can serve this share. Raises BadShare (Invalid)."""
+    if not 1 <= percent <= MOST_SHARE:
+        raise BadShare(
+            f"a canary cannot serve {percent} % of the runs",
+            where="percent",
+            then=f"Give 1 to {MOST_SHARE}; to let it serve all of them, promote it.",
+        )
+
+
+async def end_canary(
+    work: UnitOfWork,
+    deployment_id: str,
+    outcome: Status,
+    *,
+    by: str,
+    reason: str = "",
+    if_match: Etags = None,
+) -> Deployment:
+    """Let the canary serve nothing more; its runs under way stay on it. Raises NoCanary (Conflict)."""
+    found = await _changing(work, deployment_id, if_match)
+    if found.canary is None:
+        raise NoCanary("the deployment has no canary", where=found.id)
+    await _end_canary(work, found, found.canary, outcome, by, _because("canary ended", reason))
+    return await get(work, found.id)
+
+
 async def pause(
     work: UnitOfWork,
     deployment_id: str,
@@ -269,6 +341,8 @@ async def retire(work: UnitOfWork, deployment_id: str, *, by: str, at: datetime,
         return found
     await store.end(work, found.id, found.revision, Status.RETIRED, at)
     await store.drop_drafts(work, found.id, Status.RETIRED, below=2**31 - 1)
+    if found.canary is not None:
+        await _end_canary(work, found, found.canary, Status.RETIRED, by, "retired as a canary")
     return await _withhold(work, found, State.RETIRED, found.revision, DeploymentRetired(found.id, by))
 
 
@@ -324,8 +398,8 @@ async def set_policy(
     return await policies.save(work, scope, policy, by=by, at=at, reason=reason, confirm=confirm, if_match=if_match)
 
 
-async def serving(work: UnitOfWork, agent_id: str, environment: str = PRODUCTION) -> Serving:
-    """What a run of this agent that is admitted now is pinned to.
+async def serving(work: UnitOfWork, agent_id: str, environment: str = PRODUCTION, *, key: str = "") -> Serving:
+    """What a run of this agent that is admitted now is pinned to; of a ``key`` that the canary takes, the canary.
 
     Raises AgentUnknown or DeploymentUnknown (NotFound); DeploymentIsPaused, DeploymentIsRetired or NothingServes
     (Conflict).
@@ -334,7 +408,7 @@ async def serving(work: UnitOfWork, agent_id: str, environment: str = PRODUCTION
     ids.checked_name(environment, what="environment")
     found = await store.serving_live(work, agent_id, environment)
     if found is not None:
-        return _admitting(*found)
+        return await _taking(work, _admitting(*found), key)
     over = await store.retired(work, agent_id, environment)
     if over is not None:
         raise _retired(over)
@@ -365,6 +439,11 @@ async def get(work: UnitOfWork, deployment_id: str) -> Deployment:
     return found
 
 
+async def lock(work: UnitOfWork, deployment_id: str) -> Deployment:
+    """One deployment, locked until the unit of work ends. Raises as ``get``."""
+    return await _found(work, deployment_id, None)
+
+
 async def list_deployments(
     work: UnitOfWork,
     *,
@@ -383,16 +462,55 @@ async def history(work: UnitOfWork, deployment_id: str) -> list[Revision]:
     return await store.history(work, deployment_id)
 
 
-async def _found(work: UnitOfWork, deployment_id: str, if_match: Etags) -> Deployment:
-    found = await store.get(work, ids.checked("dep", deployment_id), lock=True)
-    if found is None:
-        raise _unknown(deployment_id)
+async def _taking(work: UnitOfWork, found: Serving, key: str) -> Serving:
+    canary = found.deployment.canary
+    if canary is None or not key or not canary.takes(found.deployment.id, key):
+        return found
+    version = await agents.get_version(work, found.deployment.agent_id, canary.version)
+    return Serving(found.deployment, canary.revision, version)
+
+
+async def _may_serve(
+    work: UnitOfWork, found: Deployment, version: Version, skills: SkillCatalogue, what: str, *, accept_breaking: bool
+) -> str:
+    """What the history says of a version that may serve next, also though contracts of its skills break."""
+    if found.version == version.hash:
+        raise ServesAlready(f"version {version.number} of '{found.agent_id}' serves already", where=found.id)
+    await _check_skills(version, skills)
+    broken = await _broken(work, found, version, skills)
+    if broken and not accept_breaking:
+        raise SkillContractBroken(
+            f"version {version.number} may not serve: {'; '.join(broken)}"[:MOST_SAID],
+            where=found.id,
+            then="Mend the agent for the new contract, then promote with --accept-breaking.",
+        )
+    return f"{what}, accepting broken contracts ({'; '.join(broken)})"[:MOST_SAID] if broken else what
+
+
+async def _end_canary(
+    work: UnitOfWork, found: Deployment, canary: Canary, outcome: Status, by: str, reason: str
+) -> None:
+    if outcome is not Status.ACTIVE:
+        await store.end_canary(work, found.id, canary.revision, outcome, reason[:MOST_SAID])
+    await store.set_canary(work, found.id, None, None)
+    await work.publish(CanaryEnded(found.id, canary.revision, canary.version, outcome.value, by))
+
+
+def check_match(found: Deployment, if_match: Etags) -> None:
+    """Return where a deployment is in a state that the caller accepts. Raises PreconditionFailed (Conflict)."""
     if if_match is not None and found.etag not in if_match:
         raise PreconditionFailed(
             "the deployment has changed since you looked",
             where=f"{found.id} has ETag {found.etag}",
             then="Look at it again, then repeat with its present ETag.",
         )
+
+
+async def _found(work: UnitOfWork, deployment_id: str, if_match: Etags) -> Deployment:
+    found = await store.get(work, ids.checked("dep", deployment_id), lock=True)
+    if found is None:
+        raise _unknown(deployment_id)
+    check_match(found, if_match)
     return found
 
 
@@ -444,19 +562,16 @@ async def _serve(
 ) -> Deployment:
     """Let a version serve under a revision of a higher number than any that served, the present one ending as ``ends``.
 
-    Only a promotion uses up the version's draft; a roll-back leaves drafts to be promoted later.
+    Only a promotion uses up the version's draft, or makes its canary the one that serves; a roll-back leaves drafts to
+    be promoted later. A canary that stood beside what serves no longer ends.
     """
-    draft = next(
-        (
-            one
-            for one in past
-            if ends is Status.SUPERSEDED
-            and one.status is Status.DRAFT
-            and one.version == version.hash
-            and one.number > found.revision
-        ),
-        None,
-    )
+    waiting = [one for one in past if one.version == version.hash and one.number > found.revision]
+    drafts = [one for one in waiting if ends is Status.SUPERSEDED and one.status in (Status.CANARY, Status.DRAFT)]
+    draft = min(drafts, key=lambda one: one.status is not Status.CANARY, default=None)
+    if found.canary is not None:
+        promoted = draft is not None and draft.number == found.canary.revision
+        outcome = Status.ACTIVE if promoted else Status.SUPERSEDED
+        await _end_canary(work, found, found.canary, outcome, by, "another version serves now")
     number = draft.number if draft else _next(past)
     if found.revision:
         await store.end(work, found.id, found.revision, ends, at)

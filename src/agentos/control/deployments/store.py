@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row, text
 
 from agentos.control.agents.model import Definition, Version
-from agentos.control.deployments.model import Deployment, Revision, Serving, State, Status
+from agentos.control.deployments.model import Canary, Deployment, Revision, Serving, State, Status
 from agentos.control.policy.model import Tier
 from agentos.kernel.ids import AgentId, DeploymentId
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -24,10 +24,16 @@ _LOCK_LIVE: Final = text(
     "SELECT id FROM deployments WHERE agent_id = :agent_id AND environment = :environment AND state <> 'retired' "
     "FOR UPDATE"
 )
-_DEPLOYMENT: Final = (
-    "SELECT d.id, d.agent_id, d.environment, d.tier, d.state, d.revision, d.etag, d.created_at, r.version "
-    "FROM deployments d LEFT JOIN revisions r ON r.org = d.org AND r.deployment_id = d.id AND r.number = d.revision "
+_COLUMNS: Final = (
+    "d.id, d.agent_id, d.environment, d.tier, d.state, d.revision, d.etag, d.created_at, r.version, "
+    "d.canary, d.canary_percent, c.version AS canary_version"
 )
+_JOINS: Final = (
+    "LEFT JOIN revisions r ON r.org = d.org AND r.deployment_id = d.id AND r.number = d.revision "
+    "LEFT JOIN revisions c ON c.org = d.org AND c.deployment_id = d.id AND c.number = d.canary "
+)
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
+_DEPLOYMENT: Final = f"SELECT {_COLUMNS} FROM deployments d {_JOINS}"
 _GET: Final = text(_DEPLOYMENT + "WHERE d.id = :id")
 _LIST: Final = text(
     _DEPLOYMENT + "WHERE d.id > :after AND (:agent_id = '' OR d.agent_id = :agent_id) "
@@ -39,9 +45,8 @@ _RETIRED: Final = text(
     "ORDER BY d.id DESC LIMIT 1"
 )
 _SERVING: Final = (
-    "SELECT d.id, d.agent_id, d.environment, d.tier, d.state, d.revision, d.etag, d.created_at, r.version, "
-    "v.number AS version_number, v.definition, v.created_by AS version_created_by, v.created_at AS version_created_at "
-    "FROM deployments d LEFT JOIN revisions r ON r.org = d.org AND r.deployment_id = d.id AND r.number = d.revision "
+    f"SELECT {_COLUMNS}, v.number AS version_number, v.definition, v.created_by AS version_created_by, "
+    f"v.created_at AS version_created_at FROM deployments d {_JOINS}"
     "LEFT JOIN versions v ON v.org = r.org AND v.agent_id = r.agent_id AND v.hash = r.version "
 )
 _SERVING_LIVE: Final = text(
@@ -51,6 +56,13 @@ _SERVING_OF: Final = text(_SERVING + "WHERE d.id = :id")
 _SERVING_ALL: Final = text(_SERVING + "WHERE d.state = 'active' AND r.version IS NOT NULL ORDER BY d.id LIMIT :most")
 _CHANGE: Final = text(
     "UPDATE deployments SET tier = :tier, state = :state, revision = :revision, etag = etag + 1 WHERE id = :id"
+)
+_SET_CANARY: Final = text(
+    "UPDATE deployments SET canary = :number, canary_percent = :percent, etag = etag + 1 WHERE id = :id"
+)
+_END_CANARY: Final = text(
+    "UPDATE revisions SET status = :status, reason = :reason "
+    "WHERE deployment_id = :id AND number = :number AND status = 'canary'"
 )
 _HISTORY: Final = text(
     "SELECT r.number, r.version, v.number AS version_number, r.status, r.reason, r.created_by, r.created_at, "
@@ -64,7 +76,7 @@ _ADD_REVISION: Final = text(
 )
 _ACTIVATE: Final = text(
     "UPDATE revisions SET status = 'active', reason = :reason, served_from = :at "
-    "WHERE deployment_id = :id AND number = :number AND status = 'draft'"
+    "WHERE deployment_id = :id AND number = :number AND status IN ('draft', 'canary')"
 )
 _END: Final = text(
     "UPDATE revisions SET status = :status, served_until = :at "
@@ -168,13 +180,23 @@ async def add_revision(
 
 
 async def activate(work: UnitOfWork, deployment_id: str, number: int, reason: str, at: datetime) -> None:
-    """Let a draft serve from now on."""
+    """Let a draft or a canary serve from now on."""
     await work.run(_ACTIVATE, {"id": deployment_id, "number": number, "reason": reason, "at": at})
 
 
 async def end(work: UnitOfWork, deployment_id: str, number: int, status: Status, at: datetime) -> None:
     """Let the revision that serves end so."""
     await work.run(_END, {"id": deployment_id, "number": number, "status": status.value, "at": at})
+
+
+async def set_canary(work: UnitOfWork, deployment_id: str, number: int | None, percent: int | None) -> None:
+    """Name the canary of a deployment that is locked, and its share; None for no canary. Its etag rises."""
+    await work.run(_SET_CANARY, {"id": deployment_id, "number": number, "percent": percent})
+
+
+async def end_canary(work: UnitOfWork, deployment_id: str, number: int, status: Status, reason: str) -> None:
+    """Let a canary's revision end so."""
+    await work.run(_END_CANARY, {"id": deployment_id, "number": number, "status": status.value, "reason": reason})
 
 
 async def drop_drafts(work: UnitOfWork, deployment_id: str, status: Status, *, below: int) -> None:
@@ -193,6 +215,7 @@ def _deployment(row: Row[Any]) -> Deployment:
         etag=row.etag,
         created_at=row.created_at,
         version=row.version,
+        canary=None if row.canary is None else Canary(row.canary, row.canary_version, row.canary_percent),
     )
 
 

@@ -102,6 +102,7 @@ class Permission(StrEnum):
     CHANGE_ROUTING = "approvals.routing"
     APPLY_AGENTS = "agents.apply"
     CHANGE_DEPLOYMENTS = "deployments.change"
+    OVERRIDE_GATES = "gates.override"
     CHANGE_POLICIES = "policies.change"
     CHANGE_TRIGGERS = "triggers.change"
     SEND_EVENTS = "events.send"
@@ -139,6 +140,7 @@ _MEANS: Final = {
     Permission.CHANGE_ROUTING: "say who is asked to approve, and by when",
     Permission.APPLY_AGENTS: "apply manifests, which makes versions",
     Permission.CHANGE_DEPLOYMENTS: "create, promote, roll back, pause and retire deployments, and set their tier",
+    Permission.OVERRIDE_GATES: "let a version serve although a gate refuses it",
     Permission.CHANGE_POLICIES: "say what every agent, or one deployment, may do without asking, or not at all",
     Permission.CHANGE_TRIGGERS: "make, change and remove triggers",
     Permission.SEND_EVENTS: "send events that triggers fire on",
@@ -165,6 +167,7 @@ PEOPLE_ONLY: Final = frozenset(
         Permission.REROUTE_APPROVALS,
         Permission.CHANGE_ROUTING,
         Permission.CHANGE_IDENTITY,
+        Permission.OVERRIDE_GATES,
         Permission.STOP_EVERYTHING,
     }
 )
@@ -213,6 +216,7 @@ _COMMANDS: Final = frozenset(
         Permission.ANSWER_APPROVALS,
         Permission.REROUTE_APPROVALS,
         Permission.CHANGE_POLICIES,
+        Permission.OVERRIDE_GATES,
         Permission.CHANGE_GATES,
         Permission.STOP_ORGANIZATION,
         Permission.STOP_EVERYTHING,

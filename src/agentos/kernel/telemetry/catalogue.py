@@ -66,6 +66,30 @@ RUN_SECONDS = Metric(
 RUNS_OPEN = Metric(
     "agentos_runs_open", "gauge", "runs", (*_WHERE, "status"), "Runs that have not ended, by status; stored state."
 )
+PROMOTIONS = Metric(
+    "agentos_promotions_total",
+    "counter",
+    "orders",
+    (*_WHERE, "outcome"),
+    "Orders to let a version serve: promoted, canary, forced (past gates), refused (by a gate), frozen.",
+)
+CANARY_RATIO = Metric(
+    "agentos_canary_ratio", "gauge", "share", _WHERE, "Share of the runs that the canary serves; stored state."
+)
+ROLLBACKS = Metric(
+    "agentos_rollbacks_total",
+    "counter",
+    "rollbacks",
+    (*_WHERE, "cause"),
+    "Versions that were taken out of service: ordered by somebody, or a canary by itself.",
+)
+SHADOW_RUNS = Metric(
+    "agentos_shadow_runs_total",
+    "counter",
+    "runs",
+    (*_WHERE, "outcome"),
+    "Runs that were shown to a shadow: same, changed or unknown outcome.",
+)
 APPROVALS_PENDING = Metric(
     "agentos_approvals_pending",
     "gauge",
@@ -368,6 +392,10 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     RUNS,
     RUN_SECONDS,
     RUNS_OPEN,
+    PROMOTIONS,
+    CANARY_RATIO,
+    ROLLBACKS,
+    SHADOW_RUNS,
     APPROVALS_PENDING,
     APPROVAL_CLOCK,
     APPROVAL_SECONDS,

@@ -1,8 +1,11 @@
-"""Budgets that are reached or passed are said in a thread, and handed on to the people who may set budgets.
+"""What the platform found out by itself is said in a thread, and handed on to the people who may act on it.
 
-Each subject, which is an agent or the organization as a whole, has one thread. A cap of a day or a month is said at
-75 % and at 100 %. What may come a thousand times a day is said once a day: the overshoots of an agent, with their
-count, and that runs reach their own cap.
+Budgets that are reached or passed go to those who may set budgets; a canary that was rolled back, and a rollback that
+did not help, to those who may change deployments.
+
+Each subject of a budget, which is an agent or the organization as a whole, has one thread, and so has each deployment.
+A cap of a day or a month is said at 75 % and at 100 %. What may come a thousand times a day is said once a day: the
+overshoots of an agent, with their count, and that runs reach their own cap.
 """
 
 from __future__ import annotations
@@ -21,8 +24,10 @@ from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.kernel.units import CURRENCY, dollars
 from agentos.operations.notifications import service
 from agentos.operations.notifications.model import Medium, NotificationKind
+from agentos.operations.rollouts.model import CanaryBreached, Outcome, RollbackValidated
 
 FULL: Final = 100  # percent
+MOST_SAID: Final = 4000  # characters of a message
 ABOUT: Final = "budget:"  # what a thread about a budget is about, before its subject
 _AGENT: Final = "agent:"
 
@@ -60,17 +65,53 @@ async def overshot(work: UnitOfWork, fact: BudgetOvershot, *, media: Collection[
     )
 
 
+async def canary_breached(work: UnitOfWork, fact: CanaryBreached, *, media: Collection[Medium]) -> int:
+    """Say that a canary was rolled back by itself, once, with the figures. How many messages are new."""
+    said = (
+        f"The canary of {fact.agent_id} (revision {fact.revision}, {fact.version[:19]}) was rolled back by itself: "
+        f"{'; '.join(fact.because)}. See agentos deployments canaries {fact.deployment_id}."
+    )
+    return await _about_deployment(work, fact.deployment_id, said, f"canary {fact.revision}", media)
+
+
+async def rollback_validated(work: UnitOfWork, fact: RollbackValidated, *, media: Collection[Medium]) -> int:
+    """Say that a rollback did not help, once. How many messages are new."""
+    if fact.outcome != Outcome.FAILED:
+        return 0
+    checks = ", ".join(f"{name} {outcome}" for name, outcome in sorted(fact.checks.items()))
+    said = (
+        f"The rollback to {fact.version[:19]} (revision {fact.number}) did not help: {checks}. "
+        f"See agentos deployments validation {fact.deployment_id}."
+    )
+    return await _about_deployment(work, fact.deployment_id, said, f"rollback {fact.number}", media)
+
+
+async def _about_deployment(
+    work: UnitOfWork, deployment_id: str, text: str, what: str, media: Collection[Medium]
+) -> int:
+    dedup = f"{deployment_id} {what}"
+    thread = await inbox.open_about(work, deployment_id, title=f"The rollouts of {deployment_id}")
+    said = await inbox.note(work, thread, MessageKind.ALERT, text[:MOST_SAID], dedup=dedup)
+    return await _hand_on(work, thread, said, dedup, media, whom=Permission.CHANGE_DEPLOYMENTS)
+
+
 async def _thread(work: UnitOfWork, subject: str) -> Thread:
     return await inbox.open_about(work, ABOUT + subject, title=f"The budget of {_named(subject)}")
 
 
 async def _hand_on(
-    work: UnitOfWork, thread: Thread, said: Message | None, dedup: str, media: Collection[Medium]
+    work: UnitOfWork,
+    thread: Thread,
+    said: Message | None,
+    dedup: str,
+    media: Collection[Medium],
+    *,
+    whom: Permission = Permission.CHANGE_BUDGETS,
 ) -> int:
     if said is None:
         return 0
     kind = NotificationKind.ALERTED if said.kind is MessageKind.ALERT else NotificationKind.WARNED
-    people = await identity.who_may(work, Permission.CHANGE_BUDGETS, most=service.MOST_PEOPLE)
+    people = await identity.who_may(work, whom, most=service.MOST_PEOPLE)
     return await service.tell(work, people, kind, thread.id, thread, cause=dedup, media=media, message_id=said.id)
 
 

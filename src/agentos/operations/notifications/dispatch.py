@@ -43,6 +43,7 @@ from agentos.operations.notifications import alerts, service, store
 from agentos.operations.notifications.model import Answer, Claimed, Medium, NotificationKind, Outcome
 from agentos.operations.notifications.ports import Way
 from agentos.operations.notifications.service import Hiding
+from agentos.operations.rollouts.model import CanaryBreached, RollbackValidated
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +61,9 @@ ASKING: Final[Mapping[type[Fact], NotificationKind]] = {
     ApprovalReminded: NotificationKind.REMINDED,
     ApprovalEscalated: NotificationKind.ESCALATED,
 }
+
+
+ALERTING: Final = (BudgetReached, BudgetOvershot, CanaryBreached, RollbackValidated)
 
 
 class Notifications:
@@ -86,7 +90,7 @@ class Notifications:
     def consumer(self) -> Consumer:
         """Owes a message to each person that a fact concerns, once."""
         ending = (ApprovalSlaMissed, ApprovalDecided, ApprovalExpired, AnswerSettled)
-        return Consumer(NAME, (*ASKING, *ending, BudgetReached, BudgetOvershot), self._tell)
+        return Consumer(NAME, (*ASKING, *ending, *ALERTING), self._tell)
 
     async def send_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
@@ -125,6 +129,10 @@ class Notifications:
                 await alerts.reached(work, fact, media=self._ways)
             case BudgetOvershot():
                 await alerts.overshot(work, fact, media=self._ways)
+            case CanaryBreached():
+                await alerts.canary_breached(work, fact, media=self._ways)
+            case RollbackValidated():
+                await alerts.rollback_validated(work, fact, media=self._ways)
             case _:
                 return
 

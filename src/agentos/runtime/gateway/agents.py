@@ -60,7 +60,7 @@ async def start(parts: Parts, asker: Asker, wanted: Wanted, idempotency_key: str
     agent_id, run_id, first = wanted.model.removeprefix(AGENT), RunId(ids.new("run")), True
     _check(wanted)
     async with parts.doors.open(OrgId(asker.organization)) as work:
-        serving = await deployments.serving(work, agent_id, wanted.environment)
+        serving = await deployments.serving(work, agent_id, wanted.environment, key=run_id)
         given = _input(serving.version.definition, wanted.task)
         body = {"agent": agent_id, "environment": wanted.environment, "input": given}
         if idempotency_key is not None:

@@ -71,6 +71,7 @@ class Firings:
                     firing.request_id,
                     firing.id,
                     trigger.kind.value,
+                    assignment_key=firing.id,  # tried again, it is on the same side of a canary
                 )
                 run_id = RunId(ids.new("run"))
                 try:

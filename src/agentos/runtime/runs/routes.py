@@ -58,6 +58,15 @@ class NewRun(BaseModel):
     agent: str = Field(max_length=63)
     environment: str = Field("production", max_length=63)
     input: FreeJson
+    assignment_key: str = Field(
+        "",
+        max_length=200,
+        description="Runs of one key, such as a customer's number, are on the same side of a canary.",
+    )
+
+    def said(self) -> dict[str, Any]:
+        """What the caller said: what an Idempotency-Key stands for."""
+        return self.model_dump(mode="json", exclude=None if self.assignment_key else {"assignment_key"})
 
 
 class Settled(BaseModel):
@@ -80,13 +89,18 @@ async def start_run(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Accept a run of the version that serves now. The same Idempotency-Key and body give the same run."""
-    asked = service.Request(body.agent, body.environment, body.input, caller.handle, request.state.request_id)
+    asked = service.Request(
+        body.agent,
+        body.environment,
+        body.input,
+        caller.handle,
+        request.state.request_id,
+        assignment_key=body.assignment_key,
+    )
     async with doors.open(caller.organization) as work:
         run_id, first = RunId(ids.new("run")), True
         if idempotency_key is not None:
-            kept, first = await once(
-                work, f"runs {idempotency_key}", digest(body.model_dump(mode="json")), {"id": run_id}
-            )
+            kept, first = await once(work, f"runs {idempotency_key}", digest(body.said()), {"id": run_id})
             run_id = RunId(kept["id"])
         if first:
             await service.admit(work, parts, asked, run_id)

@@ -61,15 +61,16 @@ class Request:
     request_id: str
     firing_id: str | None = None  # of the trigger that asks
     trigger: str = "manual"  # the kind of it
+    assignment_key: str = ""  # runs of one key are on the same side of a canary; empty: each run by itself
 
 
 async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -> RunAccepted:
-    """Accept a run of the version that serves now; it is kept from this unit of work's commit on.
+    """Accept a run of the version that serves now, or of its canary; it is kept from this unit of work's commit on.
 
     Raises the deployment's errors (NotFound, Conflict), TriggerNotTaken (Forbidden), InputRefused (Invalid),
     SkillUnknown or SkillChanged.
     """
-    serving = await deployments.serving(work, asked.agent_id, asked.environment)
+    serving = await deployments.serving(work, asked.agent_id, asked.environment, key=asked.assignment_key or run_id)
     version, definition = serving.version, serving.version.definition
     check_trigger(definition, asked.trigger)
     check_input(definition, asked.input)

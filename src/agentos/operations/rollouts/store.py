@@ -1,0 +1,198 @@
+"""Canaries, rollbacks and shadows in the database, and the open runs of a deployment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agentos.kernel.unit_of_work import UnitOfWork
+from agentos.operations.rollouts.model import CanaryRecord, Outcome, Rollback, Shadow, Shown
+
+_ADD_CANARY: Final = text(
+    "INSERT INTO canaries (org, deployment_id, revision, version, beside, reason, overridden, started_by, started_at, "
+    "outcome) VALUES (:org, :deployment_id, :revision, :version, :beside, :reason, CAST(:overridden AS jsonb), :by, "
+    ":at, 'open') ON CONFLICT (org, deployment_id, revision) "
+    "DO UPDATE SET overridden = canaries.overridden || excluded.overridden"
+)
+_CANARIES: Final = text(
+    "SELECT deployment_id, revision, version, beside, reason, overridden, started_by, started_at, outcome, ended_at, "
+    "breaches FROM canaries WHERE deployment_id = :id ORDER BY revision DESC LIMIT :most"
+)
+_END_CANARY: Final = text(
+    "UPDATE canaries SET outcome = :outcome, ended_at = :at, breaches = CAST(:breaches AS jsonb) "
+    "WHERE deployment_id = :id AND revision = :revision AND outcome = 'open'"
+)
+_ADD_ROLLBACK: Final = text(
+    "INSERT INTO rollbacks (org, deployment_id, number, version, rolled_back, criterion, reason, ordered_by, at, "
+    "closes_at, outcome) VALUES (:org, :deployment_id, :number, :version, :rolled_back, :criterion, :reason, :by, :at, "
+    ":closes_at, 'waiting')"
+)
+_ROLLBACK: Final = (
+    "SELECT deployment_id, number, kind, version, rolled_back, criterion, reason, ordered_by, at, closes_at, outcome, "
+    "checks, validated_at FROM rollbacks WHERE deployment_id = :id "
+)
+_ROLLBACKS: Final = text(_ROLLBACK + "AND number < :below ORDER BY number DESC LIMIT :most")
+_ONE_ROLLBACK: Final = text(_ROLLBACK + "AND number = :number")
+_WAITING: Final = text(_ROLLBACK + "AND outcome = 'waiting' ORDER BY number FOR UPDATE")
+_CHECKED: Final = text(
+    "UPDATE rollbacks SET outcome = :outcome, checks = CAST(:checks AS jsonb), validated_at = :at "
+    "WHERE deployment_id = :id AND number = :number"
+)
+_DISPATCHED: Final = text(
+    "SELECT count(*) AS admitted, count(started_at) AS started FROM runs "
+    "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL"
+)
+_OPEN: Final = text(
+    "SELECT version, format, status, coalesce(waiting->>'reason', '') AS reason, count(*) AS runs FROM runs "
+    "WHERE deployment_id = :id AND status IN ('accepted', 'running', 'waiting_approval', 'paused') "
+    "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+)
+_PUT_SHADOW: Final = text(
+    "INSERT INTO shadows (org, deployment_id, agent_id, version, percent, live, started_by, started_at) "
+    "VALUES (:org, :deployment_id, :agent_id, :version, :percent, :live, :by, :at) "
+    "ON CONFLICT (org, deployment_id) DO UPDATE SET version = excluded.version, percent = excluded.percent, "
+    "live = excluded.live, started_by = excluded.started_by, started_at = excluded.started_at, ended_at = NULL"
+)
+_SHADOW: Final = text(
+    "SELECT deployment_id, version, percent, live, started_by, started_at, ended_at FROM shadows "
+    "WHERE deployment_id = :id"
+)
+_END_SHADOW: Final = text("UPDATE shadows SET ended_at = :at WHERE deployment_id = :id AND ended_at IS NULL")
+_KEEP: Final = text(
+    "INSERT INTO shadow_runs (org, deployment_id, version, run_id, recorded, found, code, changed, micros_more, "
+    "left_because, at) VALUES (:org, :deployment_id, :version, :run_id, :recorded, :found, :code, :changed, "
+    ":micros_more, :left_because, :at) ON CONFLICT DO NOTHING"
+)
+_IS_SHOWN: Final = text(
+    "SELECT 1 FROM shadow_runs WHERE deployment_id = :id AND version = :version AND run_id = :run_id"
+)
+_SHOWN: Final = text(
+    "SELECT count(*) AS runs, count(changed) AS known, count(*) FILTER (WHERE changed) AS changed, "
+    "count(*) FILTER (WHERE found = 'completed') AS completed, "
+    "count(*) FILTER (WHERE recorded = 'completed' AND changed IS NOT NULL) AS recorded_completed, "
+    "sum(micros_more) AS micros_more FROM shadow_runs WHERE deployment_id = :id AND version = :version"
+)
+_SHADOW_RUNS: Final = text(
+    "SELECT run_id, recorded, found, code, changed, micros_more, left_because, at FROM shadow_runs "
+    "WHERE deployment_id = :id AND version = :version AND run_id < :before ORDER BY run_id DESC LIMIT :most"
+)
+_WATCHED: Final = text("SELECT org, deployment_id FROM rollouts_watched(:most)")
+
+
+async def add_canary(work: UnitOfWork, values: dict[str, Any], overridden: Sequence[str]) -> None:
+    """Keep what a canary was begun with; of one that is known, what more was overridden for a larger share."""
+    await work.run(_ADD_CANARY, {"org": work.organization, **values, "overridden": json.dumps(list(overridden))})
+
+
+async def canaries(work: UnitOfWork, deployment_id: str, most: int) -> list[CanaryRecord]:
+    """The canaries of a deployment, newest first."""
+    rows = await work.all(_CANARIES, {"id": deployment_id, "most": most})
+    lists = ("overridden", "breaches")
+    return [CanaryRecord(**{**row._mapping, **{name: tuple(row._mapping[name]) for name in lists}}) for row in rows]
+
+
+async def end_canary(
+    work: UnitOfWork, deployment_id: str, revision: int, outcome: str, breaches: Sequence[str], at: datetime
+) -> bool:
+    """Keep how an open canary ended; False when it was over already."""
+    values = {"id": deployment_id, "revision": revision, "outcome": outcome, "at": at}
+    return bool(await work.run(_END_CANARY, {**values, "breaches": json.dumps(list(breaches))}))
+
+
+async def add_rollback(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Keep a rollback whose checks wait."""
+    await work.run(_ADD_ROLLBACK, {"org": work.organization, **values})
+
+
+async def rollbacks(work: UnitOfWork, deployment_id: str, below: int, most: int) -> list[Rollback]:
+    """The rollbacks of a deployment, newest first."""
+    rows = await work.all(_ROLLBACKS, {"id": deployment_id, "below": below, "most": most})
+    return [_rollback(row) for row in rows]
+
+
+async def rollback(work: UnitOfWork, deployment_id: str, number: int) -> Rollback | None:
+    """The rollback that a revision came of."""
+    row = await work.first(_ONE_ROLLBACK, {"id": deployment_id, "number": number})
+    return _rollback(row) if row else None
+
+
+async def waiting(work: UnitOfWork, deployment_id: str) -> list[Rollback]:
+    """The rollbacks of a deployment whose checks wait, locked until the unit of work ends."""
+    return [_rollback(row) for row in await work.all(_WAITING, {"id": deployment_id})]
+
+
+async def checked(
+    work: UnitOfWork, one: Rollback, outcome: Outcome, checks: Sequence[dict[str, Any]], at: datetime
+) -> None:
+    """Keep what the checks of a rollback say by now."""
+    values = {"id": one.deployment_id, "number": one.number, "outcome": outcome.value}
+    ended = None if outcome is Outcome.WAITING else at
+    await work.run(_CHECKED, {**values, "checks": json.dumps(list(checks)), "at": ended})
+
+
+async def dispatched(work: UnitOfWork, deployment_id: str, number: int) -> tuple[int, int]:
+    """How many runs were admitted on a revision, and how many of them a worker began."""
+    row = await work.first(_DISPATCHED, {"id": deployment_id, "number": number})
+    assert row is not None, "an aggregate has one row"
+    return int(row.admitted), int(row.started)
+
+
+async def open_runs(work: UnitOfWork, deployment_id: str) -> Sequence[Row[Any]]:
+    """The runs of a deployment that are not over, counted by version, format, status and what they wait for."""
+    return await work.all(_OPEN, {"id": deployment_id})
+
+
+async def put_shadow(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Let a version be a deployment's shadow, instead of another."""
+    await work.run(_PUT_SHADOW, {"org": work.organization, **values})
+
+
+async def shadow(work: UnitOfWork, deployment_id: str) -> Shadow | None:
+    """A deployment's shadow, also one that has ended."""
+    row = await work.first(_SHADOW, {"id": deployment_id})
+    return Shadow(**row._mapping) if row else None
+
+
+async def end_shadow(work: UnitOfWork, deployment_id: str, at: datetime) -> bool:
+    """Show the shadow nothing more; False when there is none."""
+    return bool(await work.run(_END_SHADOW, {"id": deployment_id, "at": at}))
+
+
+async def is_shown(work: UnitOfWork, deployment_id: str, version: str, run_id: str) -> bool:
+    """Whether a version was shown a run already."""
+    return await work.first(_IS_SHOWN, {"id": deployment_id, "version": version, "run_id": run_id}) is not None
+
+
+async def keep(work: UnitOfWork, values: dict[str, Any]) -> None:
+    """Keep what a run would have come to; the first word on it stays."""
+    await work.run(_KEEP, {"org": work.organization, **values})
+
+
+async def shown(work: UnitOfWork, deployment_id: str, version: str) -> Shown:
+    """What the runs that a version was shown would have come to, counted."""
+    row = await work.first(_SHOWN, {"id": deployment_id, "version": version})
+    assert row is not None, "an aggregate has one row"
+    more = None if row.micros_more is None else int(row.micros_more)
+    return Shown(row.runs, row.known, row.changed, row.completed, row.recorded_completed, more)
+
+
+async def shadow_runs(
+    work: UnitOfWork, deployment_id: str, version: str, before: str, most: int
+) -> list[dict[str, Any]]:
+    """What each run would have come to, newest first."""
+    values = {"id": deployment_id, "version": version, "before": before or "~", "most": most}
+    return [dict(row._mapping) for row in await work.all(_SHADOW_RUNS, values)]
+
+
+async def watched(connection: AsyncConnection, most: int) -> Sequence[Row[Any]]:
+    """Deployments of every organization that have something to watch."""
+    return (await connection.execute(_WATCHED, {"most": most})).all()
+
+
+def _rollback(row: Row[Any]) -> Rollback:
+    return Rollback(**{**row._mapping, "outcome": Outcome(row.outcome), "checks": tuple(row.checks)})

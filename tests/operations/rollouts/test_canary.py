@@ -1,0 +1,195 @@
+"""A canary takes its share and no more, the same keys each time, and is gone as soon as it is shown to be worse."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentos.control.deployments import service as deployments
+from agentos.control.deployments.model import (
+    BadShare,
+    Canary,
+    CanaryEnded,
+    CanaryResized,
+    CanaryRuns,
+    NeverServed,
+    NoCanary,
+    Status,
+)
+from agentos.evidence.quality.model import Comparator
+from agentos.kernel.clock import now
+from agentos.kernel.database import Database
+from agentos.kernel.ids import OrgId
+from agentos.operations.rollouts import service
+from agentos.operations.rollouts.model import CanaryBreached, CanaryRecord, GateFailed
+from tests.operations.rollouts.desk import Desk, of
+from tests.runtime.runs.harness import harness
+
+
+@pytest.fixture
+async def desk(database: Database, organization: OrgId) -> Desk:
+    made = Desk(harness(database, organization))
+    await made.apply("rollouts_good")
+    return made
+
+
+async def canaries(desk: Desk) -> list[CanaryRecord]:
+    async with desk.held.doors.open(desk.held.organization) as work:
+        return await service.canaries(work, desk.deployment, most=10)
+
+
+@given(st.text(max_size=50), st.integers(1, 99), st.integers(1, 99))
+def test_a_key_stays_on_its_side_and_a_larger_share_takes_all_of_a_smaller_one(key: str, one: int, two: int) -> None:
+    small, large = (Canary(3, "sha256:x", share) for share in sorted((one, two)))
+    assert small.takes("dep_a", key) is small.takes("dep_a", key)
+    assert large.takes("dep_a", key) or not small.takes("dep_a", key)
+
+
+@pytest.mark.parametrize("percent", [1, 10, 50, 99])
+def test_the_share_that_is_taken_is_near_the_one_that_is_asked_for(percent: int) -> None:
+    canary = Canary(3, "sha256:x", percent)
+    taken = sum(canary.takes("dep_a", f"customer-{number}") for number in range(20_000))
+    assert abs(taken / 200 - percent) < 1.5
+
+
+async def test_runs_of_a_key_are_pinned_to_the_canary_and_others_to_what_serves(desk: Desk) -> None:
+    first = (await desk.now_serving()).version
+    second = await desk.apply("rollouts_bad")
+    done = await desk.order(second, percent=30)
+    assert done.deployment.canary is not None
+    assert done.deployment.version == first
+    (run,) = await desk.ran(["easy"], key=await desk.key_of(canary=True))
+    assert (run.version, run.revision) == (second, done.deployment.canary.revision)
+    for _ in range(3):
+        (other,) = await desk.ran(["easy"], key=await desk.key_of(canary=False))
+        assert (other.version, other.revision) == (first, 1)
+
+
+@pytest.mark.parametrize("percent", [150, 100, 0, -5])
+async def test_a_share_that_is_none_is_refused_in_words(desk: Desk, percent: int) -> None:
+    second = await desk.apply("rollouts_bad")
+    with pytest.raises(BadShare, match=f"cannot serve {percent} %"):
+        await desk.order(second, percent=percent)
+    assert (await desk.now_serving()).canary is None
+
+
+async def test_a_canary_is_raised_and_then_promoted_under_its_own_revision(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    begun = (await desk.order(second, percent=10)).deployment.canary
+    raised = (await desk.order(second, percent=50)).deployment.canary
+    assert begun is not None
+    assert raised == Canary(begun.revision, second, 50)
+    (fact,) = of(desk.facts, CanaryResized)
+    assert (fact.was, fact.percent) == (10, 50)
+    done = await desk.order(second)
+    assert (done.deployment.version, done.deployment.canary) == (second, None)
+    assert done.deployment.revision == begun.revision
+    (record,) = await canaries(desk)
+    assert record.outcome == "active"
+
+
+async def test_one_canary_at_a_time_and_ending_it_gives_all_runs_back(desk: Desk) -> None:
+    second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
+    await desk.order(second, percent=50)
+    key = await desk.key_of(canary=True)
+    with pytest.raises(CanaryRuns):
+        await desk.order(third, percent=5)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await service.end_canary(work, desk.deployment, Status.SUPERSEDED, desk.skills, by="ann", at=now())
+    (run,) = await desk.ran(["easy"], key=key)
+    assert run.revision == 1
+    async with desk.held.doors.open(desk.held.organization) as work:
+        with pytest.raises(NoCanary):
+            await service.end_canary(work, desk.deployment, Status.SUPERSEDED, desk.skills, by="ann", at=now())
+    with pytest.raises(NeverServed):  # a share is not the whole: nothing is known good about it
+        await desk.rollback(second)
+
+
+async def test_a_canary_that_fails_more_is_rolled_back_by_itself_with_its_figures(desk: Desk) -> None:
+    first = (await desk.now_serving()).version
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
+    await desk.ran(["hard"] * 4, key=mine)
+    await desk.ran(["hard"] * 12, key=theirs)
+    assert (await desk.watch()).breaches == ()  # four samples show nothing: it goes on
+    await desk.ran(["hard"] * 4, key=mine)
+    (breach,) = (await desk.watch()).breaches
+    assert "success_rate of the canary 0 (" in breach
+    assert "8 samples" in breach
+    assert "12 samples" in breach
+    found = await desk.now_serving()
+    assert (found.version, found.canary) == (first, None)
+    assert (await desk.history())[0].status is Status.ROLLED_BACK
+    assert breach in (await desk.history())[0].reason
+    (fact,) = of(desk.facts, CanaryBreached)
+    assert (fact.version, fact.because) == (second, [breach])
+    assert of(desk.facts, CanaryEnded)[-1].ended_by == "platform:canary"
+    (record,) = await canaries(desk)
+    assert (record.outcome, record.breaches) == ("rolled_back", (breach,))
+    assert (await desk.watch()).breaches == ()
+    (run,) = await desk.ran(["hard"], key=mine)
+    assert run.version == first
+
+
+async def test_a_canary_as_good_as_what_serves_goes_on(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.order(second, percent=50)
+    await desk.gate()
+    mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
+    await desk.ran(["hard"] * 8, key=mine)
+    await desk.ran(["hard"] * 8, key=theirs)
+    assert (await desk.watch()).breaches == ()
+    assert (await desk.now_serving()).canary is not None
+
+
+async def test_a_gate_ends_a_canary_that_was_forced_only_by_runs_since(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    await desk.gate()
+    with pytest.raises(GateFailed):
+        await desk.order(second, percent=60)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await service.end_canary(work, desk.deployment, Status.SUPERSEDED, desk.skills, by="ann", at=now())
+    await desk.order(second, percent=50, force=True, reason="we watch it")
+    assert (await desk.watch()).breaches == ()  # what failed before was overridden
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    (breach,) = (await desk.watch()).breaches
+    assert breach.startswith("success_rate >= 0.9 (the organization): failed with 0 (0 to")
+
+
+async def test_a_canary_that_takes_longer_is_rolled_back_by_its_gate(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
+    await desk.gate(metric="run_seconds_p95", comparator=Comparator.BELOW, threshold=0.0)
+    (breach,) = (await desk.watch()).breaches
+    assert "run_seconds_p95 < 0" in breach
+
+
+async def test_another_promotion_or_a_retirement_ends_the_canary(desk: Desk) -> None:
+    second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
+    await desk.order(second, percent=50)
+    await desk.order(third)
+    assert (await desk.now_serving()).canary is None
+    await desk.order(second, percent=50)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await deployments.retire(work, desk.deployment, by="ann", at=now())
+    await desk.watch(now() + timedelta(seconds=5))
+    assert [one.outcome for one in await canaries(desk)] == ["retired", "superseded"]
+
+
+async def test_a_version_whose_canary_failed_is_not_known_good(desk: Desk) -> None:
+    first = (await desk.now_serving()).version
+    second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
+    await desk.order(second)
+    await desk.order(third)
+    assert first is not None
+    await desk.order(second, percent=50)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await service.end_canary(work, desk.deployment, Status.ROLLED_BACK, desk.skills, by="ann", at=now())
+    assert (await desk.rollback()).deployment.version == first

@@ -1,0 +1,159 @@
+"""Nothing serves past a gate or a freeze, unless somebody who may says why; and then everybody can see it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import agentos
+from agentos.control.deployments.model import PreconditionFailed
+from agentos.evidence.quality import service as quality
+from agentos.evidence.quality.model import FreezeScope, Severity
+from agentos.kernel.clock import now
+from agentos.kernel.database import Database
+from agentos.kernel.ids import OrgId
+from agentos.operations.rollouts import service
+from agentos.operations.rollouts.model import Frozen, GateFailed, GatesOverridden, ReasonMissing
+from agentos.operations.rollouts.service import Order
+from tests.operations.rollouts.desk import Desk, of
+from tests.runtime.runs.harness import harness
+
+HARD = ["easy", "hard", "hard", "hard"]
+
+
+@pytest.fixture
+async def desk(database: Database, organization: OrgId) -> Desk:
+    made = Desk(harness(database, organization))
+    await made.apply("rollouts_good")
+    return made
+
+
+async def test_without_gates_a_version_serves_and_the_history_says_so(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    done = await desk.order(second)
+    assert done.deployment.version == second
+    assert (await desk.history())[0].reason == "promoted: no gate applied"
+
+
+async def test_a_gate_whose_figure_is_unknown_refuses_with_what_is_missing(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.gate()
+    with pytest.raises(GateFailed, match="unknown, 0 of 3 samples") as refused:
+        await desk.order(second)
+    (gate,) = refused.value.extra["gates"]
+    assert (gate["result"], gate["value"], gate["samples"], gate["threshold"]) == ("unknown", "unknown", 0, 0.9)
+    assert (await desk.now_serving()).version != second
+
+
+async def test_a_bad_version_is_refused_with_value_interval_samples_and_threshold(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(HARD, key=await desk.key_of(canary=True))
+    await desk.gate()
+    with pytest.raises(GateFailed) as refused:
+        await desk.order(second)
+    (gate,) = refused.value.extra["gates"]
+    assert (gate["result"], gate["value"], gate["samples"], gate["threshold"]) == ("failed", 0.25, 4, 0.9)
+    low, high = gate["interval"]
+    assert 0 < low < 0.25 < high < 1
+
+
+async def test_overriding_a_gate_takes_a_reason_and_is_kept_in_history_and_fact(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.gate()
+    with pytest.raises(ReasonMissing):
+        await desk.order(second, force=True, reason=" ")
+    done = await desk.order(second, force=True, reason="the customer waits")
+    assert done.overridden
+    (fact,) = of(desk.facts, GatesOverridden)
+    assert (fact.version, fact.overridden_by) == (second, "author")
+    assert "0 of 3 samples" in fact.because[0]
+    reason = (await desk.history())[0].reason
+    assert reason.startswith("promoted: past gates: success_rate >= 0.9")
+    assert reason.endswith("the customer waits")
+
+
+async def test_a_freeze_refuses_with_perfect_data_and_nothing_overrides_it(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.order(second, percent=50)
+    await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
+    await desk.gate()
+    async with desk.held.doors.open(desk.held.organization) as work:
+        scope = FreezeScope.AGENT
+        held = await quality.freeze(work, scope=scope, target="tester", reason="audit", by="ann", at=now())
+    for force in (False, True):
+        with pytest.raises(Frozen, match=r"is frozen since .* by ann: audit"):
+            await desk.order(second, force=force, reason="now")
+    with pytest.raises(Frozen):
+        await desk.order(second, percent=60)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.unfreeze(work, held.id, reason="ok", by="ann", at=now())
+    assert (await desk.order(second)).deployment.version == second
+    assert "1 of 1 gates passed" in (await desk.history())[0].reason
+
+
+async def test_a_freeze_does_not_hold_a_rollback(desk: Desk) -> None:
+    first = (await desk.now_serving()).version
+    await desk.order(await desk.apply("rollouts_bad"))
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.freeze(work, scope=FreezeScope.ORGANIZATION, target="", reason="audit", by="ann", at=now())
+    assert (await desk.rollback()).deployment.version == first
+
+
+async def test_a_gate_that_warns_is_told_and_refuses_nothing(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.gate(severity=Severity.WARN)
+    done = await desk.order(second)
+    assert done.judged is not None
+    assert "0 of 3 samples" in done.judged.judgement.warnings[0]
+
+
+async def test_recorded_runs_that_would_end_otherwise_refuse_a_version(desk: Desk) -> None:
+    await desk.ran(["easy", "hard", "easy", "hard"])
+    second = await desk.apply("rollouts_bad")
+    tried = await desk.tried(second, 4)
+    assert (tried.runs, tried.known, tried.changed) == (4, 4, 2)
+    with pytest.raises(GateFailed, match=r"2 of 4 runs end otherwise \(50.0 %\), at most 0 % may") as refused:
+        await desk.order(second, tried=tried)
+    assert refused.value.extra["what_if"]["outcomes_changed"] == 2
+    allowed = await desk.tried(second, 4, changed_percent=50.0)
+    assert (await desk.order(second, tried=allowed)).deployment.version == second
+    assert "1 of 1 gates passed" in (await desk.history())[0].reason
+
+
+async def test_without_recorded_runs_a_what_if_is_unknown_and_refuses(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    with pytest.raises(GateFailed, match="0 of 0 runs is known"):
+        await desk.order(second, tried=await desk.tried(second, 10))
+
+
+async def test_a_stale_state_is_told_before_the_gates_are(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.gate()
+    async with desk.held.doors.open(desk.held.organization) as work:
+        with pytest.raises(PreconditionFailed):
+            await service.promote(
+                work, desk.deployment, Order(second), desk.skills, by="a", at=now(), if_match=frozenset({999})
+            )
+
+
+async def test_gates_look_back_from_the_time_that_they_are_told(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.order(second, percent=50)
+    await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
+    await desk.gate(lookback=timedelta(hours=1))
+    with pytest.raises(GateFailed, match="0 of 3 samples"):
+        await desk.order(second, at=now() + timedelta(hours=2))
+    assert (await desk.order(second)).deployment.version == second
+
+
+def test_no_other_module_lets_a_version_serve() -> None:
+    source = Path(agentos.__file__).parent
+    orders = re.compile(r"\bdeployments\.(promote|canary|end_canary|rollback|pause|resume)\(")
+    found = {str(file.relative_to(source)) for file in source.rglob("*.py") if orders.search(file.read_text())}
+    assert found == {"operations/rollouts/service.py"}
+    own = (source / "control" / "deployments" / "routes.py").read_text()
+    assert not re.search(r"service\.(promote|canary|end_canary|rollback|pause|resume)\(", own)
