@@ -11,6 +11,7 @@ from agentos.control.deployments import model as deployments
 from agentos.control.policy import model as policies
 from agentos.control.privacy import model as privacy
 from agentos.control.stops import model as stops
+from agentos.evidence.ledger import model as ledger
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
 from agentos.intake.inbox import model as inbox
@@ -34,9 +35,19 @@ SOURCES: Final = (
     privacy,
     runs,
     gateway,
+    ledger,
     subscriptions,
     notifications,
 )
+
+
+# What only the ledger reads: so many that nobody could be told of each.
+FOR_THE_LEDGER: Final = (runs.StepsJournaled,)
+
+
+def told_outside() -> tuple[type[Fact], ...]:
+    """The kinds of fact that outside systems may subscribe to."""
+    return tuple(kind for kind in every_fact() if kind not in FOR_THE_LEDGER)
 
 
 def every_fact() -> tuple[type[Fact], ...]:

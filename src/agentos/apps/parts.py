@@ -22,12 +22,13 @@ from agentos.adapters.llm.stub import load_behaviours
 from agentos.adapters.notify import ways
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.adapters.skills import BUILT_IN
-from agentos.apps.facts import every_fact
+from agentos.apps.facts import told_outside
 from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
     DatabaseSettings,
     HttpSettings,
+    LedgerSettings,
     LogSettings,
     NotificationSettings,
     OpenAISettings,
@@ -48,6 +49,8 @@ from agentos.apps.settings import (
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
+from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.chainer import Chainer
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -99,6 +102,8 @@ class Process:
     answers: Answers
     messages: Messages
     notifications: Notifications
+    anchors: Anchors | None
+    chainer: Chainer | None
     signer: Signer | None
     keeper: Keeper
 
@@ -107,7 +112,8 @@ class Process:
 async def process(*, eager: bool, database: DatabaseSettings | None = None) -> AsyncIterator[Process]:
     """Read the settings, put the parts together, and give everything back at the end.
 
-    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared or SigningKeyMissing.
+    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared, SigningKeyMissing or
+    LedgerKeyMissing.
     """
     app, runs = AppSettings.read(), RunSettings.read()
     database = database or DatabaseSettings.read()
@@ -164,11 +170,15 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     messages = Messages(doors)
     doors.hint = _each(run_engine.hint, firings.hint, answers.hint, messages.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
-    dispatch = Dispatch(doors, receivers, meter, every_fact())
+    dispatch = Dispatch(doors, receivers, meter, told_outside())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
     address = NotificationSettings.read().address
     hides = partial(hiding, privacy=privacy, schemas=registry)
     notifications = Notifications(doors, channels, meter, signer, address=address, hiding=hides)
+    ledger_key = doors.database.ledger_key
+    anchored = LedgerSettings.read().anchors
+    anchors = Anchors(anchored, ledger_key) if ledger_key is not None and anchored else None
+    chainer = None if ledger_key is None else Chainer(doors.database, ledger_key, anchors, meter)
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -193,6 +203,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             answers,
             messages,
             notifications,
+            anchors,
+            chainer,
             signer,
             keeper,
         )

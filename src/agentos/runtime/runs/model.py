@@ -284,6 +284,22 @@ class RunEnded(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class StepsJournaled(Fact):
+    """What was decided and done of skills, written with the journal's rows in their very statement (journal_append).
+
+    A step has its decision, the digests of its arguments and of what came of it, and the secrets that it was given, by
+    name. For the ledger: nobody is told of it outside.
+    """
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    deployment_id: str
+    segment: int
+    attempt: int
+    steps: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class MessagesUnread(Fact):
     """A run ended with so many messages that it has not answered to, the last ones that it was handed."""
 

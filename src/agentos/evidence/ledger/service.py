@@ -1,0 +1,200 @@
+"""Look for entries, and hold a chain against its key, its columns and its anchors."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from itertools import islice
+from typing import Any, Final
+
+from agentos.evidence.ledger import store
+from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.chain import Links
+from agentos.evidence.ledger.model import (
+    Anchor,
+    Broken,
+    EntryUnknown,
+    LedgerVerified,
+    Row,
+    Search,
+    Tampering,
+    Verified,
+)
+from agentos.kernel.database import Database
+from agentos.kernel.ids import OrgId
+from agentos.kernel.seals import LedgerKey
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
+
+PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at them
+
+
+async def verify(
+    doors: Doors, organization: OrgId, key: LedgerKey, anchors: Anchors | None, *, after: int, most: int, by: str
+) -> Verified:
+    """Verify at most so many entries after one that was verified before; the anchors when the end is reached.
+
+    What was found of the whole is kept, and is a fact. Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
+    """
+    async with doors.open(organization) as work:
+        found = await look(await work.driver(), organization, key, anchors, after=after, most=most)
+        if found.broken is not None or found.is_whole:
+            broken = "" if found.broken is None else f"{found.broken.kind}:{found.broken.number}"
+            await work.publish(LedgerVerified(organization, found.entries, broken, by))
+    if found.broken is not None or found.is_whole:
+        await store.keep_verified(doors.database, organization, found.through, broken)
+    return found
+
+
+async def look(
+    driver: Any, organization: str, key: LedgerKey, anchors: Anchors | None, *, after: int = 0, most: int | None = None
+) -> Verified:
+    """The first link that does not hold, read page by page over one of the driver's connections. Memory is bounded.
+
+    Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
+    """
+    links = Links(key.chain(organization), await _row(driver, organization, after) if after else None)
+    wrong, broken, is_whole, entries = None, None, False, 0
+    while wrong is None and broken is None and not is_whole:
+        async with aclosing(_pages(driver, organization, links.number)) as pages:
+            async for page in pages:
+                if (wrong := links.take(page)) is not None or (most is not None and links.number - after >= most):
+                    break
+        number, entries, broken = await _end(driver, organization, links)
+        if most is not None and links.number - after >= most and links.number < number:
+            break
+        is_whole = wrong is None and links.number >= number
+    if wrong is not None:
+        elsewhere = await _stands_elsewhere(driver, organization, links)
+        broken = links.told(Row(*wrong), entries=entries, is_elsewhere=elsewhere)
+    count, anchored = 0, None
+    if anchors is not None and (broken is not None or is_whole):
+        count, anchored, cut = await _anchored(driver, organization, anchors, entries)
+        broken = broken or cut
+    return Verified(links.number - after, links.number, entries, is_whole, broken, count, anchored)
+
+
+async def search(
+    work: UnitOfWork, wanted: Search, *, beyond: int | None, is_oldest_first: bool, most: int
+) -> list[Row]:
+    """Entries that fit every word of the search; ``beyond``: the number that a page ended with."""
+    from_here = beyond if beyond is not None else 0 if is_oldest_first else 2**62
+    return await store.search(work, wanted, beyond=from_here, is_oldest_first=is_oldest_first, most=most)
+
+
+async def entry(work: UnitOfWork, number: int) -> Row:
+    """One entry. Raises EntryUnknown (NotFound)."""
+    found = await store.entry(work, number)
+    if found is None:
+        raise EntryUnknown(f"there is no entry {number}", then="See 'agentos audit search'.")
+    return found
+
+
+async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:
+    """How the ledger does, over all organizations: figures that nobody has are unknown."""
+    chains, waiting = await store.counted(database)
+    last = {} if anchors is None else await asyncio.to_thread(anchors.last)
+    return {
+        "chains": chains,
+        "waiting": waiting.facts,
+        "waiting_seconds": waiting.seconds,
+        "anchored_at": max((one.at for one in last.values()), default=None),
+    }
+
+
+def token(key: LedgerKey, organization: str, number: int) -> str:
+    """What a caller goes on with who had everything up to this entry verified."""
+    return f"{number}.{_mac(key, organization, number)}"
+
+
+def after_of(key: LedgerKey, organization: str, said: str) -> int | None:
+    """The entry that a token names; None for one that was not given out here."""
+    number, _, mac = said.partition(".")
+    if not (number.isascii() and number.isdigit() and len(number) < 19):
+        return None
+    return int(number) if hmac.compare_digest(mac, _mac(key, organization, int(number))) else None
+
+
+def _mac(key: LedgerKey, organization: str, number: int) -> str:
+    return hmac.digest(key.chain(organization), f"verified through {number}".encode(), "sha256").hex()[:32]
+
+
+async def _pages(driver: Any, organization: str, after: int) -> AsyncGenerator[list[Row]]:
+    """Pages of entries; while one is looked at, the server is at work on the next."""
+    page = await driver.fetch(store.PAGE, organization, after, PAGE)
+    while page:
+        asked = asyncio.ensure_future(driver.fetch(store.PAGE, organization, page[-1][0], PAGE))
+        try:
+            await asyncio.sleep(0)  # so that the question is sent
+            yield page
+        finally:
+            page = await asked
+
+
+async def _row(driver: Any, organization: str, number: int) -> Row:
+    found = await driver.fetch(store.PAGE, organization, number - 1, 1)
+    if not found or found[0]["number"] != number:
+        raise EntryUnknown(f"there is no entry {number}", then="Verify from the beginning.")
+    return Row(*found[0])
+
+
+async def _end(driver: Any, organization: str, links: Links) -> tuple[int, int, Broken | None]:
+    """The last number that there is, that which the chain should end with, and what is wrong with the end itself."""
+    end = await driver.fetchrow(store.END, organization)
+    if end is None:
+        last = await driver.fetchval(store.LAST, organization)
+        gone = Broken(Tampering.DELETION, last, "the chain has entries and no end") if last else None
+        return last or 0, last or 0, gone
+    number, last = end["number"], end["last"] or 0
+    if last > links.number:  # there is more to look at
+        return last, number, None
+    if number > last:
+        return last, number, links.told(None, entries=number, is_elsewhere=False)
+    if number < last:
+        said = f"the chain should end with entry {number}, and goes on"
+        return last, last, Broken(Tampering.EDIT, number + 1, said)
+    if links.number == number and not links.ends_with(end["hash"]):
+        return last, number, Broken(Tampering.EDIT, number, f"the chain's end is not entry {number} as it is")
+    return last, number, None
+
+
+async def _stands_elsewhere(driver: Any, organization: str, links: Links) -> bool:
+    """Whether the entry of the next place stands at a later one."""
+    place = links.number + 1
+    async with aclosing(_pages(driver, organization, links.number)) as pages:
+        async for page in pages:
+            for row in page:
+                if row[0] != place and (one := links.read(row)) is not None and one.number == place:
+                    return True
+    return False
+
+
+async def _anchored(
+    driver: Any, organization: str, anchors: Anchors, entries: int
+) -> tuple[int, Anchor | None, Broken | None]:
+    """Hold every anchor against the entry that it names: their number, the last that holds, and the first cut."""
+    count, held = 0, None
+    lines = anchors.of(organization)
+    while chunk := await asyncio.to_thread(_some, lines):
+        numbers = [one.number for one in chunk if one is not None]
+        hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
+        for one in chunk:
+            if one is None:
+                said = "the file of anchors holds a line that was not written here"
+                return count, held, Broken(Tampering.ANCHOR, held.number if held else 0, said)
+            count += 1
+            if one.number > entries or one.number not in hashes:
+                said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
+                return count, held, Broken(Tampering.TRUNCATION, entries + 1, said)
+            if hashes[one.number] != one.hash:
+                place = held.number + 1 if held else 1
+                said = f"entry {one.number} is not the one anchored at {one.at.isoformat()}: cut after {place - 1}"
+                return count, held, Broken(Tampering.TRUNCATION, place, f"{said}, and chained anew")
+            if held is None or one.number >= held.number:
+                held = one
+    return count, held, None
+
+
+def _some(lines: Iterator[Anchor | None]) -> list[Anchor | None]:
+    return list(islice(lines, 1000))
