@@ -1,4 +1,4 @@
-"""The ledger: sealed facts, entries chained by key for each organization, and an outbox that forgets what all have read."""
+"""The ledger: facts sealed, entries chained for each organization, and an outbox that forgets what all have read."""
 
 from pathlib import Path
 

@@ -41,7 +41,7 @@ CREATE INDEX ledger_by_run ON ledger (org, run_id, number) WHERE run_id IS NOT N
 CREATE INDEX ledger_by_deployment ON ledger (org, deployment_id, number) WHERE deployment_id IS NOT NULL;
 
 CREATE TABLE ledger_heads (
-  org         text PRIMARY KEY REFERENCES organizations,
+  org         text PRIMARY KEY,          -- '-': nobody's, as in facts about keys that nobody knows
   number      bigint NOT NULL,           -- of the last entry
   hash        bytea NOT NULL,
   is_sealed   boolean NOT NULL,          -- whether any fact up to it was sealed: from then on all are

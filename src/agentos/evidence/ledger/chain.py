@@ -1,7 +1,7 @@
 """Links: facts made into entries, and entries held against each other. Pure, and the ledger's hot path.
 
 An entry's hash is HMAC-SHA256 over its bytes, and within them stand its number and the hash of the entry before. So an
-entry proves by itself which place it has, and a chain is whole when every place is held by the entry that belongs there.
+entry proves by itself which place it has, and a chain is whole when every place is held by its entry.
 """
 
 from __future__ import annotations

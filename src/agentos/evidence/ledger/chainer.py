@@ -1,4 +1,4 @@
-"""The chainer: facts become entries, each once and in order, and ends of chains are anchored. One process at a time does so.
+"""The chainer, one process at a time: facts become entries, each once and in order, and ends of chains are anchored.
 
 A batch of facts is one transaction that adds the entries and moves the cursor, so a chainer that dies at any moment
 leaves all of a batch or nothing of it. Two that both believed to be the one could not fork a chain either: an end that

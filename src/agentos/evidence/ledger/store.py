@@ -19,6 +19,7 @@ _READ: Final = "SELECT * FROM ledger_read($1)"
 _ENDS: Final = "SELECT * FROM ledger_ends($1::text[])"
 _APPEND: Final = "SELECT ledger_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
 _COLUMNS: Final = "number, hash, entry, at, name, key, person, run_id, deployment_id"
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 PAGE: Final = f"SELECT {_COLUMNS} FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT $3"
 END: Final = (
     "SELECT h.number, h.hash, (SELECT max(l.number) FROM ledger l WHERE l.org = h.org) AS last "
@@ -43,7 +44,7 @@ _CONDITIONS: Final = {
     "until": "at < :until",
 }
 _NAMED_UNTIL: Final = text(
-    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"  # noqa: S608
+    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"
 )
 _FIRST_AND_LAST: Final = text(
     "SELECT (SELECT min(at) FROM ledger WHERE org = :org) AS first, "
