@@ -76,6 +76,12 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/ledger": {
+        "chain",  # facts made into entries, and entries held against each other
+        "chainer",  # one process at a time chains and anchors
+        "anchors",  # ends of chains in a file outside the database
+        "past",  # what was in force at a moment, told by entries
+    },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part

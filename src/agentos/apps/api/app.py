@@ -22,6 +22,7 @@ from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
 from agentos.evidence.effects import routes as effects
+from agentos.evidence.ledger import routes as ledger
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.intake.identity import routes as identity
@@ -63,6 +64,7 @@ ROUTERS = (
     gateway.router,
     replay.replays,
     effects.router,
+    ledger.router,
     subscriptions.router,
     notifications.router,
 )
@@ -88,6 +90,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.registry, app.state.keeper = held.parts.registry, held.keeper
             app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
+            app.state.anchors = held.anchors
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             app.state.readers = held.messages
             app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())

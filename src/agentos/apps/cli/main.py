@@ -11,6 +11,7 @@ from agentos.apps import client
 from agentos.apps.cli import (
     agents,
     approvals,
+    audit,
     budgets,
     demo,
     deployments,
@@ -68,6 +69,7 @@ for verbs in (
     identity,
     privacy,
     subscriptions,
+    audit,
     trace,
     health,
     demo,

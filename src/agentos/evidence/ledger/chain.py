@@ -176,6 +176,11 @@ class Links:
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
+def body_of(row: Row) -> bytes:
+    """The body of the fact that an entry is about, as JSON."""
+    return bytes(_entry.decode(row.entry).body)
+
+
 def shown(row: Row) -> dict[str, Any]:
     """An entry as it is told to people and programs."""
     one = _entry.decode(row.entry)

@@ -6,17 +6,20 @@ import asyncio
 import hmac
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from agentos.evidence.ledger import store
+from agentos.control.stops import service as stops
+from agentos.evidence.ledger import past, store
 from agentos.evidence.ledger.anchors import Anchors
-from agentos.evidence.ledger.chain import Links
+from agentos.evidence.ledger.chain import Links, body_of
 from agentos.evidence.ledger.model import (
     Anchor,
     Broken,
     EntryUnknown,
     LedgerVerified,
+    NotYet,
     Row,
     Search,
     Tampering,
@@ -89,6 +92,39 @@ async def entry(work: UnitOfWork, number: int) -> Row:
     if found is None:
         raise EntryUnknown(f"there is no entry {number}", then="See 'agentos audit search'.")
     return found
+
+
+async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
+    """Which versions, tiers, stops, policies and budgets were in force at a moment. Raises NotYet (Invalid).
+
+    Where the ledger had no entry yet everything is unknown.
+    """
+    if at > now:
+        raise NotYet(f"{at.isoformat()} has not come yet", where="at", then="Ask about a moment that is past.")
+    first, last = await store.span(work)
+    told = past.moment(at, first, last)
+    if first is None or at < first:
+        return told | dict.fromkeys(("deployments", "stops", "policies", "budgets"), past.UNKNOWN)
+    rows = await store.told_until(work, list(past.CHANGES), at)
+    found = past.in_force((row.name, body_of(row)) for row in rows)
+    for one in await stops.of_everybody(work, at=at):
+        found["stops"][one.id] = {
+            "kind": one.kind.value,
+            "scope": one.scope.value,
+            "target": one.target,
+            "ordered_by": one.ordered_by,
+        }
+    return told | found
+
+
+async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now: datetime) -> dict[str, Any]:
+    """What changed between two moments; unknown where the ledger does not reach back to the first. Raises NotYet."""
+    one, other = await state(work, at=before, now=now), await state(work, at=after, now=now)
+    told = {"before": one.pop("at"), "after": other.pop("at"), "ledger_from": one["ledger_from"]}
+    if past.UNKNOWN in (one["deployments"], other["deployments"]):
+        return {**told, "changes": past.UNKNOWN}
+    kinds = ("deployments", "stops", "policies", "budgets")
+    return {**told, "changes": past.changed(*({kind: said[kind] for kind in kinds} for said in (one, other)))}
 
 
 async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:

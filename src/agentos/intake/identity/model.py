@@ -110,6 +110,7 @@ class Permission(StrEnum):
     WRITE_INBOX = "inbox.write"
     CHANGE_PRIVACY = "privacy.change"
     SEE_PERSONAL_DATA = "personal_data.see"
+    READ_LEDGER = "ledger.read"
     CHANGE_IDENTITY = "identity.change"
     ORDER_STOPS = "stops.order"
     STOP_ORGANIZATION = "stops.organization"
@@ -143,6 +144,7 @@ _MEANS: Final = {
     Permission.WRITE_INBOX: "write in the inbox, and send messages to people again",
     Permission.CHANGE_PRIVACY: "say which personal data is looked for and what becomes of it",
     Permission.SEE_PERSONAL_DATA: "see personal data in runs, journals, approvals and drafts; it is masked otherwise",
+    Permission.READ_LEDGER: "search, export and verify the ledger, logins and refused attempts included",
     Permission.CHANGE_IDENTITY: "see and change people, their addresses and keys, and connect Slack",
     Permission.ORDER_STOPS: "stop and release deployments, agents and categories, and change the emergency denylist",
     Permission.STOP_ORGANIZATION: "stop and release the whole organization",
@@ -202,6 +204,7 @@ _COMMANDS: Final = frozenset(
         Permission.ANSWER_APPROVALS,
         Permission.REROUTE_APPROVALS,
         Permission.CHANGE_POLICIES,
+        Permission.READ_LEDGER,
         Permission.STOP_ORGANIZATION,
         Permission.STOP_EVERYTHING,
     }
