@@ -132,7 +132,7 @@ def state(
         tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
     ] = ("", ""),
 ) -> None:
-    """Show which versions, tiers, stops, policies and budgets were in force at a moment, or what changed between two."""
+    """Show which versions, tiers, stops, policies and budgets were in force at a moment, or changed between two."""
     client = connect()
     if diff[0]:
         if at:

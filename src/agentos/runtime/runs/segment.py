@@ -80,9 +80,7 @@ class Effect:
     hosts: tuple[str, ...] | None = None  # that the arguments name, once they were looked for
     sends: int = 0
     sent_at: float | None = None  # of the last send, when this attempt made it
-    secrets: set[str] = field(
-        default_factory=set
-    )  # by name: those that the arguments refer to, and others it was given
+    secrets: set[str] = field(default_factory=set)  # by name: what the arguments refer to, and whatever was given
 
     def meta(self, **more: Any) -> dict[str, Any]:
         """What every row of this call says."""
