@@ -6,11 +6,11 @@ import random
 from typing import Any
 
 import pytest
+from benchmarks.evidence.tamperer import LENGTH, tamper
 
 from agentos.evidence.ledger.model import Broken, Tampering
 from agentos.kernel.ids import OrgId
 from tests.evidence.ledger.conftest import Books
-from tests.evidence.ledger.tamperer import LENGTH, tamper
 
 
 async def chain(books: Books, organization: OrgId, count: int = 12) -> Any:

@@ -85,7 +85,7 @@ async def show_entry(number: Number, caller: Auditor, doors: DoorsDep) -> dict[s
 async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, key: KeyDep, request: Request) -> dict[str, Any]:
     """Hold the ledger against its key, its columns and its anchors, part by part; the first link that does not hold.
 
-    Go on with ``next_cursor`` until ``is_whole``. The window: entries that no anchor covers yet, so that a cut is unseen.
+    Go on with ``next_cursor`` until ``is_whole``. A cut within the window, which no anchor covers yet, would be unseen.
     """
     organization, anchors = caller.organization, request.app.state.anchors
     after = service.after_of(key, organization, position_of(asked.cursor)) if asked.cursor else 0

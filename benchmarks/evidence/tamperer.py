@@ -1,4 +1,4 @@
-"""Random changes to a chain of some length, straight in its tables. The benchmark of the ledger uses them, too."""
+"""Random changes to a chain of some length, straight in its tables; the tests of the ledger make them, too."""
 
 from __future__ import annotations
 
