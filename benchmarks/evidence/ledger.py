@@ -22,7 +22,6 @@ from agentos.evidence.ledger import service
 from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chainer import Chainer
 from agentos.intake.identity import service as identity
-from agentos.kernel import seals
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import LedgerKey
@@ -41,11 +40,10 @@ TAMPERINGS: Final = 1000
 
 async def rows(stack: Stack) -> list[Row]:
     """The rows of the ledger."""
-    file = stack.folder / "ledger.key"
-    seals.make_key(file)
-    settings = DatabaseSettings(url=SecretStr(stack.database.url), pool_size=5, ledger_key=str(file))
+    file = stack.env["AGENTOS_LEDGER_KEY"]
+    settings = DatabaseSettings(url=SecretStr(stack.database.url), pool_size=5, ledger_key=file)
     database, key = Database(settings), LedgerKey.load(file)
-    anchors = Anchors(stack.folder / "anchors.jsonl", key)
+    anchors = Anchors(stack.env["AGENTOS_LEDGER_ANCHORS"], key)
     chainer = Chainer(database, key, anchors, Meter())
     try:
         await chainer.turn()
@@ -53,7 +51,7 @@ async def rows(stack: Stack) -> list[Row]:
         for number in range(ROUNDS):
             organization = OrgId(f"ledger_{number}")
             await identity.found_organization(database, organization, name=organization)
-            written.append(await _write(stack, database, chainer, organization, str(file)))
+            written.append(await _write(stack, database, chainer, organization))
             verified.append(await _verify(database, key, anchors, organization))
         found = await _tamper(stack, database, chainer, key, anchors)
     finally:
@@ -73,12 +71,11 @@ async def rows(stack: Stack) -> list[Row]:
     ]
 
 
-async def _write(stack: Stack, database: Database, chainer: Chainer, organization: OrgId, key: str) -> float:
+async def _write(stack: Stack, database: Database, chainer: Chainer, organization: OrgId) -> float:
     """Facts written and chained, per second."""
-    env = stack.env | {"AGENTOS_LEDGER_KEY": key}
     words = [sys.executable, "-m", "benchmarks.evidence.writer", organization, str(FACTS // WRITERS)]
     writers = [
-        subprocess.Popen(words, cwd=ROOT, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        subprocess.Popen(words, cwd=ROOT, env=stack.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         for _ in range(WRITERS)
     ]
     for one in writers:

@@ -42,7 +42,7 @@ SOURCES: Final = (
 
 
 # What only the ledger reads: so many that nobody could be told of each.
-FOR_THE_LEDGER: Final = (runs.StepsJournaled,)
+FOR_THE_LEDGER: Final = (runs.StepsJournaled, identity.SecretRead)
 
 
 def told_outside() -> tuple[type[Fact], ...]:

@@ -197,7 +197,7 @@ COVERED: Final = {
         "DeploymentRetired",
         "TierChanged",
     ),
-    "secret access": ("StepsJournaled", "KeyCreated", "KeyRevoked"),
+    "secret access": ("StepsJournaled", "SecretRead", "KeyCreated", "KeyRevoked"),
     "login": ("SignedIn", "SignedOut", "AccessRefused"),
     "operator action": (
         "AgentApplied",

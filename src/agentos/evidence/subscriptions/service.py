@@ -35,6 +35,7 @@ from agentos.evidence.subscriptions.model import (
     written_event,
 )
 from agentos.evidence.subscriptions.ports import Receivers
+from agentos.intake.identity.model import SecretRead
 from agentos.kernel import ids
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import SubscriptionId
@@ -168,6 +169,8 @@ async def owe(
 
 async def settle(work: UnitOfWork, one: Claimed, answer: Answer, *, at: datetime, luck: float) -> Outcome:
     """Write down what a try came to, and when the next one is. ``luck`` in 0…1 is the share of the jitter."""
+    if not answer.held:
+        await work.publish(SecretRead(one.secret, one.subscription_id))
     if answer.delivered:
         kept = await store.ended(work, one, DeliveryState.DELIVERED, answer, due=at, at=at)
         return Outcome.DELIVERED if kept else Outcome.LATE

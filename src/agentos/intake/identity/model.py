@@ -328,6 +328,18 @@ class SignedOut(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class SecretRead(Fact):
+    """The platform used a secret of the organization's, by its name, for one of its webhooks, deliveries or messages.
+
+    What runs are given is told with their steps. For the ledger: nobody is told of it outside.
+    """
+
+    key_field: ClassVar[str] = "secret"
+    secret: str  # by reference: secret://name
+    about: str  # the id of what it was used for: a trigger, subscription, workspace or notification
+
+
+@dataclass(frozen=True, slots=True)
 class AccessRefused(Fact):
     """Somebody was refused: ``count`` times within a minute, for one reason, from one address.
 
