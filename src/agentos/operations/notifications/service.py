@@ -97,7 +97,7 @@ async def tell(
     Who has no address that anything can be sent to is told on the console.
     """
     usable = [one for one in (Medium.EMAIL, Medium.SLACK) if one in media]
-    if Medium.SLACK in usable and not (await _workspace(work, one.id))[0]:
+    if Medium.SLACK in usable and not (await _workspace(work))[0]:
         usable.remove(Medium.SLACK)
     known = await addresses.of_all(work, [one.id for one in people])
     new = 0
@@ -154,7 +154,7 @@ async def letter(
     thread = await inbox.about(work, one.about)
     token, shown = "", ""
     if one.channel is Medium.SLACK:
-        token, shows = await _workspace(work, one.id)
+        token, shows = await _given(work, one.id)
         shown = await _shown(work, asked, hiding) if shows and one.kind.asks else ""
     path = f"/api/v1/approvals/{one.about}"
     if one.kind.asks and one.channel is not Medium.CONSOLE and not shown and signer is not None:
@@ -261,13 +261,20 @@ async def _address(work: UnitOfWork, person: Person, medium: Medium) -> str:
     return known.get(person.id, {}).get(Channel(medium.value), "")
 
 
-async def _workspace(work: UnitOfWork, about: str) -> tuple[str, bool]:
-    """The token of the organization's Slack workspace, for one message, and whether it shows arguments; none: empty."""
+async def _given(work: UnitOfWork, about: str) -> tuple[str, bool]:
+    """As ``_workspace`` tells, to be used for a message: that is a fact."""
+    token, shows = await _workspace(work)
+    if token:
+        await work.publish(SecretRead(token, about))
+    return token, shows
+
+
+async def _workspace(work: UnitOfWork) -> tuple[str, bool]:
+    """The token of the organization's Slack workspace and whether it shows arguments; none: empty."""
     try:
         found = await addresses.workspace(work)
     except WorkspaceUnknown:
         return "", False
-    await work.publish(SecretRead(found.token, about))
     return found.token, found.shows
 
 
@@ -284,7 +291,7 @@ async def _alerting(work: UnitOfWork, one: Claimed, to: str, address: str) -> Le
         f"{address.rstrip('/')}/api/v1/inbox/threads/{thread.id}/messages",
         one.about,
         thread.number,
-        token=(await _workspace(work, one.id))[0] if one.channel is Medium.SLACK else "",
+        token=(await _given(work, one.id))[0] if one.channel is Medium.SLACK else "",
     )
 
 
