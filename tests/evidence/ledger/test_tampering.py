@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from benchmarks.evidence.tamperer import LENGTH, tamper
 
-from agentos.evidence.ledger.model import Broken, Tampering
+from agentos.evidence.ledger import service
+from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
 from agentos.kernel.ids import OrgId
 from tests.evidence.ledger.conftest import Books
 
@@ -153,6 +154,44 @@ async def test_a_fact_that_was_changed_or_made_up_before_it_was_chained_is_found
     assert broken is not None
     assert broken.kind is Tampering.FACT
     assert broken.number == (6 if done.startswith("INSERT") else 4)
+
+
+async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
+    books: Books, organization: OrgId
+) -> None:
+    await books.toss(organization, 6)
+    driver = await books.superuser()
+    await driver.execute(
+        "UPDATE outbox SET body = body || '{\"x\": 1}' WHERE org = $1 AND body->>'number' = '1'", organization
+    )
+    await books.chain()
+
+    async def look(after: Seen) -> tuple[Verified, Seen | None]:
+        return await service.verify(
+            books.doors, organization, books.key, books.anchors, after=after, most=1000, by="ada"
+        )
+
+    found, seen = await look(Seen(0, 0))
+    assert found.broken is not None
+    assert (found.broken.kind, found.broken.number, seen) == (Tampering.FACT, 2, Seen(2, 2))
+    found, end = await look(Seen(2, 2))
+    assert (found.broken, found.is_whole, end) == (None, True, None)
+    kept = "SELECT verified_broken FROM ledger_heads WHERE org = $1"
+    assert await driver.fetchval(kept, organization) == "fact:2"
+    await driver.execute("UPDATE ledger SET person = 'eve' WHERE org = $1 AND number = 4", organization)
+    found, end = await look(Seen(2, 2))
+    assert found.broken is not None
+    assert (found.broken.kind, found.broken.number, end) == (Tampering.EDIT, 4, None)
+    assert await driver.fetchval(kept, organization) == "edit:4"
+    await driver.close()
+
+
+def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> None:
+    told = service.token(books.key, "acme", Seen(7, 0))
+    assert service.seen_by(books.key, "acme", told) == Seen(7, 0)
+    for forged in (told.replace("7.", "8.", 1), "7.0", "7.0.", "x", told + "0", ""):
+        assert service.seen_by(books.key, "acme", forged) is None
+    assert service.seen_by(books.key, "other", told) is None
 
 
 async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow(

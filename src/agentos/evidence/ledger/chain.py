@@ -97,8 +97,7 @@ class Links:
         self._key = key
         self.number = 0 if after is None else after.number  # the last place that is held by the entry it belongs to
         self._prev = FIRST if after is None else after.hash.hex()
-        first = None if after is None else self.read(after)
-        self._is_early = first is None or first.seal is Seal.EARLIER
+        self._is_early = after is None or ((one := self.read(after)) is not None and one.seal is Seal.EARLIER)
 
     def ends_with(self, hash_: bytes) -> bool:
         """Whether this is the hash of the last entry that was taken."""

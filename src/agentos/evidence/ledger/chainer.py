@@ -8,6 +8,7 @@ has moved since it was read refuses the whole batch.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -51,6 +52,9 @@ class Chainer:
                 await asyncio.wait_for(stop.wait(), pause)
             except TimeoutError:
                 continue
+        self._anchored_at = float("-inf")  # nothing may be cut off unseen while the platform rests
+        with suppress(Exception):  # it rests because of an outage; the next start anchors
+            await self.turn()
 
     async def turn(self) -> int:
         """Chain every fact that there is, and anchor when it is time; how many were chained.

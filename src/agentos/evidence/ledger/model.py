@@ -130,6 +130,13 @@ class Verified:
         return max(0, self.entries - (self.anchored.number if self.anchored else 0))
 
 
+class Seen(NamedTuple):
+    """What of a ledger was verified, part by part: up to which entry, and the first fact that was amiss; 0: none."""
+
+    through: int
+    amiss: int
+
+
 @dataclass(frozen=True, slots=True)
 class Search:
     """Which entries are looked for; an empty word is any."""

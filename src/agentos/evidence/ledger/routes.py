@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from agentos.evidence.ledger import service
 from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import shown, told_time
-from agentos.evidence.ledger.model import Row, Search, Verified
+from agentos.evidence.ledger.model import Row, Search, Seen, Verified
 from agentos.evidence.subscriptions.model import cloud_event
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
@@ -85,16 +85,18 @@ async def show_entry(number: Number, caller: Auditor, doors: DoorsDep) -> dict[s
 async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, key: KeyDep, request: Request) -> dict[str, Any]:
     """Hold the ledger against its key, its columns and its anchors, part by part; the first link that does not hold.
 
-    Go on with ``next_cursor`` until ``is_whole``. A cut within the window, which no anchor covers yet, would be unseen.
+    Go on with ``next_cursor`` while there is one, also behind a fact that is amiss. A cut within the window, which no
+    anchor covers yet, would be unseen.
     """
     organization, anchors = caller.organization, request.app.state.anchors
-    after = service.after_of(key, organization, position_of(asked.cursor)) if asked.cursor else 0
+    after = service.seen_by(key, organization, position_of(asked.cursor)) if asked.cursor else Seen(0, 0)
     if after is None:
         raise BadCursor("this cursor was not given out by this organization's ledger", then="Begin without one.")
-    found = await service.verify(doors, organization, key, anchors, after=after, most=asked.most, by=caller.handle)
-    goes_on = found.broken is None and not found.is_whole
-    token = service.token(key, organization, found.through)
-    return _verified(found, anchors) | {"next_cursor": cursor_of(token) if goes_on else None}
+    found, seen = await service.verify(
+        doors, organization, key, anchors, after=after, most=asked.most, by=caller.handle
+    )
+    token = None if seen is None else cursor_of(service.token(key, organization, seen))
+    return _verified(found, anchors) | {"next_cursor": token}
 
 
 @router.get("/state")

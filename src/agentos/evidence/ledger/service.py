@@ -22,6 +22,7 @@ from agentos.evidence.ledger.model import (
     NotYet,
     Row,
     Search,
+    Seen,
     Tampering,
     Verified,
 )
@@ -34,20 +35,24 @@ PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at 
 
 
 async def verify(
-    doors: Doors, organization: OrgId, key: LedgerKey, anchors: Anchors | None, *, after: int, most: int, by: str
-) -> Verified:
-    """Verify at most so many entries after one that was verified before; the anchors when the end is reached.
+    doors: Doors, organization: OrgId, key: LedgerKey, anchors: Anchors | None, *, after: Seen, most: int, by: str
+) -> tuple[Verified, Seen | None]:
+    """Verify at most so many entries after those that were verified before; the anchors when the end is reached.
 
-    What was found of the whole is kept, and is a fact. Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
+    Also what to go on with; None at the end. A fact that is amiss breaks no link, so that one goes on behind it. What
+    was found of the whole is kept, and is a fact. Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
     """
     async with doors.open(organization) as work:
-        found = await look(await work.driver(), organization, key, anchors, after=after, most=most)
-        if found.broken is not None or found.is_whole:
-            broken = "" if found.broken is None else f"{found.broken.kind}:{found.broken.number}"
-            await work.publish(LedgerVerified(organization, found.entries, broken, by))
-    if found.broken is not None or found.is_whole:
-        await store.keep_verified(doors.database, organization, found.through, broken)
-    return found
+        found = await look(await work.driver(), organization, key, anchors, after=after.through, most=most)
+        broken, amiss = found.broken, after.amiss
+        if broken is not None and broken.kind is Tampering.FACT:
+            return found, Seen(broken.number, amiss or broken.number)
+        if broken is None and not found.is_whole:
+            return found, Seen(found.through, amiss)
+        told = f"{broken.kind}:{broken.number}" if broken else f"{Tampering.FACT}:{amiss}" if amiss else ""
+        await work.publish(LedgerVerified(organization, found.entries, told, by))
+    await store.keep_verified(doors.database, organization, found.through, told)
+    return found, None
 
 
 async def look(
@@ -72,7 +77,7 @@ async def look(
         elsewhere = await _stands_elsewhere(driver, organization, links)
         broken = links.told(Row(*wrong), entries=entries, is_elsewhere=elsewhere)
     count, anchored = 0, None
-    if anchors is not None and (broken is not None or is_whole):
+    if anchors is not None and (is_whole or (broken is not None and broken.kind is not Tampering.FACT)):
         count, anchored, cut = await _anchored(driver, organization, anchors, entries)
         broken = broken or cut
     return Verified(links.number - after, links.number, entries, is_whole, broken, count, anchored)
@@ -139,21 +144,19 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
     }
 
 
-def token(key: LedgerKey, organization: str, number: int) -> str:
-    """What a caller goes on with who had everything up to this entry verified."""
-    return f"{number}.{_mac(key, organization, number)}"
+def token(key: LedgerKey, organization: str, seen: Seen) -> str:
+    """What a caller goes on with who had so much verified."""
+    said = f"{seen.through}.{seen.amiss}"
+    return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
 
 
-def after_of(key: LedgerKey, organization: str, said: str) -> int | None:
-    """The entry that a token names; None for one that was not given out here."""
-    number, _, mac = said.partition(".")
-    if not (number.isascii() and number.isdigit() and len(number) < 19):
+def seen_by(key: LedgerKey, organization: str, said: str) -> Seen | None:
+    """What a token says was verified; None for one that was not given out here."""
+    parts = said.split(".")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts[:2]):
         return None
-    return int(number) if hmac.compare_digest(mac, _mac(key, organization, int(number))) else None
-
-
-def _mac(key: LedgerKey, organization: str, number: int) -> str:
-    return hmac.digest(key.chain(organization), f"verified through {number}".encode(), "sha256").hex()[:32]
+    seen = Seen(int(parts[0]), int(parts[1]))
+    return seen if hmac.compare_digest(said.encode(), token(key, organization, seen).encode()) else None
 
 
 async def _pages(driver: Any, organization: str, after: int) -> AsyncGenerator[list[Row]]:
