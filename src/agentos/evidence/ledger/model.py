@@ -224,7 +224,11 @@ COVERED: Final = {
         "SubscriptionRemoved",
         "WorkspaceConnected",
         "WorkspaceDisconnected",
+        "RunAccepted",
         "DraftSubmitted",
+        "DraftDiscarded",
+        "DeliveryRetried",
+        "NotificationRetried",
         "LedgerVerified",
     ),
 }

@@ -235,6 +235,16 @@ class DeliveryGivenUp(Fact):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryRetried(Fact):
+    """A person had a dead letter sent again."""
+
+    key_field: ClassVar[str] = "delivery_id"
+    delivery_id: str
+    subscription_id: str
+    by: str
+
+
 def checked_wants(wants: Iterable[str]) -> tuple[str, ...]:
     """The names and globs, sorted, each once. Raises BadSubscription (Invalid) when one can never match."""
     found = tuple(sorted(set(wants)))

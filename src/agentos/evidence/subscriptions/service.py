@@ -18,6 +18,7 @@ from agentos.evidence.subscriptions.model import (
     Delivery,
     DeliveryGivenUp,
     DeliveryNotDead,
+    DeliveryRetried,
     DeliveryState,
     DeliveryUnknown,
     Outcome,
@@ -136,7 +137,7 @@ async def deliveries(work: UnitOfWork, subscription_id: str, *, state: str, afte
     return await store.deliveries(work, subscription_id, state, after, most)
 
 
-async def retry(work: UnitOfWork, subscription_id: str, delivery_id: str) -> Delivery:
+async def retry(work: UnitOfWork, subscription_id: str, delivery_id: str, *, by: str) -> Delivery:
     """Owe a dead letter anew, with another day of tries and the same webhook-id.
 
     Raises SubscriptionUnknown, DeliveryUnknown (NotFound), SubscriptionDisabled, DeliveryNotDead (Conflict).
@@ -152,6 +153,7 @@ async def retry(work: UnitOfWork, subscription_id: str, delivery_id: str) -> Del
     if not subscription.enabled:
         raise SubscriptionDisabled("the subscription is not enabled", then="Enable it, then retry.")
     await store.revive(work, delivery_id)
+    await work.publish(DeliveryRetried(found.id, subscription_id, by))
     again = await store.delivery(work, subscription_id, delivery_id)
     assert again is not None
     return again

@@ -31,6 +31,7 @@ from agentos.operations.notifications.model import (
     NotificationGivenUp,
     NotificationKind,
     NotificationNotDead,
+    NotificationRetried,
     NotificationState,
     NotificationUnknown,
     Outcome,
@@ -215,7 +216,7 @@ async def listed(work: UnitOfWork, *, state: str, about: str, after: str, most: 
     return await store.listed(work, state, about, after, most)
 
 
-async def retry(work: UnitOfWork, notification_id: str) -> Notification:
+async def retry(work: UnitOfWork, notification_id: str, *, by: str) -> Notification:
     """Owe a dead letter anew, for another day, with the same key.
 
     Raises NotificationUnknown (NotFound), NotificationNotDead (Conflict).
@@ -230,6 +231,7 @@ async def retry(work: UnitOfWork, notification_id: str) -> Notification:
             f"the message is {found.state}", where=found.id, then="What is pending is tried by itself."
         )
     await store.revive(work, notification_id)
+    await work.publish(NotificationRetried(found.id, by))
     again = await store.get(work, notification_id)
     assert again is not None
     return again

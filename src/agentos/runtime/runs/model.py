@@ -256,6 +256,7 @@ class RunAccepted(Fact):
     deployment_id: str
     version: str
     inline: bool
+    by: str = ""  # who asked for it; empty: an earlier release did not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,4 +350,14 @@ class DraftSubmitted(Fact):
     run_id: str
     draft_id: str
     submitted_run: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDiscarded(Fact):
+    """A person closed a draft for good."""
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    draft_id: str
     by: str
