@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from agentos.apps.cli import output
+from agentos.apps.cli.deployments import resolve
 from agentos.apps.client import Client, connect
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Conflict, Invalid
@@ -25,7 +26,7 @@ Fact = Annotated[str, typer.Option("--fact", help="Its name, as VersionPromoted.
 Key = Annotated[str, typer.Option("--key", help="The id that the fact is about.")]
 Person = Annotated[str, typer.Option("--person", help="Who did it.")]
 Run = Annotated[str, typer.Option("--run", help="A run's id.")]
-Deployment = Annotated[str, typer.Option("--deployment", "-d", help="A deployment's id.")]
+Deployment = Annotated[str, typer.Option("--deployment", "-d", help="AGENT, AGENT/ENVIRONMENT or a deployment's id.")]
 From = Annotated[str, typer.Option("--from", help="A time as 2026-11-21T03:00Z.")]
 To = Annotated[str, typer.Option("--to", help="A time; else now.")]
 Last = Annotated[str, typer.Option("--last", help="In place of --from: how long before now, as 1h or 30d.")]
@@ -94,9 +95,9 @@ def search(
     most: Annotated[int, typer.Option("--most", help="How many, at most.", min=1)] = 50,
 ) -> None:
     """Search the ledger, newest first."""
-    words = _words(fact, key, person, run, deployment, since, until, last)
-    found = []
-    for one in _every(connect(), words | {"limit": min(most, _PAGE)}):
+    client, found = connect(), []
+    words = _words(client, fact, key, person, run, deployment, since, until, last)
+    for one in _every(client, words | {"limit": min(most, _PAGE)}):
         found.append(one)
         if len(found) == most:
             break
@@ -116,9 +117,10 @@ def export(
     last: Last = "",
 ) -> None:
     """Export entries, oldest first, one JSON document a line."""
-    words = _words(fact, key, person, run, deployment, since, until, last)
+    client = connect()
+    words = _words(client, fact, key, person, run, deployment, since, until, last)
     words |= {"order": "oldest", "limit": _PAGE, "form": "cloudevents" if form is Form.CLOUDEVENTS else "entry"}
-    lines = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in _every(connect(), words))
+    lines = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in _every(client, words))
     if not file:
         sys.stdout.writelines(lines)
         return
@@ -147,7 +149,7 @@ def state(
         else:
             output.show(found["changes"], columns=("kind", "id", "before", "after"))
         return
-    found = client.get(f"{BASE}/state", at=at or now().isoformat())
+    found = client.get(f"{BASE}/state", at=at)
     if output.as_json:
         output.show(found)
         return
@@ -159,12 +161,13 @@ def state(
 
 
 def _words(
-    fact: str, key: str, person: str, run: str, deployment: str, since: str, until: str, last: str
+    client: Client, fact: str, key: str, person: str, run: str, deployment: str, since: str, until: str, last: str
 ) -> dict[str, Any]:
     if last:
         since = (now() - duration(last)).isoformat()
-    words = {"fact": fact, "key": key, "person": person, "run": run, "deployment": deployment}
-    return words | {"from": since, "to": until}
+    words = {"fact": fact, "key": key, "person": person, "run": run}
+    named = resolve(client, deployment) if deployment else ""
+    return words | {"deployment": named, "from": since, "to": until}
 
 
 def _every(client: Client, words: dict[str, Any]) -> Iterator[Any]:

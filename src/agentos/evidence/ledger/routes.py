@@ -25,6 +25,7 @@ Auditor = Annotated[Caller, may(Permission.READ_LEDGER)]
 Word = Annotated[str, Query(max_length=200)]
 From = Annotated[AwareDatetime | None, Query(alias="from", description="Entries of facts from then on.")]
 To = Annotated[AwareDatetime | None, Query(description="Entries of facts before then.")]
+At = Annotated[AwareDatetime | None, Query(description="The moment that is asked about; else now.")]
 Order = Annotated[Literal["newest", "oldest"], Query(description="Which entries come first.")]
 Form = Annotated[Literal["entry", "cloudevents"], Query(description="Entries, or CloudEvents 1.0 of their facts.")]
 Number = Annotated[int, Path(ge=1, le=2**53)]
@@ -100,12 +101,11 @@ async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, key: KeyDep, 
 
 
 @router.get("/state")
-async def state(
-    caller: Reader, doors: DoorsDep, at: Annotated[AwareDatetime, Query(description="The moment that is asked about.")]
-) -> dict[str, Any]:
+async def state(caller: Reader, doors: DoorsDep, at: At = None) -> dict[str, Any]:
     """Which versions, tiers, stops, policies and budgets were in force at a moment; what no entry tells is unknown."""
     async with doors.open(caller.organization) as work:
-        return await service.state(work, at=at, now=now())
+        moment = now()
+        return await service.state(work, at=at or moment, now=moment)
 
 
 @router.get("/state/diff")
