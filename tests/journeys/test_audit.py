@@ -75,7 +75,7 @@ async def test_it_verifies_and_names_what_somebody_changed_behind_its_back(
     assert health["verified_seconds_ago"] >= 0
     metrics = (await platform.admin.get("/metrics")).text
     organization = (await platform.admin.get("/api/v1/organization")).json()["org"]
-    assert f'agentos_ledger_sound{{org="{organization}"}} 1.0' in metrics
+    assert f'agentos_ledger_sound{{org="{organization}",process="agentos"}} 1.0' in metrics
     superuser = make_url(os.environ["AGENTOS_TEST_SUPERUSER_URL"]).set(
         drivername="postgresql", database=make_url(database_url).database
     )
@@ -89,7 +89,10 @@ async def test_it_verifies_and_names_what_somebody_changed_behind_its_back(
     found = await verified(platform)
     assert found["holds"] is False
     assert (found["broken"]["kind"], found["broken"]["number"]) == ("edit", promoted["number"])
-    assert f'agentos_ledger_sound{{org="{organization}"}} 0.0' in (await platform.admin.get("/metrics")).text
+    assert (
+        f'agentos_ledger_sound{{org="{organization}",process="agentos"}} 0.0'
+        in (await platform.admin.get("/metrics")).text
+    )
     assert (await platform.admin.get("/health/ledger")).json()["status"] == "degraded"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -19,6 +20,9 @@ from agentos.kernel.http import BadCursor, Cursor, DoorsDep, Limit, cursor_of, p
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import LedgerKey
 
+DAY: Final = timedelta(days=1)
+OLDEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # no ledger reaches so far back: everything is unknown
+
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
 Auditor = Annotated[Caller, may(Permission.READ_LEDGER)]
@@ -26,6 +30,7 @@ Word = Annotated[str, Query(max_length=200)]
 From = Annotated[AwareDatetime | None, Query(alias="from", description="Entries of facts from then on.")]
 To = Annotated[AwareDatetime | None, Query(description="Entries of facts before then.")]
 At = Annotated[AwareDatetime | None, Query(description="The moment that is asked about; else now.")]
+Before = Annotated[AwareDatetime | None, Query(description="The moment to compare with; else a day before.")]
 Order = Annotated[Literal["newest", "oldest"], Query(description="Which entries come first.")]
 Form = Annotated[Literal["entry", "cloudevents"], Query(description="Entries, or CloudEvents 1.0 of their facts.")]
 Number = Annotated[int, Path(ge=1, le=2**53)]
@@ -109,15 +114,12 @@ async def state(caller: Reader, doors: DoorsDep, at: At = None) -> dict[str, Any
 
 
 @router.get("/state/diff")
-async def difference(
-    caller: Reader,
-    doors: DoorsDep,
-    before: Annotated[AwareDatetime, Query(description="The first moment.")],
-    after: Annotated[AwareDatetime, Query(description="The second moment.")],
-) -> dict[str, Any]:
+async def difference(caller: Reader, doors: DoorsDep, before: Before = None, after: At = None) -> dict[str, Any]:
     """What changed between two moments of what is in force."""
+    moment = now()
+    second = after or moment
     async with doors.open(caller.organization) as work:
-        return await service.difference(work, before=before, after=after, now=now())
+        return await service.difference(work, before=before or max(second, OLDEST) - DAY, after=second, now=moment)
 
 
 def _event(organization: OrgId, row: Row) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def look(
     links = Links(key.chain(organization), await _row(driver, organization, after) if after else None)
     wrong, broken, is_whole, entries = None, None, False, 0
     while wrong is None and broken is None and not is_whole:
-        async with aclosing(_pages(driver, organization, links.number)) as pages:
+        async with aclosing(_pages(driver, organization, links.number, min(PAGE, most or PAGE))) as pages:
             async for page in pages:
                 if (wrong := links.take(page)) is not None or (most is not None and links.number - after >= most):
                     break
@@ -159,11 +159,11 @@ def seen_by(key: LedgerKey, organization: str, said: str) -> Seen | None:
     return seen if hmac.compare_digest(said.encode(), token(key, organization, seen).encode()) else None
 
 
-async def _pages(driver: Any, organization: str, after: int) -> AsyncGenerator[list[Row]]:
+async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -> AsyncGenerator[list[Row]]:
     """Pages of entries; while one is looked at, the server is at work on the next."""
-    page = await driver.fetch(store.PAGE, organization, after, PAGE)
+    page = await driver.fetch(store.PAGE, organization, after, size)
     while page:
-        asked = asyncio.ensure_future(driver.fetch(store.PAGE, organization, page[-1][0], PAGE))
+        asked = asyncio.ensure_future(driver.fetch(store.PAGE, organization, page[-1][0], size))
         try:
             await asyncio.sleep(0)  # so that the question is sent
             yield page
