@@ -16,7 +16,7 @@ from agentos.evidence.subscriptions.model import cloud_event
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
-from agentos.kernel.http import BadCursor, Cursor, DoorsDep, Limit, cursor_of, page, position_of
+from agentos.kernel.http import BadCursor, Cursor, DoorsDep, Limit, MalformedRequest, cursor_of, page, position_of
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import LedgerKey
 
@@ -70,7 +70,7 @@ async def search_entries(
     form: Form = "entry",
 ) -> dict[str, Any]:
     """Entries of the ledger that fit all that is said: what happened, by its fact, its key, who did it, and when."""
-    wanted = Search(fact, key, person, run, deployment, from_, to)
+    wanted = Search(fact, key, person, run, deployment, _utc(from_), _utc(to))
     async with doors.open(caller.organization) as work:
         rows = await service.search(
             work, wanted, beyond=_number(cursor), is_oldest_first=order == "oldest", most=limit + 1
@@ -126,6 +126,13 @@ def _event(organization: OrgId, row: Row) -> dict[str, Any]:
     one = shown(row)
     event = cloud_event(organization, one["id"], one["fact"], one["key"], one["body"], row.at)
     return event | {"ledgernumber": one["number"], "ledgerhash": one["hash"]}
+
+
+def _utc(at: datetime | None) -> datetime | None:
+    try:
+        return None if at is None else at.astimezone(UTC)
+    except OverflowError:
+        raise MalformedRequest("this moment is in no year of UTC", where="from or to", then="Leave it out.") from None
 
 
 def _number(cursor: str) -> int | None:
