@@ -9,7 +9,7 @@ PEERS := .venv-peers/.installed
 TEST_OPTIONS ?= -n 2 --dist worksteal
 TESTS ?=
 DEMO_ARGS ?=
-BENCHMARKS := spine door control router
+BENCHMARKS := spine door control router evidence
 
 .PHONY: help demo test check bench chaos up docs format lock peers clean
 .DEFAULT_GOAL := help

@@ -113,6 +113,8 @@ async def engines(**env: str) -> AsyncIterator[Stack]:
             "AGENTOS_HOME": str(folder),
             "DATABASE_URL": database.url,
             "TEMPORAL_ADDRESS": engine.address,
+            "AGENTOS_LEDGER_KEY": str(folder / "ledger.key"),
+            "AGENTOS_LEDGER_ANCHORS": str(folder / "ledger-anchors.jsonl"),
             **env,
         }
         try:

@@ -84,6 +84,12 @@ ALSO: dict[str, set[str]] = {
         "report",  # what the outcomes say, with samples and intervals
         "engine",  # from a fact to a workflow
     },
+    "evidence/ledger": {
+        "chain",  # facts made into entries, and entries held against each other
+        "chainer",  # one process at a time chains and anchors
+        "anchors",  # ends of chains in a file outside the database
+        "past",  # what was in force at a moment, told by entries
+    },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part

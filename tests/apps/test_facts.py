@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentos.apps import reference
-from agentos.apps.facts import every_fact
+from agentos.apps.facts import FOR_THE_LEDGER, every_fact, told_outside
 from agentos.kernel.facts import Fact
 
 
@@ -11,4 +11,5 @@ def test_every_fact_of_the_platform_can_be_subscribed_to() -> None:
     reference.load()
     ours = {name for name, kind in Fact.kinds.items() if kind.__module__.startswith("agentos.")}
     assert {kind.__name__ for kind in every_fact()} == ours
+    assert set(told_outside()) == set(every_fact()) - set(FOR_THE_LEDGER)
     assert len(ours) > 20

@@ -26,6 +26,7 @@ from agentos.apps.bootstrap import give_key
 from agentos.apps.parts import Process, process, worker
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import Role
+from agentos.kernel import seals
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.settings import DatabaseSettings
@@ -131,8 +132,9 @@ async def running(
     monkeypatch.setenv("AGENTOS_WEBHOOK_ALLOW", "127.0.0.1")
     monkeypatch.setenv("AGENTOS_SECRET_JOURNEYS", SECRET)
     monkeypatch.setenv("AGENTOS_SIGNING_KEY", signing_key())
+    monkeypatch.setenv("AGENTOS_LEDGER_ANCHORS", str(Path(ledger_key()).with_name("anchors.jsonl")))
     async with AsyncExitStack() as stack:
-        settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5)
+        settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5, ledger_key=ledger_key())
         held = await stack.enter_async_context(process(eager=True, database=settings))
         world = World()
         for name, effect in (("look", "S0"), ("note", "S1"), ("move", "S2"), ("pay", "S3")):
@@ -147,10 +149,12 @@ async def running(
         other = await stack.enter_async_context(process(eager=False, database=settings))
         other.parts.registry = held.parts.registry
         await stack.enter_async_context(await worker(other, inline_only=False))
-        stop = asyncio.Event()
+        chainer, stop = held.chainer, asyncio.Event()
+        assert chainer is not None
         tasks = [
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
+            asyncio.create_task(chainer.chain_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
@@ -175,6 +179,15 @@ def signing_key() -> str:
     file = Path(tempfile.mkdtemp(prefix="agentos-key-")) / "signing-key.pem"
     atexit.register(shutil.rmtree, file.parent)
     make_key(file)
+    return str(file)
+
+
+@cache
+def ledger_key() -> str:
+    """A key of this test run's."""
+    file = Path(tempfile.mkdtemp(prefix="agentos-key-")) / "ledger.key"
+    atexit.register(shutil.rmtree, file.parent)
+    seals.make_key(file)
     return str(file)
 
 

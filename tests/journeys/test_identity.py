@@ -23,6 +23,7 @@ OF_EVERYBODY = {
     "/health/ready",
     "/health/adapters",
     "/health/determinism",
+    "/health/ledger",
     "/health/registry",
     "/metrics",
     "/api/v1/signing-key",

@@ -88,6 +88,7 @@ async def victim(platform: Platform) -> dict[str, str]:
         "step": "t0.c0~1",
         "approval_id": question["id"],
         "token": "guessed",
+        "entry": "1000000",
         "draft_id": draft["id"],
         "handle": "victim",
         "key_id": key["id"],

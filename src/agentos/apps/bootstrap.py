@@ -1,4 +1,4 @@
-"""Found the first organization, give its first people their keys, and make the signing key.
+"""Found the first organization, give its first people their keys, and make the keys that sign and seal.
 
 ``python -m agentos.apps.bootstrap``, as a job of 'agentos up'.
 
@@ -18,6 +18,7 @@ from agentos.apps.home import credentials_file
 from agentos.apps.settings import AppSettings
 from agentos.intake.identity import service
 from agentos.intake.identity.model import PersonUnknown, Role
+from agentos.kernel import seals
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
@@ -64,7 +65,10 @@ async def main() -> None:
     AppSettings.read()
     if key := SigningSettings.read().key:
         make_key(Path(key))
-    database = Database(DatabaseSettings.read())
+    settings = DatabaseSettings.read()
+    if settings.ledger_key:
+        seals.make_key(Path(settings.ledger_key))
+    database = Database(settings)
     try:
         await bootstrap(Path(os.environ.get("AGENTOS_HOME", ".agentos")), database)
     finally:

@@ -12,6 +12,7 @@ from agentos.control.policy import model as policies
 from agentos.control.privacy import model as privacy
 from agentos.control.stops import model as stops
 from agentos.evidence.evals import model as evals
+from agentos.evidence.ledger import model as ledger
 from agentos.evidence.quality import model as quality
 from agentos.evidence.replay import model as replay
 from agentos.evidence.subscriptions import model as subscriptions
@@ -41,10 +42,20 @@ SOURCES: Final = (
     replay,
     evals,
     quality,
+    ledger,
     subscriptions,
     notifications,
     rollouts,
 )
+
+
+# What only the ledger reads: so many that nobody could be told of each.
+FOR_THE_LEDGER: Final = (runs.StepsJournaled, identity.SecretRead)
+
+
+def told_outside() -> tuple[type[Fact], ...]:
+    """The kinds of fact that outside systems may subscribe to."""
+    return tuple(kind for kind in every_fact() if kind not in FOR_THE_LEDGER)
 
 
 def every_fact() -> tuple[type[Fact], ...]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from agentos.apps.bootstrap import give_key
 from agentos.apps.client import NotRunning
-from agentos.apps.embedded.home import Home
+from agentos.apps.embedded.home import LEDGER_KEY, Home
 from agentos.apps.embedded.plan import database_url
 from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.intake.identity import service
@@ -57,7 +57,8 @@ def with_database(use: Callable[[Database], Awaitable[T]]) -> T:
         url = database_url(Home(embedded.home), embedded)
         if not url:
             raise NotRunning(f"no platform was started out of {embedded.home}", then="Start it with 'agentos up'.")
-        settings = DatabaseSettings.read(url=url)
+        key = settings.ledger_key or str(Home(embedded.home).path / LEDGER_KEY)
+        settings = DatabaseSettings.read(url=url, ledger_key=key)
 
     async def work() -> T:
         database = Database(settings)

@@ -22,12 +22,13 @@ from agentos.adapters.llm.stub import load_behaviours
 from agentos.adapters.notify import ways
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.adapters.skills import BUILT_IN
-from agentos.apps.facts import every_fact
+from agentos.apps.facts import told_outside
 from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
     DatabaseSettings,
     HttpSettings,
+    LedgerSettings,
     LogSettings,
     NotificationSettings,
     OpenAISettings,
@@ -51,6 +52,8 @@ from agentos.control.privacy.service import Privacy, cleaner
 from agentos.evidence.evals.activities import activities as eval_activities
 from agentos.evidence.evals.engine import EvalEngine
 from agentos.evidence.evals.workflow import EvalFlow
+from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.chainer import Chainer
 from agentos.evidence.quality.scorer import Scorer
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.evidence.usage.counting import Counting
@@ -107,6 +110,8 @@ class Process:
     notifications: Notifications
     counting: Counting
     scorer: Scorer
+    anchors: Anchors | None
+    chainer: Chainer | None
     signer: Signer | None
     keeper: Keeper
 
@@ -115,7 +120,8 @@ class Process:
 async def process(*, eager: bool, database: DatabaseSettings | None = None) -> AsyncIterator[Process]:
     """Read the settings, put the parts together, and give everything back at the end.
 
-    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared or SigningKeyMissing.
+    Neither PostgreSQL nor Temporal need to be there yet. Raises BadSetting, SkillMisdeclared, SigningKeyMissing or
+    LedgerKeyMissing.
     """
     app, runs = AppSettings.read(), RunSettings.read()
     database = database or DatabaseSettings.read()
@@ -173,11 +179,15 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     messages = Messages(doors)
     doors.hint = _each(run_engine.hint, eval_engine.hint, firings.hint, answers.hint, messages.hint)
     receivers = Webhooks(environment_secret, webhooks.hosts)
-    dispatch = Dispatch(doors, receivers, meter, every_fact())
+    dispatch = Dispatch(doors, receivers, meter, told_outside())
     channels = ways(SmtpSettings.read(), SlackSettings.read(), environment_secret)
     address = NotificationSettings.read().address
     hides = partial(hiding, privacy=privacy, schemas=registry)
     notifications = Notifications(doors, channels, meter, signer, address=address, hiding=hides)
+    ledger_key = doors.database.ledger_key
+    anchored = LedgerSettings.read().anchors
+    anchors = Anchors(anchored, ledger_key) if ledger_key is not None and anchored else None
+    chainer = None if ledger_key is None else Chainer(doors.database, ledger_key, anchors, meter)
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -205,6 +215,8 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             notifications,
             Counting(doors),
             Scorer(doors),
+            anchors,
+            chainer,
             signer,
             keeper,
         )

@@ -13,6 +13,7 @@ from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import HttpSettings, WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.stops.settings import StopSettings
+from agentos.evidence.ledger.settings import LedgerSettings
 from agentos.evidence.replay.settings import GoldenSettings
 from agentos.intake.identity.settings import OidcSettings
 from agentos.intake.requests.settings import RequestSettings
@@ -62,6 +63,7 @@ __all__ = [
     "GatewaySettings",
     "GoldenSettings",
     "HttpSettings",
+    "LedgerSettings",
     "LogSettings",
     "NotificationSettings",
     "OidcSettings",

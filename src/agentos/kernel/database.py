@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from agentos.kernel.errors import AgentOSError, Invalid, Unavailable
 from agentos.kernel.group_commit import LANES, GroupCommit
+from agentos.kernel.seals import LedgerKey
 from agentos.kernel.settings import DatabaseSettings
 
 Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
@@ -29,9 +30,9 @@ Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
 SCHEMA: Final = "agentos"
 metadata: Final = MetaData(schema=SCHEMA)  # every feature's tables.py adds to it
 
-# Each consumer of facts, and the sweeper, holds a connection with its lock while it works with another: eleven
-# consumers, the sweeper and the two senders must never wait for each other in a circle.
-SYSTEM_POOL: Final = 23
+# Each consumer of facts, the chainer and the sweeper hold a connection with their lock while they work with another:
+# eleven consumers, the chainer, the sweeper and the two senders must never wait for each other in a circle.
+SYSTEM_POOL: Final = 25
 
 CLOSE_SECONDS: Final = 2.0  # for connections in use to come back before they are cut
 
@@ -65,12 +66,17 @@ class TextNotStorable(Invalid):
 class Database:
     """The connections of one process: a pool for use cases, a pool for system functions, and the driver's own pools.
 
-    Connections are made when first needed, so a process starts, and says so, while the database is away.
+    Connections are made when first needed, so a process starts, and says so, while the database is away. With a key of
+    the ledger's, every fact that they write is sealed. Raises LedgerKeyMissing (Unavailable).
     """
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
         self._url = make_url(settings.url.get_secret_value()).set(drivername="postgresql+asyncpg")
+        self.ledger_key = LedgerKey.load(settings.ledger_key) if settings.ledger_key else None
+        self._server_settings = {"search_path": SCHEMA}
+        if self.ledger_key is not None:  # in the greeting of a connection, which no statement log shows
+            self._server_settings["agentos.seal"] = self.ledger_key.pads()
         self._app = self._engine("agentos_app", settings.pool_size)
         self._system = self._engine("agentos_system", SYSTEM_POOL)
         self._drivers: dict[Role, asyncpg.Pool[asyncpg.Record]] = {}
@@ -84,7 +90,7 @@ class Database:
             pool_size=size,
             max_overflow=0,
             pool_timeout=self._settings.acquire_seconds,
-            connect_args={"timeout": self._settings.acquire_seconds, "server_settings": {"search_path": SCHEMA}},
+            connect_args={"timeout": self._settings.acquire_seconds, "server_settings": self._server_settings},
         )
 
         @event.listens_for(engine.sync_engine, "connect")
@@ -132,7 +138,7 @@ class Database:
             command_timeout=30,
             init=set_role,
             reset=keep,
-            server_settings={"search_path": SCHEMA},
+            server_settings=self._server_settings,
         )
 
     async def close(self) -> None:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, Self
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from agentos.kernel.clock import elapsed
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import Retention
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ _ANY: Final = "SELECT EXISTS (SELECT FROM outbox_read($1, $2::text[], 1)) AS fou
 _LOCK: Final = text("SELECT outbox_lock(:consumer)")
 _READ: Final = text("SELECT * FROM outbox_read(:consumer, CAST(:names AS text[]), :most)")
 _MOVE: Final = text("SELECT outbox_move(:consumer, :transaction, :sequence)")
+_SKIP: Final = text("SELECT outbox_skip(:consumer, CAST(:names AS text[]))")
 _FAIL: Final = text("SELECT outbox_fail(:consumer, :transaction, :sequence, :error)")
 
 BATCH: Final = 200  # facts per read: one read costs ~1 ms, handling one fact 1–5 ms
@@ -74,6 +77,9 @@ IDLE_SECONDS: Final = 0.25  # between looks at an empty outbox; a hint after the
 # After a look: at once when there is more; soon when there was some, so that facts that trickle in are read in batches
 # and three consumers do not read without end beside a busy process.
 PAUSES: Final = {"many": 0.0, "some": 0.05, "empty": IDLE_SECONDS}
+SKIP_SECONDS: Final = 5.0  # between two moves of a cursor past facts that its consumer does not read
+# Facts that are chained and that every consumer has passed; a week to look at what happened as it was written.
+KEPT: Final = Retention("outbox_forget", timedelta(days=7))
 TRIES: Final = 5  # before a fact that a handler cannot handle is set aside, counted and logged
 
 
@@ -88,10 +94,14 @@ async def consume(database: Database, consumer: Consumer, stop: asyncio.Event) -
     A handler that raises Unavailable is tried again, with the facts behind it waiting; any other error is tried
     ``TRIES`` times, then the fact is set aside in ``outbox_failures`` and counted.
     """
-    pause = IDLE_SECONDS
+    pause, skipped = IDLE_SECONDS, elapsed()
     while not stop.is_set():
         try:
-            pause = PAUSES[await _turn(database, consumer, stop)]
+            found = await _turn(database, consumer, stop)
+            pause = PAUSES[found]
+            if found == "empty" and elapsed() - skipped >= SKIP_SECONDS:
+                await skip(database, consumer)
+                skipped = elapsed()
         except Exception as error:  # the consumer outlives every outage of what it reads from or writes to
             pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
             log.warning("consumer_waits", consumer=consumer.name, error=type(error).__name__, seconds=pause)
@@ -147,6 +157,17 @@ async def read(database: Database, consumer: Consumer, most: int = BATCH) -> lis
             if fact is not None:
                 found.append(Delivery(Position(int(row.txid), row.seq), OrgId(row.org), fact, row.at))
         return found
+
+
+async def skip(database: Database, consumer: Consumer) -> None:
+    """Move the consumer past facts that it does not read, up to its next one.
+
+    Without this a consumer of rare facts looks through all the others at each turn, and holds back what is forgotten.
+    """
+    async with database.connection("agentos_system") as connection:
+        await connection.execute(
+            _SKIP, {"consumer": consumer.name, "names": [fact.__name__ for fact in consumer.facts]}
+        )
 
 
 async def move(database: Database, consumer: Consumer, to: Position) -> None:

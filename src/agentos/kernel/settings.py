@@ -55,6 +55,12 @@ class DatabaseSettings(Section):
         alias="AGENTOS_DATABASE_ACQUIRE_SECONDS",
         description="How long a request waits for a connection before it is answered Unavailable.",
     )
+    ledger_key: str = Field(
+        "",
+        alias="AGENTOS_LEDGER_KEY",
+        description="File (0600) with the key that seals facts and chains the ledger. Empty: none is kept; "
+        "'agentos up' makes one.",
+    )
 
 
 class TemporalSettings(Section):

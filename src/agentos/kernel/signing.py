@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from agentos.kernel.canonical import NotCanonical, canonical, digest_bytes
 from agentos.kernel.errors import Invalid, Unavailable
+from agentos.kernel.keyfiles import made_once
 
 ALGORITHM: Final = "Ed25519"
 MEMBER: Final = "signature"  # of a signed document
@@ -118,20 +118,7 @@ def verify(document: Mapping[str, Any], *, pinned: str | None = None) -> None:
 
 def make_key(path: Path) -> bool:
     """Make sure that the file (0600) holds a key. True when it was made; one that is there is never replaced."""
-    if path.exists():
-        return False
     pem = Ed25519PrivateKey.generate().private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with open(new, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        path.hardlink_to(new)
-    except FileExistsError:  # somebody made it meanwhile: theirs is the key
-        return False
-    finally:
-        new.unlink()
-    return True
+    return made_once(path, pem)

@@ -246,7 +246,7 @@ async def test_nothing_is_sent_again_for_who_is_disabled(told: Told, receiver: R
 async def retry(told: Told, one: Any) -> Any:
     delivery = await told.the_delivery(one)
     async with told.doors.open(told.organization) as work:
-        return await service.retry(work, one.id, delivery.id)
+        return await service.retry(work, one.id, delivery.id, by="ada")
 
 
 async def test_others_are_told_what_was_given_up_and_the_one_itself_is_not(

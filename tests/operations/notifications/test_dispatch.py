@@ -156,13 +156,13 @@ async def test_a_recipient_refused_for_good_is_a_dead_letter_that_a_person_can_s
     thread, said = await asked.thread(one)
     assert thread.alerted_at is not None and "bob could not be told by email" in said[-1].text
     async with asked.doors.open(asked.organization) as work:
-        await service.retry(work, message.id)
+        await service.retry(work, message.id, by="ada")
     await asked.turn()
     async with asked.doors.open(asked.organization) as work:
         with pytest.raises(NotificationNotDead):
-            await service.retry(work, message.id)
+            await service.retry(work, message.id, by="ada")
         with pytest.raises(NotificationUnknown):
-            await service.retry(work, "ntf_1")
+            await service.retry(work, "ntf_1", by="ada")
     assert [mail["Message-ID"] for mail in asked.mail.taken] == [f"<{message.id}@example.org>"]
 
 

@@ -23,6 +23,7 @@ from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
 from agentos.evidence.effects import routes as effects
 from agentos.evidence.evals import routes as evals
+from agentos.evidence.ledger import routes as ledger
 from agentos.evidence.quality import routes as quality
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
@@ -71,6 +72,7 @@ ROUTERS = (
     skills.router,
     gateway.router,
     replay.replays,
+    ledger.router,
     subscriptions.router,
     notifications.router,
 )
@@ -96,6 +98,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.registry, app.state.keeper = held.parts.registry, held.keeper
             app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
+            app.state.anchors = held.anchors
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             app.state.readers = held.messages
             app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())

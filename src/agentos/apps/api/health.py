@@ -23,6 +23,7 @@ from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
+from agentos.evidence.ledger import service as ledger
 from agentos.evidence.quality import watch as quality
 from agentos.evidence.replay import again
 from agentos.intake.identity.routes import Reader
@@ -37,6 +38,12 @@ from agentos.kernel.telemetry.catalogue import (
     DELIVERIES_DEAD,
     DELIVERIES_PENDING,
     DETERMINISM_DRIFT,
+    LEDGER_ANCHOR_AGE,
+    LEDGER_ENTRIES,
+    LEDGER_LAG,
+    LEDGER_SOUND,
+    LEDGER_VERIFIED_AGE,
+    LEDGER_WAITING,
     NOTIFICATIONS_DEAD,
     NOTIFICATIONS_PENDING,
     OUTBOX_FAILURES,
@@ -54,6 +61,7 @@ from agentos.runtime.skills.registered import Keeper
 router = APIRouter(tags=["health"])
 
 PROBE_SECONDS: Final = 2.0  # a healthy engine or database answers in milliseconds
+LATE_SECONDS: Final = 10.0  # until a fact is chained it has its seal alone; the chainer looks five times a second
 MINIMUM_RUNS: Final = 20  # below it a success rate is noise: its 95 % interval is wider than ±20 points
 
 _ROLE: Final = text(
@@ -86,6 +94,12 @@ STORED: Final = (
     REGISTRY_SIZE,
     DETERMINISM_DRIFT,
     QUALITY_DRIFT,
+    LEDGER_ENTRIES,
+    LEDGER_WAITING,
+    LEDGER_LAG,
+    LEDGER_ANCHOR_AGE,
+    LEDGER_SOUND,
+    LEDGER_VERIFIED_AGE,
 )
 
 
@@ -159,6 +173,32 @@ async def determinism(request: Request) -> dict[str, Any]:
     """
     held: Process = request.app.state.process
     return await again.standing(held.parts.database)
+
+
+@router.get("/health/ledger", openapi_extra=lets_in(503))
+async def ledger_health(request: Request) -> dict[str, Any]:
+    """Whether facts are chained in time and anchored, and whether a chain was found broken when it was last verified.
+
+    Without a key there is no ledger, and its state is unknown.
+    """
+    held: Process = request.app.state.process
+    if held.chainer is None:
+        return {"status": "unknown", "detail": "AGENTOS_LEDGER_KEY is not set: facts are neither sealed nor chained"}
+    found = await ledger.standing(held.parts.database, held.anchors)
+    chains, anchored = found["chains"], found["anchored_at"]
+    broken = sum(1 for one in chains if one.verified_broken)
+    known = [one.verified_seconds for one in chains if one.verified_seconds is not None]
+    late = found["waiting_seconds"] > LATE_SECONDS
+    return {
+        "status": "degraded" if broken or late else "ok",
+        "chains": len(chains),
+        "entries": sum(one.number for one in chains),
+        "waiting": found["waiting"],
+        "lag_seconds": round(found["waiting_seconds"], 3),
+        "anchored_at": anchored or "unknown",
+        "broken_chains": broken if known else "unknown",
+        "verified_seconds_ago": round(min(known), 3) if known else "unknown",
+    }
 
 
 @router.get("/metrics", response_class=Response)
@@ -255,6 +295,7 @@ async def _set_gauges(held: Process) -> None:
             registered_skills = (await connection.execute(_REGISTERED)).scalar_one()
         drifts = await again.drift(held.parts.database)
         qualities = await quality.drifts(held.parts.database, at=now())
+        chained = None if held.chainer is None else await ledger.standing(held.parts.database, held.anchors)
     except AgentOSError:
         return
     pending: dict[str, int] = {}
@@ -278,9 +319,24 @@ async def _set_gauges(held: Process) -> None:
         meter.set(DETERMINISM_DRIFT, drift["value"], org=drift["org"], agent_id=drift["agent_id"], step=drift["step"])
     for known in qualities:
         meter.set(QUALITY_DRIFT, known["score"], org=known["org"], scope=known["scope"], target=known["target"])
+    if chained is not None:
+        _set_ledger(held, chained)
     for row in lags:
         meter.set(OUTBOX_LAG, row.facts, consumer=row.consumer)
         meter.set(OUTBOX_FAILURES, row.failures, consumer=row.consumer)
+
+
+def _set_ledger(held: Process, found: dict[str, Any]) -> None:
+    meter = held.parts.meter
+    meter.set(LEDGER_WAITING, found["waiting"])
+    meter.set(LEDGER_LAG, found["waiting_seconds"])
+    if found["anchored_at"] is not None:
+        meter.set(LEDGER_ANCHOR_AGE, max(0.0, (now() - found["anchored_at"]).total_seconds()))
+    for one in found["chains"]:
+        meter.set(LEDGER_ENTRIES, one.number, org=one.org)
+        if one.verified_seconds is not None:
+            meter.set(LEDGER_SOUND, 0 if one.verified_broken else 1, org=one.org)
+            meter.set(LEDGER_VERIFIED_AGE, one.verified_seconds, org=one.org)
 
 
 async def _workers_pages() -> list[tuple[str, str]]:

@@ -12,7 +12,6 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.client import Client, connect
-from agentos.evidence.evals import datasets
 from agentos.evidence.evals.model import CONCURRENCY, MOST_CONCURRENCY, MOST_FILE_BYTES, MOST_REPEATS
 from agentos.kernel.errors import Invalid, NotFound
 
@@ -79,6 +78,8 @@ def run(
 
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of cases (JSON Lines).")]) -> None:
     """Read a file of cases and name its broken lines. No platform is needed. Ends with 2 when there are any."""
+    from agentos.evidence.evals import datasets  # brings in what no other command needs
+
     good, broken = datasets.read(_read(file))
     output.show({"cases": len(good), "broken": len(broken)} if not output.as_json else _checked(len(good), broken))
     if broken and not output.as_json:

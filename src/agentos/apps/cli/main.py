@@ -11,6 +11,7 @@ from agentos.apps import client
 from agentos.apps.cli import (
     agents,
     approvals,
+    audit,
     budgets,
     cost,
     demo,
@@ -78,6 +79,7 @@ for verbs in (
     identity,
     privacy,
     subscriptions,
+    audit,
     trace,
     health,
     demo,

@@ -4,6 +4,8 @@
     desired.json     what people asked for: the number of workers
     state.json       what the supervisor has running; anyone of the same user may read it
     signing-key.pem  what signs receipts and proofs (0600); made once
+    ledger.key       what seals facts and chains the ledger (0600); made once
+    ledger-anchors.jsonl  the ends of the ledger's chains, appended every few seconds
     postgres/ temporal/ logs/
     compiled/        Python's compiled modules, only where it may not write them beside the sources
     up.lock          held by an `up` that starts the stack
@@ -32,6 +34,9 @@ _T = TypeVar("_T")
 
 # An empty PostgreSQL 18 cluster with its first WAL takes 55 MB, Temporal's file 10 MB; the rest is room to run.
 NEEDED_BYTES = 200_000_000
+
+LEDGER_KEY = "ledger.key"
+LEDGER_ANCHORS = "ledger-anchors.jsonl"
 
 
 class HomeUnusable(Forbidden):

@@ -10,7 +10,7 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from agentos.apps.embedded import isolation, postgres, probe, process, temporal
-from agentos.apps.embedded.home import Home, Memory
+from agentos.apps.embedded.home import LEDGER_ANCHORS, LEDGER_KEY, Home, Memory
 from agentos.apps.embedded.ports import Ports
 from agentos.apps.embedded.service import Given, Job, Plan, Service
 from agentos.apps.embedded.settings import EmbeddedSettings
@@ -61,6 +61,8 @@ def draw(
         "DATABASE_URL": database_url,
         "TEMPORAL_ADDRESS": address,
         "AGENTOS_SIGNING_KEY": SigningSettings.read().key or str(home.path / "signing-key.pem"),
+        "AGENTOS_LEDGER_KEY": DatabaseSettings.read().ledger_key or str(home.path / LEDGER_KEY),
+        "AGENTOS_LEDGER_ANCHORS": os.environ.get("AGENTOS_LEDGER_ANCHORS") or str(home.path / LEDGER_ANCHORS),
         "PYTHONUNBUFFERED": "1",  # a line in the log when it happens, also when the process is killed
         **_compiled(home),
     }

@@ -25,6 +25,7 @@ from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
 from agentos.intake.triggers import service as triggers
 from agentos.intake.triggers import ticker as schedules
+from agentos.kernel import outbox
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
@@ -34,7 +35,7 @@ from agentos.operations.rollouts import watch as rollouts
 from agentos.operations.rollouts.shadows import Shadows
 from agentos.runtime.gateway import asking
 
-KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT)
+KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT, outbox.KEPT)
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ async def main() -> None:
             asyncio.create_task(_serve(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
+            *([asyncio.create_task(held.chainer.chain_for_ever(stop))] if held.chainer is not None else []),
             asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
             asyncio.create_task(schedules.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             asyncio.create_task(approvals.tick_for_ever(held.parts.doors, held.parts.meter, stop)),

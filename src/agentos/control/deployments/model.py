@@ -245,6 +245,7 @@ class DeploymentCreated(Fact):
     agent_id: str
     environment: str
     created_by: str
+    tier: int | None = None  # None: an earlier release did not tell
 
 
 @dataclass(frozen=True, slots=True)

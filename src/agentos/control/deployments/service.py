@@ -528,7 +528,7 @@ async def _add(
     if not await store.add(work, new, agent_id, environment, tier, at):
         return None
     await epochs.ensure(work, [epochs.deployment_scope(new)])
-    await work.publish(DeploymentCreated(new, agent_id, environment, by))
+    await work.publish(DeploymentCreated(new, agent_id, environment, by, int(tier)))
     return await get(work, new)
 
 

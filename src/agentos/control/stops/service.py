@@ -7,6 +7,8 @@ database's clock, so it is an argument of nobody.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from agentos.control.stops import store
 from agentos.control.stops.model import (
     EVERYBODY,
@@ -99,6 +101,11 @@ async def get(work: UnitOfWork, stop_id: str) -> Stop:
 async def listed(work: UnitOfWork, *, kind: str, scope: str, in_force: bool, before: str, most: int) -> list[Stop]:
     """Stops, newest first, those of every organization among them."""
     return await store.listed(work, kind=kind, scope=scope, in_force=in_force, before=before, most=most)
+
+
+async def of_everybody(work: UnitOfWork, *, at: datetime) -> list[Stop]:
+    """The stops of every organization that were in force at a moment."""
+    return await store.of_everybody(work, at)
 
 
 async def age(work: UnitOfWork, stop_id: str) -> float:

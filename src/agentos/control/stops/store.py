@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Row, text
@@ -14,6 +15,10 @@ from agentos.kernel.unit_of_work import UnitOfWork
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 _COLUMNS: Final = "org, id, kind, scope, target, reason, ordered_by, ordered_at, lifted_by, lifted_at, lift_reason"
 _IN_FORCE: Final = text(f"SELECT {_COLUMNS} FROM stops WHERE lifted_at IS NULL ORDER BY id")
+_OF_EVERYBODY: Final = text(
+    f"SELECT {_COLUMNS} FROM stops "
+    "WHERE org = '*' AND ordered_at <= :at AND (lifted_at IS NULL OR lifted_at > :at) ORDER BY id"
+)
 _GET: Final = text(f"SELECT {_COLUMNS} FROM stops WHERE id = :id")
 _LIST: Final = text(
     f"SELECT {_COLUMNS} FROM stops WHERE id < :before AND (:kind = '' OR kind = :kind) "
@@ -53,6 +58,11 @@ async def denylist_revision(work: UnitOfWork) -> int:
 async def in_force(work: UnitOfWork) -> list[Stop]:
     """Every stop of the organization, and of every organization, that is not lifted."""
     return [_read(row) for row in await work.all(_IN_FORCE, {})]
+
+
+async def of_everybody(work: UnitOfWork, at: datetime) -> list[Stop]:
+    """The stops of every organization that were in force at a moment."""
+    return [_read(row) for row in await work.all(_OF_EVERYBODY, {"at": at})]
 
 
 async def get(work: UnitOfWork, stop_id: str) -> Stop | None:

@@ -235,6 +235,16 @@ class DeliveryGivenUp(Fact):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveryRetried(Fact):
+    """A person had a dead letter sent again."""
+
+    key_field: ClassVar[str] = "delivery_id"
+    delivery_id: str
+    subscription_id: str
+    by: str
+
+
 def checked_wants(wants: Iterable[str]) -> tuple[str, ...]:
     """The names and globs, sorted, each once. Raises BadSubscription (Invalid) when one can never match."""
     found = tuple(sorted(set(wants)))
@@ -268,6 +278,14 @@ def written_event(
     organization: OrgId, event_id: str, kind: str, subject: str, data: dict[str, Any], at: datetime
 ) -> str:
     """A CloudEvent 1.0 in structured JSON."""
+    told = cloud_event(organization, event_id, kind, subject, data, at)
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+
+
+def cloud_event(
+    organization: OrgId, event_id: str, kind: str, subject: str, data: dict[str, Any], at: datetime
+) -> dict[str, Any]:
+    """A CloudEvent 1.0."""
     told = {
         "specversion": "1.0",
         "id": event_id,
@@ -280,4 +298,4 @@ def written_event(
     }
     if not subject:  # the specification allows none, but no empty one
         del told["subject"]
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    return told

@@ -133,7 +133,7 @@ async def list_deliveries(
 async def retry_delivery(subscription_id: str, delivery_id: str, caller: Changer, doors: DoorsDep) -> dict[str, Any]:
     """Send a dead letter again, for another day, with the same webhook-id."""
     async with doors.open(caller.organization) as work:
-        return _delivery(await service.retry(work, subscription_id, delivery_id))
+        return _delivery(await service.retry(work, subscription_id, delivery_id, by=caller.handle))
 
 
 @router.post("/{subscription_id}/test")

@@ -18,6 +18,7 @@ from agentos.evidence.subscriptions.model import (
     Delivery,
     DeliveryGivenUp,
     DeliveryNotDead,
+    DeliveryRetried,
     DeliveryState,
     DeliveryUnknown,
     Outcome,
@@ -35,6 +36,7 @@ from agentos.evidence.subscriptions.model import (
     written_event,
 )
 from agentos.evidence.subscriptions.ports import Receivers
+from agentos.intake.identity.model import SecretRead
 from agentos.kernel import ids
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import SubscriptionId
@@ -135,7 +137,7 @@ async def deliveries(work: UnitOfWork, subscription_id: str, *, state: str, afte
     return await store.deliveries(work, subscription_id, state, after, most)
 
 
-async def retry(work: UnitOfWork, subscription_id: str, delivery_id: str) -> Delivery:
+async def retry(work: UnitOfWork, subscription_id: str, delivery_id: str, *, by: str) -> Delivery:
     """Owe a dead letter anew, with another day of tries and the same webhook-id.
 
     Raises SubscriptionUnknown, DeliveryUnknown (NotFound), SubscriptionDisabled, DeliveryNotDead (Conflict).
@@ -151,6 +153,7 @@ async def retry(work: UnitOfWork, subscription_id: str, delivery_id: str) -> Del
     if not subscription.enabled:
         raise SubscriptionDisabled("the subscription is not enabled", then="Enable it, then retry.")
     await store.revive(work, delivery_id)
+    await work.publish(DeliveryRetried(found.id, subscription_id, by))
     again = await store.delivery(work, subscription_id, delivery_id)
     assert again is not None
     return again
@@ -168,6 +171,8 @@ async def owe(
 
 async def settle(work: UnitOfWork, one: Claimed, answer: Answer, *, at: datetime, luck: float) -> Outcome:
     """Write down what a try came to, and when the next one is. ``luck`` in 0…1 is the share of the jitter."""
+    if not answer.held:
+        await work.publish(SecretRead(one.secret, one.subscription_id))
     if answer.delivered:
         kept = await store.ended(work, one, DeliveryState.DELIVERED, answer, due=at, at=at)
         return Outcome.DELIVERED if kept else Outcome.LATE

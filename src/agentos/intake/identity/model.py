@@ -115,6 +115,7 @@ class Permission(StrEnum):
     WRITE_INBOX = "inbox.write"
     CHANGE_PRIVACY = "privacy.change"
     SEE_PERSONAL_DATA = "personal_data.see"
+    READ_LEDGER = "ledger.read"
     CHANGE_IDENTITY = "identity.change"
     ORDER_STOPS = "stops.order"
     STOP_ORGANIZATION = "stops.organization"
@@ -153,6 +154,7 @@ _MEANS: Final = {
     Permission.WRITE_INBOX: "write in the inbox, and send messages to people again",
     Permission.CHANGE_PRIVACY: "say which personal data is looked for and what becomes of it",
     Permission.SEE_PERSONAL_DATA: "see personal data in runs, journals, approvals and drafts; it is masked otherwise",
+    Permission.READ_LEDGER: "search, export and verify the ledger, logins and refused attempts included",
     Permission.CHANGE_IDENTITY: "see and change people, their addresses and keys, and connect Slack",
     Permission.ORDER_STOPS: "stop and release deployments, agents and categories, and change the emergency denylist",
     Permission.STOP_ORGANIZATION: "stop and release the whole organization",
@@ -218,6 +220,7 @@ _COMMANDS: Final = frozenset(
         Permission.CHANGE_POLICIES,
         Permission.OVERRIDE_GATES,
         Permission.CHANGE_GATES,
+        Permission.READ_LEDGER,
         Permission.STOP_ORGANIZATION,
         Permission.STOP_EVERYTHING,
     }
@@ -344,6 +347,18 @@ class SignedOut(Fact):
     person_id: str
     session_id: str
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRead(Fact):
+    """The platform used a secret of the organization's, by its name, for one of its webhooks, deliveries or messages.
+
+    What runs are given is told with their steps. For the ledger: nobody is told of it outside.
+    """
+
+    key_field: ClassVar[str] = "secret"
+    secret: str  # by reference: secret://name
+    about: str  # the id of what it was used for: a trigger, subscription, workspace or notification
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, NoReturn
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.intake.identity.model import Caller, NotAllowed, Permission
+from agentos.intake.identity.model import Caller, NotAllowed, Permission, SecretRead
 from agentos.intake.identity.routes import IdentityAdmin, Reader, address_of, may, refused
 from agentos.intake.inbox import addresses, service, slack
 from agentos.intake.inbox.model import (
@@ -227,6 +227,7 @@ async def take_slack_action(request: Request, doors: DoorsDep, secret: SecretDep
         return {"message_id": None}
     try:
         async with doors.open(workspace.organization) as work:
+            await work.publish(SecretRead(workspace.signing_secret, action.team_id))
             person = await addresses.person_at(work, Channel.SLACK, action.user_id)
             call.holder = person.handle
             caller = Caller(workspace.organization, person.id, person.handle, KeyId(""), person.role.permissions)

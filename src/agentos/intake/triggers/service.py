@@ -14,6 +14,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from standardwebhooks.webhooks import Webhook as StandardWebhook
 
+from agentos.intake.identity.model import SecretRead
 from agentos.intake.triggers import moments, store
 from agentos.intake.triggers.model import (
     MOST_QUEUED,
@@ -228,6 +229,7 @@ async def fire_webhook(
         data = json.loads(body)
     except (ValueError, RecursionError):
         raise BadEvent("the signed body is no JSON", then="Send JSON.") from None
+    await work.publish(SecretRead(found.on.secret, found.id))
     told = {name.lower(): value for name, value in headers.items()}["webhook-id"][:255]
     event = Event(id=told, source=f"/triggers/{found.name}", type="agentos.webhook", time=at, data=data)
     return await fire(work, found, event, dedup=told, due_at=at, request_id=request_id)

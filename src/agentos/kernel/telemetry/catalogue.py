@@ -388,6 +388,38 @@ HTTP_SECONDS = Metric(
     (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10),
 )
 
+LEDGER_ENTRIES = Metric("agentos_ledger_entries", "gauge", "entries", ("org",), "Entries of the ledger; stored state.")
+LEDGER_WAITING = Metric(
+    "agentos_ledger_waiting", "gauge", "facts", (), "Facts that were written and are not chained yet; stored state."
+)
+LEDGER_LAG = Metric(
+    "agentos_ledger_lag_seconds", "gauge", "seconds", (), "For how long the oldest fact has waited to be chained."
+)
+LEDGER_ANCHOR_AGE = Metric(
+    "agentos_ledger_anchor_age_seconds",
+    "gauge",
+    "seconds",
+    (),
+    "Since an end of a chain was last anchored outside the database; absent before the first.",
+)
+LEDGER_SOUND = Metric(
+    "agentos_ledger_sound",
+    "gauge",
+    "bool",
+    ("org",),
+    "What 'agentos audit verify' found last: 1 every link holds, 0 one does not; absent before the first look.",
+)
+LEDGER_VERIFIED_AGE = Metric(
+    "agentos_ledger_verified_age_seconds", "gauge", "seconds", ("org",), "Since the whole ledger was last verified."
+)
+LEDGER_FACTS_AMISS = Metric(
+    "agentos_ledger_facts_amiss_total",
+    "counter",
+    "facts",
+    ("org", "seal"),
+    "Facts that were changed (broken), or written past the platform (missing), before they were chained.",
+)
+
 CATALOGUE: Final[tuple[Metric, ...]] = (
     RUNS,
     RUN_SECONDS,
@@ -443,5 +475,12 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     NOTIFICATION_SECONDS,
     NOTIFICATIONS_PENDING,
     NOTIFICATIONS_DEAD,
+    LEDGER_ENTRIES,
+    LEDGER_WAITING,
+    LEDGER_LAG,
+    LEDGER_ANCHOR_AGE,
+    LEDGER_SOUND,
+    LEDGER_VERIFIED_AGE,
+    LEDGER_FACTS_AMISS,
     HTTP_SECONDS,
 )

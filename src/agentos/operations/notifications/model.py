@@ -173,3 +173,12 @@ class NotificationGivenUp(Fact):
     channel: str
     tries: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRetried(Fact):
+    """Somebody had a dead letter sent again."""
+
+    key_field: ClassVar[str] = "notification_id"
+    notification_id: str
+    by: str

@@ -38,7 +38,7 @@ async def list_notifications(
 async def retry_notification(notification_id: str, caller: Sender, doors: DoorsDep) -> dict[str, Any]:
     """Send a dead letter again, for another day, under the same key."""
     async with doors.open(caller.organization) as work:
-        return _shown(await service.retry(work, notification_id))
+        return _shown(await service.retry(work, notification_id, by=caller.handle))
 
 
 def _shown(one: Notification) -> dict[str, Any]:

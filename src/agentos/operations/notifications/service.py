@@ -12,7 +12,7 @@ from agentos.control.approvals import service as approvals
 from agentos.control.approvals.model import Approval, ApprovalStatus, Hides
 from agentos.control.approvals.routing import ROLE
 from agentos.intake.identity import service as identity
-from agentos.intake.identity.model import Permission, Person
+from agentos.intake.identity.model import Permission, Person, SecretRead
 from agentos.intake.inbox import addresses
 from agentos.intake.inbox import service as inbox
 from agentos.intake.inbox.model import Channel, MessageKind, Thread, WorkspaceUnknown
@@ -31,6 +31,7 @@ from agentos.operations.notifications.model import (
     NotificationGivenUp,
     NotificationKind,
     NotificationNotDead,
+    NotificationRetried,
     NotificationState,
     NotificationUnknown,
     Outcome,
@@ -154,7 +155,7 @@ async def letter(
     thread = await inbox.about(work, one.about)
     token, shown = "", ""
     if one.channel is Medium.SLACK:
-        token, shows = await _workspace(work)
+        token, shows = await _given(work, one.id)
         shown = await _shown(work, asked, hiding) if shows and one.kind.asks else ""
     path = f"/api/v1/approvals/{one.about}"
     if one.kind.asks and one.channel is not Medium.CONSOLE and not shown and signer is not None:
@@ -215,7 +216,7 @@ async def listed(work: UnitOfWork, *, state: str, about: str, after: str, most: 
     return await store.listed(work, state, about, after, most)
 
 
-async def retry(work: UnitOfWork, notification_id: str) -> Notification:
+async def retry(work: UnitOfWork, notification_id: str, *, by: str) -> Notification:
     """Owe a dead letter anew, for another day, with the same key.
 
     Raises NotificationUnknown (NotFound), NotificationNotDead (Conflict).
@@ -230,6 +231,7 @@ async def retry(work: UnitOfWork, notification_id: str) -> Notification:
             f"the message is {found.state}", where=found.id, then="What is pending is tried by itself."
         )
     await store.revive(work, notification_id)
+    await work.publish(NotificationRetried(found.id, by))
     again = await store.get(work, notification_id)
     assert again is not None
     return again
@@ -261,6 +263,14 @@ async def _address(work: UnitOfWork, person: Person, medium: Medium) -> str:
     return known.get(person.id, {}).get(Channel(medium.value), "")
 
 
+async def _given(work: UnitOfWork, about: str) -> tuple[str, bool]:
+    """As ``_workspace`` tells, to be used for a message: that is a fact."""
+    token, shows = await _workspace(work)
+    if token:
+        await work.publish(SecretRead(token, about))
+    return token, shows
+
+
 async def _workspace(work: UnitOfWork) -> tuple[str, bool]:
     """The token of the organization's Slack workspace and whether it shows arguments; none: empty."""
     try:
@@ -283,7 +293,7 @@ async def _alerting(work: UnitOfWork, one: Claimed, to: str, address: str) -> Le
         f"{address.rstrip('/')}/api/v1/inbox/threads/{thread.id}/messages",
         one.about,
         thread.number,
-        token=(await _workspace(work))[0] if one.channel is Medium.SLACK else "",
+        token=(await _given(work, one.id))[0] if one.channel is Medium.SLACK else "",
     )
 
 

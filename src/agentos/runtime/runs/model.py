@@ -256,6 +256,7 @@ class RunAccepted(Fact):
     deployment_id: str
     version: str
     inline: bool
+    by: str = ""  # who asked for it; empty: an earlier release did not tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,22 @@ class RunEnded(Fact):
     status: str
     code: str
     firing_id: str = ""  # of the trigger that started it
+
+
+@dataclass(frozen=True, slots=True)
+class StepsJournaled(Fact):
+    """What was decided and done of skills, written with the journal's rows in their very statement (journal_append).
+
+    A step has its decision, the digests of its arguments and of what came of it, and the secrets that it was given, by
+    name. For the ledger: nobody is told of it outside.
+    """
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    deployment_id: str
+    segment: int
+    attempt: int
+    steps: list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,4 +350,14 @@ class DraftSubmitted(Fact):
     run_id: str
     draft_id: str
     submitted_run: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DraftDiscarded(Fact):
+    """A person closed a draft for good."""
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    draft_id: str
     by: str

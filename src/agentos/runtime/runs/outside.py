@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, Never
 
@@ -26,7 +27,7 @@ from agentos.runtime.runs import asking, outcomes, store, traces
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.model import DraftMade, EffectUncertain, Reason, RunStatus, Waiting
 from agentos.runtime.runs.segment import Answered, Effect, Park, Parked, Segment
-from agentos.runtime.skills import Lookup, Skill
+from agentos.runtime.skills import Lookup, Skill, SkillContext
 from agentos.runtime.skills.service import canonical_arguments, execute
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class Live:
         segment, began, status = self._segment, elapsed(), "ok"
         try:
             with traces.called(segment, effect.skill, effect.key, effect.arguments):
-                return await execute(effect.skill, segment.context(effect.skill, effect.key), effect.arguments)
+                return await execute(effect.skill, self._context(effect), effect.arguments)
         except AgentOSError as error:
             status = error.code
             raise
@@ -63,8 +64,12 @@ class Live:
         """Ask the receiver, within the skill's timeout."""
         one = effect.skill
         assert one.lookup is not None
-        asked = one.lookup(self._segment.context(one, effect.key), effect.arguments)
+        asked = one.lookup(self._context(effect), effect.arguments)
         return await asyncio.wait_for(asked, one.timeout.total_seconds())
+
+    def _context(self, effect: Effect) -> SkillContext:
+        given = self._segment.context(effect.skill, effect.key)
+        return replace(given, secret=effect.noting(given.secret))
 
     async def quiet(self, effect: Effect, send: str) -> None:
         """Return once the send can no longer be under way. Never waits longer than window plus timeout from now.

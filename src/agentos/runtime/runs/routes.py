@@ -275,7 +275,7 @@ async def submit_draft(
 async def discard_draft(draft_id: str, caller: Submitter, doors: DoorsDep) -> None:
     """Close a draft for good."""
     async with doors.open(caller.organization) as work:
-        await service.discard_draft(work, draft_id)
+        await service.discard_draft(work, draft_id, by=caller.handle)
 
 
 async def _order(run_id: str, wanted: str, caller: Caller, doors: Doors, parts: Parts, sight: Sight) -> dict[str, Any]:

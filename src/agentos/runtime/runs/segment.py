@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Never, Protocol, TypeVar
+from typing import Any, Final, Never, Protocol, TypeVar
 
 from agentos.control.agents.model import Definition
 from agentos.control.budgets.spending import Spending
@@ -26,6 +27,8 @@ from agentos.runtime.runs.prompts import Prompts
 from agentos.runtime.skills import Lookup, Skill, SkillContext
 
 T = TypeVar("T")
+
+_REFERENCE: Final = re.compile(rb"secret://([A-Za-z0-9_-]{1,64})")
 
 
 class Leave(Exception):  # the loop leaves its segment; never an answer to a user
@@ -78,10 +81,23 @@ class Effect:
     sends: int = 0
     sent_at: float | None = None  # of the last send, when this attempt made it
     seconds: float = 0.0  # that the skill was at work for this attempt
+    secrets: set[str] = field(default_factory=set)  # by name: what the arguments refer to, and whatever was given
 
     def meta(self, **more: Any) -> dict[str, Any]:
         """What every row of this call says."""
-        return {"version": self.skill.version, "arguments_digest": digest_bytes(self.data), **more}
+        told = {"version": self.skill.version, "arguments_digest": digest_bytes(self.data), **more}
+        if b"secret://" in self.data:
+            self.secrets.update(found.decode() for found in _REFERENCE.findall(self.data))
+        return told | {"secrets": sorted(self.secrets)} if self.secrets else told
+
+    def noting(self, secret: Callable[[str], str]) -> Callable[[str], str]:
+        """Resolves secrets, and remembers which for the rows of this call."""
+
+        def resolve(name: str) -> str:
+            self.secrets.add(name)
+            return secret(name)
+
+        return resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.runs import store
 from agentos.runtime.runs.model import (
     FORMAT,
+    DraftDiscarded,
     DraftSettled,
     DraftSubmitted,
     DraftUnknown,
@@ -237,7 +238,7 @@ async def submitted_call(work: UnitOfWork, draft_id: str) -> tuple[str, Any]:
     return draft.skill, json.loads(draft.arguments)
 
 
-async def discard_draft(work: UnitOfWork, draft_id: str) -> None:
+async def discard_draft(work: UnitOfWork, draft_id: str, *, by: str) -> None:
     """Close a draft for good. Raises DraftUnknown (NotFound), DraftSettled (Conflict)."""
     draft = await store.draft(work, draft_id)
     if draft is None:
@@ -245,6 +246,7 @@ async def discard_draft(work: UnitOfWork, draft_id: str) -> None:
     if draft.status != "open":
         raise DraftSettled(f"the draft is {draft.status} already", where=draft_id)
     await store.mark_draft(work, draft_id, "discarded", None)
+    await work.publish(DraftDiscarded(draft.run_id, draft_id, by))
 
 
 async def take_message(work: UnitOfWork, run_id: str, message_id: str, *, author: str) -> None:
@@ -441,7 +443,7 @@ async def _accept(
             "seconds": float(definition.budgets.seconds),
         },
     )
-    fact = RunAccepted(run_id, deployment_id, version, inline)
+    fact = RunAccepted(run_id, deployment_id, version, inline, requested_by)
     await work.publish(fact)
     return fact
 

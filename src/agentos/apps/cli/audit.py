@@ -1,0 +1,178 @@
+"""``agentos audit …`` and ``agentos state``: the ledger searched, exported and verified, and what was in force when."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from agentos.apps.cli import output
+from agentos.apps.cli.deployments import resolve
+from agentos.apps.client import Client, connect
+from agentos.kernel.clock import now
+from agentos.kernel.errors import Conflict, Invalid
+from agentos.kernel.units import duration
+
+BASE: Final = "/api/v1/audit"
+_PAGE: Final = 200
+_COLUMNS: Final = ("number", "at", "fact", "key", "person", "run_id", "deployment_id")
+
+Fact = Annotated[str, typer.Option("--fact", help="Its name, as VersionPromoted.")]
+Key = Annotated[str, typer.Option("--key", help="The id that the fact is about.")]
+Person = Annotated[str, typer.Option("--person", help="Who did it.")]
+Run = Annotated[str, typer.Option("--run", help="A run's id.")]
+Deployment = Annotated[str, typer.Option("--deployment", "-d", help="AGENT, AGENT/ENVIRONMENT or a deployment's id.")]
+From = Annotated[str, typer.Option("--from", help="A time as 2026-11-21T03:00Z.")]
+To = Annotated[str, typer.Option("--to", help="A time; else now.")]
+Last = Annotated[str, typer.Option("--last", help="In place of --from: how long before now, as 1h or 30d.")]
+
+
+class LedgerBroken(Conflict):
+    """A link of the ledger does not hold: it was changed past the platform."""
+
+    code = "ledger_broken"
+
+
+class StateRefused(Invalid):
+    """The state was asked for at no moment, or at one and between two."""
+
+    code = "state_refused"
+
+
+class Form(StrEnum):
+    """How an export is written: a JSON document a line."""
+
+    JSONL = "jsonl"
+    CLOUDEVENTS = "cloudevents"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of the ledger, and that of its time travel."""
+    ledger = typer.Typer(help="The ledger: what happened, chained so that changes show.", no_args_is_help=True)
+    for verb in (verify, search, export):
+        ledger.command(verb.__name__)(verb)
+    app.add_typer(ledger, name="audit")
+    app.command("state")(state)
+
+
+def verify() -> None:
+    """Verify every link of the ledger, its columns and its anchors; name the first link that does not hold, exit 5."""
+    client, cursor, checked, amiss = connect(), "", 0, []
+    while True:
+        found = client.post(f"{BASE}/verify", {"cursor": cursor})
+        checked += found["checked"]
+        cursor = found.pop("next_cursor")
+        if cursor is None:
+            break
+        if found["broken"] is None:
+            output.progress(f"{checked:,} of {found['entries']:,} entries hold")
+        else:  # of a fact: the links behind it are looked at all the same
+            amiss.append(found["broken"])
+            checked += 1
+    broken = found["broken"] or next(iter(amiss), None)
+    output.show(found | {"checked": checked, "holds": broken is None, "facts_amiss": [one["number"] for one in amiss]})
+    if broken is not None:
+        raise LedgerBroken(
+            f"{broken['kind']} at entry {broken['number']}: {broken['what']}",
+            then="Compare with a backup from before; see docs/audit.md.",
+        )
+
+
+def search(
+    fact: Fact = "",
+    key: Key = "",
+    person: Person = "",
+    run: Run = "",
+    deployment: Deployment = "",
+    since: From = "",
+    until: To = "",
+    last: Last = "",
+    most: Annotated[int, typer.Option("--most", help="How many, at most.", min=1)] = 50,
+) -> None:
+    """Search the ledger, newest first."""
+    client, found = connect(), []
+    words = _words(client, fact, key, person, run, deployment, since, until, last)
+    for one in _every(client, words | {"limit": min(most, _PAGE)}):
+        found.append(one)
+        if len(found) == most:
+            break
+    output.show(found, columns=_COLUMNS)
+
+
+def export(
+    file: Annotated[str, typer.Option("--output", "-o", help="The file to write; else standard output.")] = "",
+    form: Annotated[Form, typer.Option("--format", help="Entries, or CloudEvents 1.0 of their facts.")] = Form.JSONL,
+    fact: Fact = "",
+    key: Key = "",
+    person: Person = "",
+    run: Run = "",
+    deployment: Deployment = "",
+    since: From = "",
+    until: To = "",
+    last: Last = "",
+) -> None:
+    """Export entries, oldest first, one JSON document a line."""
+    client = connect()
+    words = _words(client, fact, key, person, run, deployment, since, until, last)
+    words |= {"order": "oldest", "limit": _PAGE, "form": "cloudevents" if form is Form.CLOUDEVENTS else "entry"}
+    lines = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in _every(client, words))
+    if not file:
+        sys.stdout.writelines(lines)
+        return
+    with Path(file).open("w", encoding="utf-8") as opened:
+        count = 0
+        for line in lines:
+            opened.write(line)
+            count += 1
+    output.show({"file": file, "entries": count})
+
+
+def state(
+    at: Annotated[str, typer.Option("--at", help="A moment as 2026-11-21T03:00Z; else now.")] = "",
+    diff: Annotated[
+        tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
+    ] = ("", ""),
+) -> None:
+    """Show which versions, tiers, stops, policies and budgets were in force at a moment, or changed between two."""
+    client = connect()
+    if diff[0]:
+        if at:
+            raise StateRefused("--at and --diff are two questions", then="Ask one of them.")
+        found = client.get(f"{BASE}/state/diff", before=diff[0], after=diff[1])
+        if output.as_json or not isinstance(found["changes"], list):
+            output.show(found)
+        else:
+            output.show(found["changes"], columns=("kind", "id", "before", "after"))
+        return
+    found = client.get(f"{BASE}/state", at=at)
+    if output.as_json:
+        output.show(found)
+        return
+    kinds = [(name, found.pop(name)) for name in ("deployments", "stops", "policies", "budgets")]
+    output.show(found)
+    for name, held in kinds:
+        output.show(f"\n{name}:")
+        output.show(held if isinstance(held, str) else [{"id": one, **known} for one, known in held.items()])
+
+
+def _words(
+    client: Client, fact: str, key: str, person: str, run: str, deployment: str, since: str, until: str, last: str
+) -> dict[str, Any]:
+    if last:
+        since = (now() - duration(last)).isoformat()
+    words = {"fact": fact, "key": key, "person": person, "run": run}
+    named = resolve(client, deployment) if deployment else ""
+    return words | {"deployment": named, "from": since, "to": until}
+
+
+def _every(client: Client, words: dict[str, Any]) -> Iterator[Any]:
+    cursor = ""
+    while cursor is not None:
+        found = client.get(f"{BASE}/entries", **words, cursor=cursor)
+        yield from found["items"]
+        cursor = found["next_cursor"]

@@ -1,0 +1,113 @@
+"""The chainer, one process at a time: facts become entries, each once and in order, and ends of chains are anchored.
+
+A batch of facts is one transaction that adds the entries and moves the cursor, so a chainer that dies at any moment
+leaves all of a batch or nothing of it. Two that both believed to be the one could not fork a chain either: an end that
+has moved since it was read refuses the whole batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from agentos.evidence.ledger import store
+from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.chain import chained
+from agentos.evidence.ledger.model import Anchor
+from agentos.kernel import clock
+from agentos.kernel.database import Database, translated
+from agentos.kernel.seals import LedgerKey
+from agentos.kernel.telemetry import Meter
+from agentos.kernel.telemetry.catalogue import LEDGER_FACTS_AMISS
+
+log = structlog.get_logger(__name__)
+
+BATCH: Final = 1000  # facts of one transaction: some 40 ms, and as many entries are made again after a crash, at most
+PAUSE_SECONDS: Final = 0.2  # between looks: facts of a moment share a commit
+ANCHOR_SECONDS: Final = 5.0  # between anchors; what may be cut off unseen is promised to be no more than ten seconds
+WAIT_SECONDS: Final = 5.0  # at most, before the next try while the database is away
+
+
+class Chainer:
+    """Chains the facts of every organization. Without a file of anchors it anchors nothing."""
+
+    def __init__(self, database: Database, key: LedgerKey, anchors: Anchors | None, meter: Meter) -> None:
+        self._database, self._key, self._anchors, self._meter = database, key, anchors, meter
+        self._anchored_at = float("-inf")
+
+    async def chain_for_ever(self, stop: asyncio.Event) -> None:
+        """Chain and anchor until ``stop``, in as many workers as run it. An outage is waited out."""
+        pause = PAUSE_SECONDS
+        while not stop.is_set():
+            try:
+                await self.turn()
+                pause = PAUSE_SECONDS
+            except Exception as error:  # the chainer outlives every outage of what it reads from or writes to
+                pause = min(pause * 2, WAIT_SECONDS)
+                log.warning("chainer_waits", error=type(error).__name__, seconds=pause)
+            try:
+                await asyncio.wait_for(stop.wait(), pause)
+            except TimeoutError:
+                continue
+        self._anchored_at = float("-inf")  # nothing may be cut off unseen while the platform rests
+        with suppress(Exception):  # it rests because of an outage; the next start anchors
+            await self.turn()
+
+    async def turn(self) -> int:
+        """Chain every fact that there is, and anchor when it is time; how many were chained.
+
+        0 where another process is the chainer. The lock's transaction only reads, so it holds back no reader.
+        """
+        async with self._database.connection("agentos_system") as held:
+            if not await store.locked(held):
+                return 0
+            done = 0
+            while count := await self._batch():
+                done += count
+                await self._anchor_in_time()
+            await self._anchor_in_time()
+            return done
+
+    async def anchor(self) -> int:
+        """Anchor every chain that has another end than its last anchor says; how many."""
+        if self._anchors is None:
+            return 0
+        pool = await self._database.driver("agentos_system")
+        with translated():
+            async with pool.acquire() as driver:
+                ends = await store.ends(driver)
+        at = clock.now()
+        last = await asyncio.to_thread(self._anchors.last)
+        new = [
+            Anchor(org, end.number, end.hash.hex(), at)
+            for org, end in ends.items()
+            if org not in last or (last[org].number, last[org].hash) != (end.number, end.hash.hex())
+        ]
+        for one in new:
+            if one.org in last and one.number <= last[one.org].number:
+                log.error("ledger_cut", org=one.org, anchored=last[one.org].number, entries=one.number)
+        await asyncio.to_thread(self._anchors.append, new)
+        return len(new)
+
+    async def _anchor_in_time(self) -> None:
+        if clock.elapsed() - self._anchored_at >= ANCHOR_SECONDS:
+            await self.anchor()
+            self._anchored_at = clock.elapsed()
+
+    async def _batch(self) -> int:
+        pool = await self._database.driver("agentos_system")
+        with translated():
+            async with pool.acquire() as driver:
+                facts = await store.read(driver, BATCH)
+                if not facts:
+                    return 0
+                ends = await store.ends(driver, list({fact["org"] for fact in facts}))
+                batch = chained(self._key, ends, facts)
+                await store.append(driver, batch, facts[-1]["txid"], facts[-1]["seq"])
+        for org, number, seal in batch.amiss:
+            self._meter.count(LEDGER_FACTS_AMISS, org=org, seal=seal.value)
+            log.error("fact_amiss", org=org, entry=number, seal=seal.value)
+        return len(facts)

@@ -1,0 +1,116 @@
+"""What was in force at a moment, told by the ledger's entries up to it and by nothing that can be changed afterwards.
+
+What no entry tells is "unknown": a deployment from before the ledger has whatever was not changed since. Stops of every
+organization are told in the ledger of whoever ordered them, so they are read from the stops themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from agentos.control.policy.model import Tier
+
+UNKNOWN: Final = "unknown"
+State = dict[str, dict[str, dict[str, Any]]]  # kind → id → what is known
+Change = Callable[[State, Mapping[str, Any]], None]
+
+
+def _deployment(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
+    blank = dict.fromkeys(("agent_id", "environment", "version", "revision", "tier", "state"), UNKNOWN)
+    return state["deployments"].setdefault(body["deployment_id"], blank)
+
+
+def _created(state: State, body: Mapping[str, Any]) -> None:
+    _deployment(state, body).update(
+        agent_id=body["agent_id"],
+        environment=body["environment"],
+        version=None,
+        revision=0,
+        tier=_tier(body.get("tier")),
+        state="active",
+    )
+
+
+def _serves(state: State, body: Mapping[str, Any]) -> None:
+    _deployment(state, body).update(version=body["version"], revision=body["revision"])
+
+
+def _became(what: str) -> Change:
+    def change(state: State, body: Mapping[str, Any]) -> None:
+        _deployment(state, body).update(state=what)
+
+    return change
+
+
+def _tiered(state: State, body: Mapping[str, Any]) -> None:
+    _deployment(state, body).update(tier=_tier(body["tier"]))
+
+
+def _stopped(state: State, body: Mapping[str, Any]) -> None:
+    if body["scope"] != "global":
+        told = {name: body[name] for name in ("kind", "scope", "target")}
+        state["stops"][body["stop_id"]] = {**told, "ordered_by": body["by"]}
+
+
+def _lifted(state: State, body: Mapping[str, Any]) -> None:
+    state["stops"].pop(body["stop_id"], None)
+
+
+def _ruled(state: State, body: Mapping[str, Any]) -> None:
+    state["policies"][body["scope"]] = {"number": body["number"], "policy": body["policy"]}
+
+
+def _capped(state: State, body: Mapping[str, Any]) -> None:
+    caps = {name: body[name] for name in ("money", "tokens", "steps", "seconds")}
+    name = f"{body['subject']} {body['period']}"
+    if all(one is None for one in caps.values()):
+        state["budgets"].pop(name, None)
+    else:
+        state["budgets"][name] = caps
+
+
+CHANGES: Final[Mapping[str, Change]] = {
+    "DeploymentCreated": _created,
+    "VersionPromoted": _serves,
+    "VersionRolledBack": _serves,
+    "DeploymentPaused": _became("paused"),
+    "DeploymentResumed": _became("active"),
+    "DeploymentRetired": _became("retired"),
+    "TierChanged": _tiered,
+    "StopOrdered": _stopped,
+    "StopLifted": _lifted,
+    "PolicyChanged": _ruled,
+    "BudgetChanged": _capped,
+}
+
+
+def in_force(told: Iterable[tuple[str, bytes]]) -> State:
+    """What was in force after these entries: their facts' names and their bodies, oldest first."""
+    state: State = {"deployments": {}, "stops": {}, "policies": {}, "budgets": {}}
+    for name, body in told:
+        CHANGES[name](state, msgspec.json.decode(body))
+    return state
+
+
+def changed(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What differs between two states: each thing that came, went or is otherwise."""
+    found = []
+    for kind, was in before.items():
+        now = after[kind]
+        for name in sorted({*was, *now}):
+            if was.get(name) != now.get(name):
+                found.append({"kind": kind, "id": name, "before": was.get(name), "after": now.get(name)})
+    return found
+
+
+def moment(at: datetime, first: datetime | None, last: datetime | None) -> dict[str, Any]:
+    """How far the ledger's word reaches: nothing is known from before its first entry."""
+    return {"at": at, "ledger_from": first or UNKNOWN, "ledger_to": last or UNKNOWN}
+
+
+def _tier(number: Any) -> str:
+    return UNKNOWN if number is None else Tier(number).name

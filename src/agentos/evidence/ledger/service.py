@@ -1,0 +1,239 @@
+"""Look for entries, and hold a chain against its key, its columns and its anchors."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from agentos.control.stops import service as stops
+from agentos.evidence.ledger import past, store
+from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.chain import Links, body_of
+from agentos.evidence.ledger.model import (
+    Anchor,
+    Broken,
+    EntryUnknown,
+    LedgerVerified,
+    NotYet,
+    Row,
+    Search,
+    Seen,
+    Tampering,
+    Verified,
+)
+from agentos.kernel.database import Database
+from agentos.kernel.ids import OrgId
+from agentos.kernel.seals import LedgerKey
+from agentos.kernel.unit_of_work import Doors, UnitOfWork
+
+PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at them
+
+
+async def verify(
+    doors: Doors, organization: OrgId, key: LedgerKey, anchors: Anchors | None, *, after: Seen, most: int, by: str
+) -> tuple[Verified, Seen | None]:
+    """Verify at most so many entries after those that were verified before; the anchors when the end is reached.
+
+    Also what to go on with; None at the end. A fact that is amiss breaks no link, so that one goes on behind it. What
+    was found of the whole is kept, and is a fact. Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
+    """
+    async with doors.open(organization) as work:
+        found = await look(await work.driver(), organization, key, anchors, after=after.through, most=most)
+        broken, amiss = found.broken, after.amiss
+        if broken is not None and broken.kind is Tampering.FACT:
+            return found, Seen(broken.number, amiss or broken.number)
+        if broken is None and not found.is_whole:
+            return found, Seen(found.through, amiss)
+        told = f"{broken.kind}:{broken.number}" if broken else f"{Tampering.FACT}:{amiss}" if amiss else ""
+        await work.publish(LedgerVerified(organization, found.entries, told, by))
+    await store.keep_verified(doors.database, organization, found.through, told)
+    return found, None
+
+
+async def look(
+    driver: Any, organization: str, key: LedgerKey, anchors: Anchors | None, *, after: int = 0, most: int | None = None
+) -> Verified:
+    """The first link that does not hold, read page by page over one of the driver's connections. Memory is bounded.
+
+    Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
+    """
+    links = Links(key.chain(organization), await _row(driver, organization, after) if after else None)
+    wrong, broken, is_whole, entries = None, None, False, 0
+    while wrong is None and broken is None and not is_whole:
+        async with aclosing(_pages(driver, organization, links.number, min(PAGE, most or PAGE))) as pages:
+            async for page in pages:
+                if (wrong := links.take(page)) is not None or (most is not None and links.number - after >= most):
+                    break
+        number, entries, broken = await _end(driver, organization, links)
+        if most is not None and links.number - after >= most and links.number < number:
+            break
+        is_whole = wrong is None and links.number >= number
+    if wrong is not None:
+        elsewhere = await _stands_elsewhere(driver, organization, links)
+        broken = links.told(Row(*wrong), entries=entries, is_elsewhere=elsewhere)
+    count, anchored = 0, None
+    if anchors is not None and (is_whole or (broken is not None and broken.kind is not Tampering.FACT)):
+        count, anchored, cut = await _anchored(driver, organization, anchors, entries)
+        broken = broken or cut
+    return Verified(links.number - after, links.number, entries, is_whole, broken, count, anchored)
+
+
+async def search(
+    work: UnitOfWork, wanted: Search, *, beyond: int | None, is_oldest_first: bool, most: int
+) -> list[Row]:
+    """Entries that fit every word of the search; ``beyond``: the number that a page ended with."""
+    from_here = beyond if beyond is not None else 0 if is_oldest_first else 2**62
+    return await store.search(work, wanted, beyond=from_here, is_oldest_first=is_oldest_first, most=most)
+
+
+async def entry(work: UnitOfWork, number: int) -> Row:
+    """One entry. Raises EntryUnknown (NotFound)."""
+    found = await store.entry(work, number)
+    if found is None:
+        raise EntryUnknown(f"there is no entry {number}", then="See 'agentos audit search'.")
+    return found
+
+
+async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
+    """Which versions, tiers, stops, policies and budgets were in force at a moment. Raises NotYet (Invalid).
+
+    Where the ledger had no entry yet everything is unknown.
+    """
+    if at > now:
+        raise NotYet(f"{at.isoformat()} has not come yet", where="at", then="Ask about a moment that is past.")
+    first, last = await store.span(work)
+    told = past.moment(at, first, last)
+    if first is None or at < first:
+        return told | dict.fromkeys(("deployments", "stops", "policies", "budgets"), past.UNKNOWN)
+    rows = await store.told_until(work, list(past.CHANGES), at)
+    found = past.in_force((row.name, body_of(row)) for row in rows)
+    for one in await stops.of_everybody(work, at=at):
+        found["stops"][one.id] = {
+            "kind": one.kind.value,
+            "scope": one.scope.value,
+            "target": one.target,
+            "ordered_by": one.ordered_by,
+        }
+    return told | found
+
+
+async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now: datetime) -> dict[str, Any]:
+    """What changed between two moments; unknown where the ledger does not reach back to the first. Raises NotYet."""
+    one, other = await state(work, at=before, now=now), await state(work, at=after, now=now)
+    told = {"before": one.pop("at"), "after": other.pop("at"), "ledger_from": one["ledger_from"]}
+    if past.UNKNOWN in (one["deployments"], other["deployments"]):
+        return {**told, "changes": past.UNKNOWN}
+    kinds = ("deployments", "stops", "policies", "budgets")
+    return {**told, "changes": past.changed(*({kind: said[kind] for kind in kinds} for said in (one, other)))}
+
+
+async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:
+    """How the ledger does, over all organizations: figures that nobody has are unknown."""
+    chains, waiting = await store.counted(database)
+    last = {} if anchors is None else await asyncio.to_thread(anchors.last)
+    return {
+        "chains": chains,
+        "waiting": waiting.facts,
+        "waiting_seconds": waiting.seconds,
+        "anchored_at": max((one.at for one in last.values()), default=None),
+    }
+
+
+def token(key: LedgerKey, organization: str, seen: Seen) -> str:
+    """What a caller goes on with who had so much verified."""
+    said = f"{seen.through}.{seen.amiss}"
+    return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
+
+
+def seen_by(key: LedgerKey, organization: str, said: str) -> Seen | None:
+    """What a token says was verified; None for one that was not given out here."""
+    parts = said.split(".")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts[:2]):
+        return None
+    seen = Seen(int(parts[0]), int(parts[1]))
+    return seen if hmac.compare_digest(said.encode(), token(key, organization, seen).encode()) else None
+
+
+async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -> AsyncGenerator[list[Row]]:
+    """Pages of entries; while one is looked at, the server is at work on the next."""
+    page = await driver.fetch(store.PAGE, organization, after, size)
+    while page:
+        asked = asyncio.ensure_future(driver.fetch(store.PAGE, organization, page[-1][0], size))
+        try:
+            await asyncio.sleep(0)  # so that the question is sent
+            yield page
+        finally:
+            page = await asked
+
+
+async def _row(driver: Any, organization: str, number: int) -> Row:
+    found = await driver.fetch(store.PAGE, organization, number - 1, 1)
+    if not found or found[0]["number"] != number:
+        raise EntryUnknown(f"there is no entry {number}", then="Verify from the beginning.")
+    return Row(*found[0])
+
+
+async def _end(driver: Any, organization: str, links: Links) -> tuple[int, int, Broken | None]:
+    """The last number that there is, that which the chain should end with, and what is wrong with the end itself."""
+    end = await driver.fetchrow(store.END, organization)
+    if end is None:
+        last = await driver.fetchval(store.LAST, organization)
+        gone = Broken(Tampering.DELETION, last, "the chain has entries and no end") if last else None
+        return last or 0, last or 0, gone
+    number, last = end["number"], end["last"] or 0
+    if last > links.number:  # there is more to look at
+        return last, number, None
+    if number > last:
+        return last, number, links.told(None, entries=number, is_elsewhere=False)
+    if number < last:
+        said = f"the chain should end with entry {number}, and goes on"
+        return last, last, Broken(Tampering.EDIT, number + 1, said)
+    if links.number == number and not links.ends_with(end["hash"]):
+        return last, number, Broken(Tampering.EDIT, number, f"the chain's end is not entry {number} as it is")
+    return last, number, None
+
+
+async def _stands_elsewhere(driver: Any, organization: str, links: Links) -> bool:
+    """Whether the entry of the next place stands at a later one."""
+    place = links.number + 1
+    async with aclosing(_pages(driver, organization, links.number)) as pages:
+        async for page in pages:
+            for row in page:
+                if row[0] != place and (one := links.read(row)) is not None and one.number == place:
+                    return True
+    return False
+
+
+async def _anchored(
+    driver: Any, organization: str, anchors: Anchors, entries: int
+) -> tuple[int, Anchor | None, Broken | None]:
+    """Hold every anchor against the entry that it names: their number, the last that holds, and the first cut."""
+    count, held = 0, None
+    lines = anchors.of(organization)
+    while chunk := await asyncio.to_thread(_some, lines):
+        numbers = [one.number for one in chunk if one is not None]
+        hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
+        for one in chunk:
+            if one is None:
+                said = "the file of anchors holds a line that was not written here"
+                return count, held, Broken(Tampering.ANCHOR, held.number if held else 0, said)
+            count += 1
+            if one.number > entries or one.number not in hashes:
+                said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
+                return count, held, Broken(Tampering.TRUNCATION, entries + 1, said)
+            if hashes[one.number] != one.hash:
+                place = held.number + 1 if held else 1
+                said = f"entry {one.number} is not the one anchored at {one.at.isoformat()}: cut after {place - 1}"
+                return count, held, Broken(Tampering.TRUNCATION, place, f"{said}, and chained anew")
+            if held is None or one.number >= held.number:
+                held = one
+    return count, held, None
+
+
+def _some(lines: Iterator[Anchor | None]) -> list[Anchor | None]:
+    return list(islice(lines, 1000))

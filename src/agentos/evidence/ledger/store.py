@@ -1,0 +1,134 @@
+"""Facts that are not chained yet, and entries and ends of chains as PostgreSQL has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from agentos.evidence.ledger.chain import Batch
+from agentos.evidence.ledger.model import End, Row, Search
+from agentos.kernel.database import Database
+from agentos.kernel.unit_of_work import UnitOfWork
+
+_LOCK: Final = text("SELECT outbox_lock('ledger')")
+_READ: Final = "SELECT * FROM ledger_read($1)"
+_ENDS: Final = "SELECT * FROM ledger_ends($1::text[])"
+_APPEND: Final = "SELECT ledger_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+_COLUMNS: Final = "number, hash, entry, at, name, key, person, run_id, deployment_id"
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
+PAGE: Final = f"SELECT {_COLUMNS} FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT $3"
+END: Final = (
+    "SELECT h.number, h.hash, (SELECT max(l.number) FROM ledger l WHERE l.org = h.org) AS last "
+    "FROM ledger_heads h WHERE h.org = $1"
+)
+LAST: Final = "SELECT max(number) FROM ledger WHERE org = $1"
+NAMED: Final = "SELECT number, hash FROM ledger WHERE org = $1 AND number = ANY ($2::bigint[])"
+_VERIFIED: Final = text("SELECT ledger_verified(:org, :number, :broken)")
+_COUNTED: Final = text("SELECT * FROM ledger_counted()")
+_WAITING: Final = text("SELECT * FROM ledger_waiting()")
+_SEARCH: Final = """
+SELECT {columns} FROM ledger
+WHERE org = :org {conditions} AND number {beyond} :number ORDER BY number {order} LIMIT :most
+"""
+_CONDITIONS: Final = {
+    "name": "name = :name",
+    "key": "key = :key",
+    "person": "person = :person",
+    "run_id": "(run_id = :run_id AND run_id <> key OR key = :run_id)",
+    "deployment_id": "deployment_id = :deployment_id",
+    "since": "at >= :since",
+    "until": "at < :until",
+}
+_NAMED_UNTIL: Final = text(
+    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"
+)
+_FIRST_AND_LAST: Final = text(
+    "SELECT (SELECT min(at) FROM ledger WHERE org = :org) AS first, "
+    "(SELECT max(at) FROM ledger WHERE org = :org) AS last"
+)
+
+
+async def locked(connection: AsyncConnection) -> bool:
+    """Whether this transaction is now the chainer's: there is one at a time."""
+    return bool((await connection.execute(_LOCK)).scalar_one())
+
+
+async def read(driver: Any, most: int) -> Sequence[Mapping[str, Any]]:
+    """The next facts that are not chained, of all organizations, in their order."""
+    found: Sequence[Mapping[str, Any]] = await driver.fetch(_READ, most)
+    return found
+
+
+async def ends(driver: Any, organizations: Sequence[str] | None = None) -> dict[str, End]:
+    """Where the chains of these organizations end, or all that there are."""
+    return {
+        row["org"]: End(row["number"], row["hash"], row["is_sealed"])
+        for row in await driver.fetch(_ENDS, organizations)
+    }
+
+
+async def append(driver: Any, batch: Batch, transaction: str, sequence: int) -> None:
+    """Add the batch, and move behind its last fact, in one transaction. Raises where a chain has gone on."""
+    names = list(batch.was)
+    was, now = [batch.was[name] for name in names], [batch.now[name] for name in names]
+    await driver.execute(
+        _APPEND,
+        transaction,
+        sequence,
+        names,
+        [one.number for one in was],
+        [one.hash for one in was],
+        [one.number for one in now],
+        [one.hash for one in now],
+        [one.is_sealed for one in now],
+        batch.organizations,
+        *(list(column) for column in zip(*batch.rows, strict=True)),
+    )
+
+
+async def search(work: UnitOfWork, wanted: Search, *, beyond: int, is_oldest_first: bool, most: int) -> list[Row]:
+    """Entries beyond a number, in the order that is asked for."""
+    values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name))}
+    statement = _SEARCH.format(
+        columns=_COLUMNS,
+        conditions="".join(f" AND {_CONDITIONS[name]}" for name in values),
+        beyond=">" if is_oldest_first else "<",
+        order="ASC" if is_oldest_first else "DESC",
+    )
+    told = {**values, "org": work.organization, "number": beyond, "most": most}
+    return [Row._make(row) for row in await work.all(text(statement), told)]
+
+
+async def entry(work: UnitOfWork, number: int) -> Row | None:
+    """One entry."""
+    found = await search(work, Search(), beyond=number - 1, is_oldest_first=True, most=1)
+    return found[0] if found and found[0].number == number else None
+
+
+async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime) -> list[Row]:
+    """Every entry of these facts up to a moment, oldest first."""
+    values = {"org": work.organization, "names": list(names), "at": at}
+    return [Row._make(row) for row in await work.all(_NAMED_UNTIL, values)]
+
+
+async def span(work: UnitOfWork) -> tuple[datetime | None, datetime | None]:
+    """When the first and the last entry's facts were written."""
+    row = await work.first(_FIRST_AND_LAST, {"org": work.organization})
+    assert row is not None
+    return row.first, row.last
+
+
+async def keep_verified(database: Database, organization: str, number: int, broken: str) -> None:
+    """Keep what a look over a whole chain found."""
+    async with database.connection("agentos_system") as connection:
+        await connection.execute(_VERIFIED, {"org": organization, "number": number, "broken": broken})
+
+
+async def counted(database: Database) -> tuple[Sequence[Any], Any]:
+    """Every chain, and how many facts wait to be chained and for how long."""
+    async with database.connection("agentos_system") as connection:
+        return (await connection.execute(_COUNTED)).all(), (await connection.execute(_WAITING)).one()

@@ -1,0 +1,108 @@
+"""A database whose facts are sealed, and chains in it that tests may do things to as its superuser."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import asyncpg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from agentos.evidence.ledger import service
+from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.chainer import Chainer
+from agentos.evidence.ledger.model import Verified
+from agentos.kernel import seals
+from agentos.kernel.database import Database
+from agentos.kernel.facts import Fact
+from agentos.kernel.ids import OrgId
+from agentos.kernel.seals import LedgerKey
+from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.telemetry import Meter
+from agentos.kernel.unit_of_work import Doors
+from tests.conftest import new_database
+
+
+@dataclass(frozen=True, slots=True)
+class CoinTossed(Fact):
+    """A coin was tossed; for these tests."""
+
+    key_field: ClassVar[str] = "coin"
+    coin: str
+    number: int
+    by: str = "ada"
+    run_id: str = "run_x"
+    deployment_id: str = "dep_x"
+
+
+@dataclass
+class Books:
+    """A sealed database, its key and its anchors."""
+
+    database: Database
+    doors: Doors
+    key: LedgerKey
+    anchors: Anchors
+    url: str
+    meter: Meter
+
+    def chainer(self) -> Chainer:
+        """A chainer of this process."""
+        return Chainer(self.database, self.key, self.anchors, self.meter)
+
+    async def toss(self, organization: OrgId, count: int) -> None:
+        """So many facts, each in a transaction of its own."""
+        for number in range(count):
+            async with self.doors.open(organization) as work:
+                await work.publish(CoinTossed("euro", number))
+
+    async def chain(self) -> int:
+        """Chain what there is, and anchor the ends."""
+        done = await self.chainer().turn()
+        await self.chainer().anchor()
+        return done
+
+    async def look(self, organization: OrgId, driver: Any = None) -> Verified:
+        """What verifying finds."""
+        if driver is not None:
+            return await service.look(driver, organization, self.key, self.anchors)
+        async with self.doors.open(organization) as work:
+            return await service.look(await work.driver(), organization, self.key, self.anchors)
+
+    async def superuser(self) -> Any:
+        """A connection that nothing binds."""
+        url = make_url(os.environ["AGENTOS_TEST_SUPERUSER_URL"]).set(
+            drivername="postgresql", database=make_url(self.url).database
+        )
+        return await asyncpg.connect(
+            url.render_as_string(hide_password=False), server_settings={"search_path": "agentos"}
+        )
+
+
+@pytest.fixture(scope="session")
+def sealed_url() -> str:
+    """A migrated database of these tests' own: a chain takes the facts of every organization."""
+    return asyncio.run(new_database(f"ledger_{os.getpid()}"))
+
+
+@pytest.fixture
+async def books(sealed_url: str, tmp_path: Path) -> AsyncIterator[Books]:
+    """A sealed database, its key and its anchors."""
+    file = Path(os.environ.setdefault("AGENTOS_TEST_LEDGER_KEY", str(tmp_path / "ledger.key")))
+    seals.make_key(file)
+    database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(file)))
+    key = LedgerKey.load(file)
+    yield Books(database, Doors(database), key, Anchors(tmp_path / "anchors.jsonl", key), sealed_url, Meter())
+    await database.close()
+
+
+@pytest.fixture
+async def database(books: Books) -> Database:
+    """The sealed one."""
+    return books.database

@@ -1,0 +1,100 @@
+"""What was in force is told by entries alone, and what none tells is unknown."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+import pytest
+
+from agentos.apps.facts import every_fact
+from agentos.control.budgets.model import BudgetChanged
+from agentos.control.deployments.model import (
+    DeploymentCreated,
+    DeploymentPaused,
+    TierChanged,
+    VersionPromoted,
+    VersionRolledBack,
+)
+from agentos.control.policy.model import PolicyChanged
+from agentos.control.stops.model import StopLifted, StopOrdered
+from agentos.evidence.ledger import service
+from agentos.evidence.ledger.model import COVERED, PERSONS, NotYet
+from agentos.evidence.ledger.past import CHANGES, UNKNOWN
+from agentos.kernel.clock import now
+from agentos.kernel.facts import Fact
+from agentos.kernel.ids import OrgId
+from tests.evidence.ledger.conftest import Books
+
+
+async def told(books: Books, organization: OrgId, *facts: Fact) -> None:
+    async with books.doors.open(organization) as work:
+        for fact in facts:
+            await work.publish(fact)
+    await books.chain()
+
+
+async def test_each_moment_has_what_was_in_force_then(books: Books, organization: OrgId) -> None:
+    before = now()
+    await told(
+        books,
+        organization,
+        DeploymentCreated("dep_1", "writer", "production", "ada", 2),
+        VersionPromoted("dep_1", 1, "v1", "", "ada"),
+        StopOrdered("stop_1", "kill", "agent", "writer", "ada"),
+        PolicyChanged("organization", 1, "p1", "", "ada"),
+        BudgetChanged("agent:writer", "day", 5, None, None, None, "ada"),
+    )
+    middle = now()
+    await told(
+        books,
+        organization,
+        VersionPromoted("dep_1", 2, "v2", "v1", "ada"),
+        TierChanged("dep_1", 1, 2, "ada"),
+        DeploymentPaused("dep_1", "ada"),
+        StopLifted("stop_1", "kill", "agent", "writer", "ada"),
+        BudgetChanged("agent:writer", "day", None, None, None, None, "ada"),
+        VersionRolledBack("dep_1", 3, "v1", "v2", "ada"),
+    )
+    after = now()
+    async with books.doors.open(organization) as work:
+        early = await service.state(work, at=before, now=after)
+        one = await service.state(work, at=middle, now=after)
+        two = await service.state(work, at=after, now=after)
+        changes = (await service.difference(work, before=middle, after=after, now=after))["changes"]
+        assert (await service.difference(work, before=before, after=after, now=after))["changes"] == UNKNOWN
+        with pytest.raises(NotYet):
+            await service.state(work, at=after + timedelta(hours=1), now=after)
+    assert {early[kind] for kind in ("deployments", "stops", "policies", "budgets")} == {UNKNOWN}
+    place = {"agent_id": "writer", "environment": "production"}
+    assert one["deployments"] == {"dep_1": {**place, "version": "v1", "revision": 1, "tier": "L2", "state": "active"}}
+    assert one["stops"]["stop_1"] == {"kind": "kill", "scope": "agent", "target": "writer", "ordered_by": "ada"}
+    assert one["policies"] == {"organization": {"number": 1, "policy": "p1"}}
+    assert one["budgets"] == {"agent:writer day": {"money": 5, "tokens": None, "steps": None, "seconds": None}}
+    assert two["deployments"] == {"dep_1": {**place, "version": "v1", "revision": 3, "tier": "L1", "state": "paused"}}
+    assert "stop_1" not in two["stops"]
+    assert two["budgets"] == {}
+    assert [(change["kind"], change["id"]) for change in changes] == [
+        ("deployments", "dep_1"),
+        ("stops", "stop_1"),
+        ("budgets", "agent:writer day"),
+    ]
+
+
+async def test_what_no_entry_tells_is_unknown(books: Books, organization: OrgId) -> None:
+    await told(books, organization, DeploymentPaused("dep_1", "ada"))
+    async with books.doors.open(organization) as work:
+        found = (await service.state(work, at=now(), now=now()))["deployments"]["dep_1"]
+    assert found == {**dict.fromkeys(found, UNKNOWN), "state": "paused"}
+
+
+def test_every_word_of_what_is_covered_has_facts_that_there_are() -> None:
+    known = {kind.__name__: kind for kind in every_fact()}
+    missing = {fact for facts in COVERED.values() for fact in facts} - set(known)
+    assert missing == set()
+    assert set(CHANGES) <= set(known)
+
+
+def test_whoever_a_fact_names_as_its_doer_is_found_by_it() -> None:
+    doers = {field.name for kind in every_fact() for field in dataclasses.fields(kind) if field.name.endswith("by")}
+    assert doers <= set(PERSONS)

@@ -1,0 +1,229 @@
+"""Whatever is done to a chain straight in the database is found, and named for what it is."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from benchmarks.evidence.tamperer import LENGTH, tamper
+
+from agentos.evidence.ledger import service
+from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
+from agentos.kernel.ids import OrgId
+from tests.evidence.ledger.conftest import Books
+
+
+async def chain(books: Books, organization: OrgId, count: int = 12) -> Any:
+    await books.toss(organization, count)
+    await books.chain()
+    return await books.superuser()
+
+
+async def found(books: Books, organization: OrgId, *statements: str) -> Broken | None:
+    """What verifying finds after these statements of a superuser's, which are taken back."""
+    driver = await chain(books, organization)
+    try:
+        transaction = driver.transaction()
+        await transaction.start()
+        for statement in statements:
+            await driver.execute(statement.replace(":org", f"'{organization}'"))
+        return (await books.look(organization, driver)).broken
+    finally:
+        await driver.close()
+
+
+UP = "UPDATE ledger SET number = number + 1000 WHERE org = :org AND number {}"
+DOWN = "UPDATE ledger SET number = number - {} WHERE org = :org AND number > 1000"
+SWAP = "UPDATE ledger SET number = {} WHERE org = :org AND number = {}"
+FORGED = (
+    "INSERT INTO ledger SELECT org, {}, hash, {}, at, name, key, person, run_id, deployment_id "
+    "FROM ledger WHERE org = :org AND number = 3"
+)
+HEAD = (
+    "UPDATE ledger_heads h SET number = l.number, hash = l.hash FROM ledger l "
+    "WHERE h.org = :org AND l.org = :org AND l.number = (SELECT max(number) FROM ledger WHERE org = :org)"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "statements"),
+    [
+        (Tampering.EDIT, 4, ["UPDATE ledger SET entry = entry || '\\x20' WHERE org = :org AND number = 4"]),
+        (Tampering.EDIT, 4, ["UPDATE ledger SET hash = sha256(hash) WHERE org = :org AND number = 4"]),
+        (Tampering.EDIT, 7, ["UPDATE ledger SET person = 'eve' WHERE org = :org AND number = 7"]),
+        (Tampering.EDIT, 7, ["UPDATE ledger SET at = at - interval '1 day' WHERE org = :org AND number = 7"]),
+        (Tampering.EDIT, 12, ["UPDATE ledger_heads SET hash = sha256(hash) WHERE org = :org"]),
+        (Tampering.DELETION, 5, ["DELETE FROM ledger WHERE org = :org AND number BETWEEN 5 AND 6"]),
+        (
+            Tampering.DELETION,
+            5,
+            ["DELETE FROM ledger WHERE org = :org AND number = 5", UP.format("> 5"), DOWN.format(1001), HEAD],
+        ),
+        (Tampering.INSERTION, 5, [UP.format(">= 5"), DOWN.format(999), FORGED.format(5, "entry || '\\x20'"), HEAD]),
+        (Tampering.INSERTION, 5, [UP.format(">= 5"), DOWN.format(999), FORGED.format(5, "entry"), HEAD]),
+        (Tampering.INSERTION, 13, [FORGED.format(13, "entry || '\\x20'")]),
+        (
+            Tampering.REORDERING,
+            5,
+            [SWAP.format("-5", "5"), SWAP.format("5", "8"), SWAP.format("8", "-5")],
+        ),
+        (Tampering.TRUNCATION, 9, ["DELETE FROM ledger WHERE org = :org AND number > 8"]),
+        (Tampering.TRUNCATION, 9, ["DELETE FROM ledger WHERE org = :org AND number > 8", HEAD]),
+        (Tampering.TRUNCATION, 1, ["DELETE FROM ledger WHERE org = :org", "DELETE FROM ledger_heads WHERE org = :org"]),
+    ],
+)
+async def test_it_is_named_with_the_first_link_that_is_wrong(
+    books: Books, organization: OrgId, kind: Tampering, number: int, statements: list[str]
+) -> None:
+    broken = await found(books, organization, *statements)
+    assert broken is not None
+    assert (broken.kind, broken.number) == (kind, number), broken.what
+
+
+async def test_a_thousand_random_ones_are_all_found(books: Books, organization: OrgId) -> None:
+    driver, chance = await chain(books, organization, LENGTH), random.Random(6)
+    assert (await books.look(organization, driver)).broken is None
+    missed = []
+    for number in range(1000):
+        transaction = driver.transaction()
+        await transaction.start()
+        did = await tamper(driver, organization, chance)
+        if (await books.look(organization, driver)).broken is None:
+            missed.append((number, did))
+        await transaction.rollback()
+    assert missed == []
+    assert (await books.look(organization, driver)).broken is None
+    await driver.close()
+
+
+async def test_a_cut_behind_the_last_anchor_is_told_as_the_window_that_it_is(books: Books, organization: OrgId) -> None:
+    driver = await chain(books, organization)
+    await books.toss(organization, 5)
+    await books.chainer().turn()  # anchors are due at once for a new one
+    covered = await books.look(organization, driver)
+    assert covered.window == 0
+    await books.toss(organization, 3)
+    late = books.chainer()
+    late._anchored_at = float("inf")  # not due
+    await late.turn()
+    before = await books.look(organization, driver)
+    assert (before.broken, before.entries, before.window) == (None, 20, 3)
+    await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 18", organization)
+    await driver.execute(HEAD.replace(":org", f"'{organization}'"))
+    after = await books.look(organization, driver)
+    assert (after.broken, after.entries, after.window) == (None, 18, 1)
+    await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 16", organization)
+    await driver.execute(HEAD.replace(":org", f"'{organization}'"))
+    cut = (await books.look(organization, driver)).broken
+    assert cut is not None
+    assert (cut.kind, cut.number) == (Tampering.TRUNCATION, 17)
+    await driver.close()
+
+
+async def test_a_chain_that_was_cut_and_went_on_does_not_fit_its_anchors(books: Books, organization: OrgId) -> None:
+    driver = await chain(books, organization)
+    await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 8", organization)
+    await driver.execute(HEAD.replace(":org", f"'{organization}'"))
+    await books.toss(organization, 10)
+    await books.chain()
+    broken = (await books.look(organization, driver)).broken
+    assert broken is not None
+    assert broken.kind is Tampering.TRUNCATION
+    await driver.close()
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "UPDATE outbox SET body = body || '{\"number\": 99}' WHERE org = :org AND body->>'number' = '3'",
+        "UPDATE outbox SET at = at - interval '1 hour' WHERE org = :org AND body->>'number' = '3'",
+        "UPDATE outbox SET seal = NULL WHERE org = :org AND body->>'number' = '3'",
+        "INSERT INTO outbox (org, name, key, body) VALUES (:org, 'CoinTossed', 'x', '{}')",
+    ],
+)
+async def test_a_fact_that_was_changed_or_made_up_before_it_was_chained_is_found(
+    books: Books, organization: OrgId, done: str
+) -> None:
+    await books.toss(organization, 5)
+    driver = await books.superuser()
+    await driver.execute(done.replace(":org", f"'{organization}'"))
+    await driver.close()
+    await books.chain()
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert broken.kind is Tampering.FACT
+    assert broken.number == (6 if done.startswith("INSERT") else 4)
+
+
+async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
+    books: Books, organization: OrgId
+) -> None:
+    await books.toss(organization, 6)
+    driver = await books.superuser()
+    await driver.execute(
+        "UPDATE outbox SET body = body || '{\"x\": 1}' WHERE org = $1 AND body->>'number' = '1'", organization
+    )
+    await books.chain()
+
+    async def look(after: Seen) -> tuple[Verified, Seen | None]:
+        return await service.verify(
+            books.doors, organization, books.key, books.anchors, after=after, most=1000, by="ada"
+        )
+
+    found, seen = await look(Seen(0, 0))
+    assert found.broken is not None
+    assert (found.broken.kind, found.broken.number, seen) == (Tampering.FACT, 2, Seen(2, 2))
+    found, end = await look(Seen(2, 2))
+    assert (found.broken, found.is_whole, end) == (None, True, None)
+    kept = "SELECT verified_broken FROM ledger_heads WHERE org = $1"
+    assert await driver.fetchval(kept, organization) == "fact:2"
+    await driver.execute("UPDATE ledger SET person = 'eve' WHERE org = $1 AND number = 4", organization)
+    found, end = await look(Seen(2, 2))
+    assert found.broken is not None
+    assert (found.broken.kind, found.broken.number, end) == (Tampering.EDIT, 4, None)
+    assert await driver.fetchval(kept, organization) == "edit:4"
+    await driver.close()
+
+
+def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> None:
+    told = service.token(books.key, "acme", Seen(7, 0))
+    assert service.seen_by(books.key, "acme", told) == Seen(7, 0)
+    for forged in (told.replace("7.", "8.", 1), "7.0", "7.0.", "x", told + "0", ""):
+        assert service.seen_by(books.key, "acme", forged) is None
+    assert service.seen_by(books.key, "other", told) is None
+
+
+async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await books.superuser()
+    early = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x', '{}')"
+    await driver.execute(early, organization)
+    await books.toss(organization, 2)
+    await books.chain()
+    assert (await books.look(organization)).broken is None
+    await driver.execute(early, organization)
+    await books.chain()
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.FACT, 4)
+    await driver.close()
+
+
+async def test_anchors_that_nobody_here_wrote_are_found_and_torn_ones_are_passed_over(
+    books: Books, organization: OrgId
+) -> None:
+    await books.toss(organization, 2)
+    await books.chain()
+    with books.anchors.path.open("ab") as file:
+        file.write(b'{"org":"x","num')
+    await books.toss(organization, 2)
+    await books.chain()
+    found = await books.look(organization)
+    assert (found.broken, found.anchors) == (None, 2)
+    lines = books.anchors.path.read_bytes().replace(b'"number":2,', b'"number":1,')
+    books.anchors.path.write_bytes(lines)
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert broken.kind is Tampering.ANCHOR
