@@ -79,6 +79,8 @@ ALSO: dict[str, set[str]] = {
     "evidence/evals": {
         "datasets",  # a file of cases, read so that a broken line is named and costs nothing else
         "scorers",  # what an answer is worth
+        "world",  # what a case can reach: models, fixtures, and nothing else
+        "judges",  # agents without skills that grade
         "cases",  # one case executed by the loop, without effects
         "examining",  # a whole eval in the hands of one attempt
         "report",  # what the outcomes say, with samples and intervals

@@ -16,8 +16,7 @@ from collections.abc import Iterator
 import structlog
 
 from agentos.control.agents import service as agents
-from agentos.evidence.evals import cases, datasets, report, store
-from agentos.evidence.evals.cases import Examination, Over
+from agentos.evidence.evals import cases, datasets, judges, report, store
 from agentos.evidence.evals.model import (
     PATIENCE,
     Case,
@@ -27,6 +26,7 @@ from agentos.evidence.evals.model import (
     EvalWaits,
     Task,
 )
+from agentos.evidence.evals.world import Examination, Over
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Bug, Unavailable, problem
 from agentos.kernel.ids import OrgId
@@ -53,7 +53,7 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str) -> None:
         await _carry_out(held, known, left, claimed)
         async with parts.doors.open(organization) as work:
             every = await store.outcomes(work, eval_id)
-            said = await asyncio.to_thread(report.of, every) | {"judges": cases.judges_shown(known)}
+            said = await asyncio.to_thread(report.of, every) | {"judges": judges.shown(known)}
             await ended(work, parts, claimed, EvalStatus.COMPLETED, said=said)
     except Over:
         log.info("eval_left", eval_id=eval_id)

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import ModelCatalogue
-from agentos.evidence.evals import cases, datasets, examining, report, store
+from agentos.evidence.evals import datasets, examining, judges, report, store
 from agentos.evidence.evals.model import (
     MOST_TASKS,
     MOST_UNFINISHED,
@@ -100,7 +100,7 @@ async def start(
             f"{MOST_UNFINISHED} evals are under way, and no more may be", then="Wait for one, or cancel one."
         )
     good, _ = await asyncio.to_thread(datasets.read, await store.content(work, data.name, data.hash))
-    for judge in cases.judges(good):
+    for judge in judges.of(good):
         try:
             models.check(judge.options["model"])
         except Invalid as error:
