@@ -76,6 +76,15 @@ ALSO: dict[str, set[str]] = {
         "values",  # texts and JSON values redacted by rules and schemas
         "files",  # files, folders and standard input looked through
     },
+    "evidence/artifacts": {
+        "content",  # what of a run is an artifact, its text and passages
+        "indexing",  # from journals to artifacts, by facts
+        "search",  # by words and by likeness at once, masked for the one who looks
+        "questions",  # what a question asks: about whom, of which time, for what
+        "entries",  # what an answer may stand on
+        "answers",  # sentences and the check of what they cite
+        "asking",  # a model that puts what was found into sentences
+    },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part

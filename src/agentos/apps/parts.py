@@ -16,6 +16,7 @@ from typing import Final
 
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from agentos.adapters.embeddings import embeddings
 from agentos.adapters.events.webhook import Webhooks
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.stub import load_behaviours
@@ -27,6 +28,8 @@ from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
     DatabaseSettings,
+    EmbeddingSettings,
+    EvidenceSettings,
     HttpSettings,
     LogSettings,
     NotificationSettings,
@@ -48,6 +51,9 @@ from agentos.apps.settings import (
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
+from agentos.evidence.artifacts.asking import Teller
+from agentos.evidence.artifacts.indexing import Artifacts, Embedder
+from agentos.evidence.artifacts.service import Evidence
 from agentos.evidence.subscriptions.dispatch import Dispatch
 from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
@@ -101,6 +107,8 @@ class Process:
     notifications: Notifications
     signer: Signer | None
     keeper: Keeper
+    artifacts: Artifacts
+    evidence: Evidence
 
 
 @asynccontextmanager
@@ -169,6 +177,10 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     address = NotificationSettings.read().address
     hides = partial(hiding, privacy=privacy, schemas=registry)
     notifications = Notifications(doors, channels, meter, signer, address=address, hiding=hides)
+    making = embeddings(EmbeddingSettings.read(), environment_secret, live=not routing.disable_live_adapters)
+    embedder = Embedder(doors, making, privacy, meter)
+    artifacts = Artifacts(doors, embedder, meter)
+    evidence = Evidence(doors, embedder, Teller(parts, lambda: models.listing(), EvidenceSettings.read()))
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -195,12 +207,15 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             notifications,
             signer,
             keeper,
+            artifacts,
+            evidence,
         )
     finally:
         await parts.router.watch.close()
         await limiter.close()
         await board.close()
         await models.close()
+        await making.close()
         await asyncio.to_thread(traces.close)
         await doors.database.close()
 

@@ -29,9 +29,9 @@ Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
 SCHEMA: Final = "agentos"
 metadata: Final = MetaData(schema=SCHEMA)  # every feature's tables.py adds to it
 
-# Each consumer of facts, and the sweeper, holds a connection with its lock while it works with another: six consumers,
-# the sweeper and the two senders must never wait for each other in a circle.
-SYSTEM_POOL: Final = 13
+# Each consumer of facts, and the sweeper, holds a connection with its lock while it works with another: seven
+# consumers, the sweeper and the two senders must never wait for each other in a circle.
+SYSTEM_POOL: Final = 14
 
 CLOSE_SECONDS: Final = 2.0  # for connections in use to come back before they are cut
 

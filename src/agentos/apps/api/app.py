@@ -21,6 +21,7 @@ from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
+from agentos.evidence.artifacts import routes as artifacts
 from agentos.evidence.effects import routes as effects
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
@@ -42,7 +43,7 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, /agents/deployments and /agents/policies stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/evidence stand before /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,
@@ -53,6 +54,7 @@ ROUTERS = (
     deployments.router,
     policies.router,
     replay.router,
+    artifacts.router,
     agents.router,
     approvals.router,
     budgets.router,
@@ -90,6 +92,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             app.state.readers = held.messages
+            app.state.evidence = held.evidence
             app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())
             meter.follow(held.parts.meter)
             stop = asyncio.Event()

@@ -18,6 +18,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import BusSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
+from agentos.evidence.artifacts import indexing
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
@@ -30,7 +31,7 @@ from agentos.kernel.retention import forget_for_ever
 from agentos.operations.notifications import dispatch as messages
 from agentos.runtime.gateway import asking
 
-KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT)
+KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT, indexing.KEPT)
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,7 @@ async def main() -> None:
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.artifacts.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]
