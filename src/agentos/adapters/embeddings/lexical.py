@@ -1,8 +1,9 @@
 """Vectors of letters: texts are alike when their words are spelled alike. No model, no network, no meaning.
 
-Each word is cut into runs of three and four letters, with its ends marked; each run and the whole word adds to the place
-of the vector that its hash says, with the sign that its hash says (feature hashing). So "deployments" finds "deployed",
-and a slip of the pen finds the word; "car" never finds "automobile". The same text has the same vector on every machine.
+Each word is cut into runs of three and four letters, with its ends marked; each run and the whole word adds to the
+place of the vector that its hash says, with the sign that its hash says (feature hashing). So "deployments" finds
+"deployed", and a slip of the pen finds the word; "car" never finds "automobile". The same text has the same vector on
+every machine.
 """
 
 from __future__ import annotations

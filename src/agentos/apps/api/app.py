@@ -43,7 +43,8 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/evidence stand before /agents/{agent_id}.
+# In this order: /agents/triggers, /agents/deployments, /agents/policies and /agents/evidence stand before
+# /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,

@@ -135,7 +135,7 @@ class Server:
         return await probe.postgres(self.superuser_url)
 
     async def provision(self) -> None:
-        """Make the login role, its database and pgvector in it if they are missing. Idempotent; the server must be ready."""
+        """Make the login role, its database and pgvector in it if they are missing. Idempotent; the server is ready."""
         await self._extended("template1")  # whatever database is made here has it
         connection = await self._superuser()
         try:

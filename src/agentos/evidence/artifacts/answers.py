@@ -1,4 +1,4 @@
-"""Sentences and what each stands on. One rule: a sentence that does not cite what was found, or says more, is dropped."""
+"""Sentences and what each stands on: one that does not cite what was found, or says more than that, is dropped."""
 
 from __future__ import annotations
 

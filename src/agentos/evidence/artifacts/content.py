@@ -106,7 +106,7 @@ def text_of(kind: Kind, value: Any) -> str:
 
 
 def passages(text: str) -> list[tuple[int, str]]:
-    """A text in passages with their places, broken between words where there is a gap; what is beyond the most is cut."""
+    """A text in passages with their places, broken between words where there is a gap; the most, the rest is cut."""
     found: list[tuple[int, str]] = []
     start = 0
     while start < len(text) and len(found) < MOST_PASSAGES:

@@ -210,7 +210,8 @@ def _artifact(hit: Hit) -> Entry:
     return Entry(
         "artifact",
         use.at,
-        f"{use.agent_id} {_DID[use.kind]}{through} at {written(use.at)} in {use.run_id}, step {use.step}, what is quoted.",
+        f"{use.agent_id} {_DID[use.kind]}{through} what is quoted, at {written(use.at)} in {use.run_id}, "
+        f"step {use.step}.",
         use.run_id,
         use.step,
         use.seq,

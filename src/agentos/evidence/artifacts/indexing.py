@@ -1,4 +1,4 @@
-"""From journals to artifacts: each fact that says a journal has something new lets its new rows be looked through, once.
+"""From journals to artifacts: each fact that says a journal has something new lets its new rows be looked through.
 
     fact → read the rows after the last one that was looked through → embed (no transaction is open) → keep, all at once
 

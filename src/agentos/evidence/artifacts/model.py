@@ -13,6 +13,7 @@ from agentos.kernel.errors import Invalid, NotFound, Unavailable
 INPUT: Final = 0  # the place of a run's input among the rows of its journal, which count from 1
 OUTPUT: Final = -1
 EVER: Final = datetime(2000, 1, 1, tzinfo=UTC)  # before anything that is kept here
+FOREVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class ArtifactUnknown(NotFound):
@@ -101,7 +102,7 @@ class Filters:
     run: str = ""
     kind: str = ""
     since: datetime = EVER
-    until: datetime = datetime.max.replace(tzinfo=UTC)
+    until: datetime = FOREVER
 
 
 @dataclass(frozen=True, slots=True)

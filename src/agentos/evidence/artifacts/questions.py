@@ -33,24 +33,25 @@ class Topic(StrEnum):
     STOPS = "stops"
 
 
-_TOPICS: Final = {
-    Topic.EFFECTS: "act acted acts call called calls change changed changes did do done effect effects execute executed "
-    "paid post posted publish published publishes publishing push pushed send sends sent write writes written wrote",
-    Topic.APPROVALS: "allow allowed answer answered approval approvals approve approved approver approvers approves "
-    "authorised authorized confirmed permitted signed",
-    Topic.RUNS: "cancelled completed crashed ended fail failed failure failures finish finished ran run runs start "
-    "started status succeed succeeded",
-    Topic.DECISIONS: "blocked decide decided decision decisions denied deny drafted policy refused rejected rule rules why",
+_WORDS_OF: Final = {
+    Topic.EFFECTS: """act acted acts call called calls change changed changes did do done effect effects execute
+        executed paid post posted publish published publishes publishing push pushed send sends sent write writes written
+        wrote""",
+    Topic.APPROVALS: """allow allowed answer answered approval approvals approve approved approver approvers approves
+        authorised authorized confirmed permitted signed""",
+    Topic.RUNS: """cancelled completed crashed ended fail failed failure failures finish finished ran run runs start
+        started status succeed succeeded""",
+    Topic.DECISIONS: """blocked decide decided decision decisions denied deny drafted policy refused rejected rule
+        rules why""",
     Topic.STOPS: "degraded denylist halted kill killed lifted pause paused stop stopped stops",
 }
-_BY_WORD: Final = {word: topic for topic, words in _TOPICS.items() for word in words.split()}
+_BY_WORD: Final = {word: topic for topic, words in _WORDS_OF.items() for word in words.split()}
 # Words that say nothing of what to look for.
-_EMPTY: Final = frozenset(
-    "a about after agent agents all am an and any anything are as at be been before between by can could day does for "
-    "from had has have he her his how i in is it its last many me much my not of on or our out past she show since so "
-    "tell that the their them then there these they this those time to today until up us was we were what when where "
-    "which while who whom whose will with within would yesterday you".split()
-)
+_SILENT: Final = """a about after agent agents all am an and any anything are as at be been before between by can could
+    day does for from had has have he her his how i in is it its last many me much my not of on or our out past she show
+    since so tell that the their them then there these they this those time to today until up us was we were what when
+    where which while who whom whose will with within would yesterday you"""
+_EMPTY: Final = frozenset(_SILENT.split())
 _ID: Final = re.compile(r"\b(run|apr|stop|dep|draft)_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
 _WORD: Final = re.compile(r"[^\W_]+(?:[_.@:-][^\W_]+)*")
 _AGENT_LIKE: Final = re.compile(r"\b[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*_agent(?:_[0-9]+)?\b")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -17,6 +17,7 @@ from agentos.evidence.artifacts.answers import UNKNOWN
 from agentos.evidence.artifacts.entries import Entry
 from agentos.evidence.artifacts.model import (
     EVER,
+    FOREVER,
     Artifact,
     Filters,
     Found,
@@ -43,8 +44,6 @@ from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.routes import PartsDep, seen_step
 
 router = APIRouter(prefix="/api/v1/agents/evidence", tags=["evidence"])
-
-LATEST: Final = datetime.max.replace(tzinfo=UTC)
 
 Name = Annotated[str, Query(max_length=63, pattern=r"^[a-z0-9_-]*$", description="An agent's id.")]
 RunFilter = Annotated[str, Query(max_length=64, pattern=r"^[a-z0-9_]*$", description="A run's id.")]
@@ -93,7 +92,7 @@ async def search_evidence(
         raise NotAllowed(
             "looking for personal data takes the permission to see it", where="q", then="Leave it out of the search."
         )
-    filters = Filters(agent, run, kind.value if kind else "", since or EVER, until or LATEST)
+    filters = Filters(agent, run, kind.value if kind else "", since or EVER, until or FOREVER)
     measured = _Measured(parts.meter, caller.organization, "search")
     with measured:
         found = await held.search(caller.organization, q, filters, most=limit, see=_see(parts, sight))
@@ -146,7 +145,7 @@ async def list_artifacts(
     until: Until = None,
 ) -> dict[str, Any]:
     """What runs produced and read, newest first: where each artifact was used."""
-    filters = Filters(agent, run, kind.value if kind else "", since or EVER, until or LATEST)
+    filters = Filters(agent, run, kind.value if kind else "", since or EVER, until or FOREVER)
     async with doors.open(caller.organization) as work:
         found = await service.listed(work, filters, before=_before(cursor), most=limit + 1)
     rows = page(
