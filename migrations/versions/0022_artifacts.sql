@@ -110,22 +110,22 @@ BEGIN
                                           p_since timestamptz, p_until timestamptz, p_floor double precision,
                                           p_bound integer, p_most integer)
     RETURNS TABLE (digest text, number integer, likeness double precision)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos, %1$I AS $$
+    LANGUAGE sql STABLE SET search_path = agentos, %1$I AS $$
       SELECT s.digest, s.number, s.likeness FROM (
         SELECT p.digest, p.number, 1 - (p.embedding <=> p_vector::halfvec) AS likeness
         FROM (
-          SELECT DISTINCT n.digest FROM (
-            SELECT u.digest FROM artifact_uses u
-            WHERE u.org = nullif(current_setting('agentos.organization', true), '')
-              AND (p_agent = '' OR u.agent_id = p_agent) AND (p_run = '' OR u.run_id = p_run)
+          SELECT DISTINCT n.org, n.digest FROM (
+            SELECT u.org, u.digest FROM artifact_uses u
+            WHERE (p_agent = '' OR u.agent_id = p_agent) AND (p_run = '' OR u.run_id = p_run)
               AND (p_kind = '' OR u.kind = p_kind) AND u.at >= p_since AND u.at < p_until
             ORDER BY u.at DESC LIMIT p_bound
           ) AS n
         ) AS d
-        JOIN artifact_passages p ON p.org = nullif(current_setting('agentos.organization', true), '')
-          AND p.digest = d.digest AND p.embedder = p_embedder AND vector_dims(p.embedding) = vector_dims(p_vector::halfvec)
+        JOIN artifact_passages p ON p.org = d.org AND p.digest = d.digest AND p.embedder = p_embedder
+          AND vector_dims(p.embedding) = vector_dims(p_vector::halfvec)
       ) AS s
-      WHERE s.likeness >= p_floor ORDER BY s.likeness DESC, s.digest, s.number LIMIT p_most
+      WHERE s.likeness >= p_floor AND s.likeness <> 'NaN'  -- of a text without a word
+      ORDER BY s.likeness DESC, s.digest, s.number LIMIT p_most
     $$;
   $make$, there);
 END $do$;

@@ -16,6 +16,7 @@ from agentos.evidence.artifacts.model import EmbeddingsUnavailable
 from agentos.kernel.errors import Bug, NotFound
 
 MOST_BYTES: Final = 32 * 1024 * 1024  # of an answer: 64 vectors of 4,000 numbers are some 5 MB
+MOST: Final = 60_000  # of a number: vectors are kept with half precision
 BATCH: Final = 64  # texts of one call: what the smallest servers take
 
 
@@ -83,6 +84,8 @@ class EndpointEmbeddings:
         except msgspec.MsgspecError as error:
             raise EmbeddingsMisbehaved(f"the endpoint's answer is not of the format: {str(error)[:200]}") from None
         vectors = [one.embedding for one in answer]
+        if any(abs(number) > MOST for one in vectors for number in one):
+            raise EmbeddingsMisbehaved(f"the endpoint's vectors hold numbers over {MOST}")
         if [one.index for one in answer] != list(range(len(texts))) or len({len(one) for one in vectors}) != 1:
             raise EmbeddingsMisbehaved("the endpoint's answer has not one vector of one length for each text")
         return vectors

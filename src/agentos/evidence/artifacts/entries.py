@@ -19,6 +19,7 @@ from agentos.evidence.artifacts.store import About
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST: Final = 50  # entries of each sort
+ARTIFACT: Final = "artifact"
 QUOTE: Final = 600  # characters of a content that an entry holds
 _BECAME: Final = {
     "ok": "it succeeded",
@@ -61,6 +62,11 @@ class Entry:
     def key(self) -> tuple[str, ...]:
         """What makes it the same entry."""
         return (self.sort, self.run_id, str(self.seq), self.approval_id, self.stop_id)
+
+    def mentions(self, words: Iterable[str]) -> bool:
+        """Whether it says any of the words, in whatever form: "refunds" is said by "refund"."""
+        said = f"{self.sentence} {self.quote}".casefold()
+        return any(one[: max(4, len(one) - 2)] in said for one in words)
 
 
 async def gathered(
@@ -208,7 +214,7 @@ def _artifact(hit: Hit) -> Entry:
     use = hit.use
     through = f" through {use.name}" if use.name and use.kind is not Kind.ANSWER else ""
     return Entry(
-        "artifact",
+        ARTIFACT,
         use.at,
         f"{use.agent_id} {_DID[use.kind]}{through} what is quoted, at {written(use.at)} in {use.run_id}, "
         f"step {use.step}.",

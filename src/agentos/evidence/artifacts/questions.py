@@ -35,8 +35,8 @@ class Topic(StrEnum):
 
 _WORDS_OF: Final = {
     Topic.EFFECTS: """act acted acts call called calls change changed changes did do done effect effects execute
-        executed paid post posted publish published publishes publishing push pushed send sends sent write writes written
-        wrote""",
+        executed paid post posted publish published publishes publishing push pushed send sends sent write writes
+        written wrote""",
     Topic.APPROVALS: """allow allowed answer answered approval approvals approve approved approver approvers approves
         authorised authorized confirmed permitted signed""",
     Topic.RUNS: """cancelled completed crashed ended fail failed failure failures finish finished ran run runs start
@@ -48,7 +48,8 @@ _WORDS_OF: Final = {
 _BY_WORD: Final = {word: topic for topic, words in _WORDS_OF.items() for word in words.split()}
 # Words that say nothing of what to look for.
 _SILENT: Final = """a about after agent agents all am an and any anything are as at be been before between by can could
-    day does for from had has have he her his how i in is it its last many me much my not of on or our out past she show
+    day deployment deployments did does everything for from had happen happened has have he her his how i in is it its
+    last list many me much my not of on or our out past she show
     since so tell that the their them then there these they this those time to today until up us was we were what when
     where which while who whom whose will with within would yesterday you"""
 _EMPTY: Final = frozenset(_SILENT.split())
@@ -60,13 +61,13 @@ _UNIT: Final = r"(?:seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d|week
 _SPAN: Final = re.compile(rf"\b(?:last|past|previous)\s+(?:(\d{{1,4}})\s*)?({_UNIT})\b")
 _BETWEEN: Final = re.compile(r"\b(?:between|from)\s+(.{1,40}?)\s+(?:and|to|until|till)\s+(.{1,60})")
 _EDGE: Final = re.compile(r"\b(since|after|before|until)\s+(.{1,60})")
+_MONTH: Final = r"(?:jan|feb|mar|apr|may|june?|july?|aug|sept?|oct|nov|dec)(?:uary|ruary|ch|il|ust|ember|tember|ober)?"
 _DAY: Final = re.compile(
     r"\b(yesterday|today|(?:on\s+|last\s+)?(?:mon|tues|wednes|thurs|fri|satur|sun)day|\d{4}-\d\d-\d\d(?!t)|"
-    r"(?:on\s+)?(?:\d{1,2}\s+[a-z]{3,9}|[a-z]{3,9}\s+\d{1,2})(?:\s+\d{4})?)\b"
+    rf"(?:on\s+)?(?:\d{{1,2}}\s+{_MONTH}|{_MONTH}\s+\d{{1,2}})(?:\s+\d{{4}})?)\b"
 )
 _WEEK: Final = re.compile(r"\b(this|last)\s+(week|month)\b")
 _CLOCK: Final = re.compile(r"\b(?:at\s+)?(\d{1,2}:\d\d(?::\d\d)?)\b")
-_MONTHS: Final = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec")
 _LENGTHS: Final = {
     "s": timedelta(seconds=1),
     "mi": timedelta(minutes=1),
@@ -112,7 +113,10 @@ def understood(text: str, *, at: datetime, zone: str = "UTC") -> Question:
     if len(plain) > MOST_QUESTION:
         raise BadEvidenceQuery(f"a question has {MOST_QUESTION} characters at most", where="question")
     low = plain.casefold()
-    window, rest = window_of(low, at=at, zone=zone)
+    try:
+        window, rest = window_of(low, at=at, zone=zone)
+    except OverflowError:
+        raise BadEvidenceQuery("it names a time that no calendar has", where="question") from None
     ids = tuple(dict.fromkeys(one[0] for one in _ID.finditer(low)))
     rest = _ID.sub(" ", rest)
     words = tuple(dict.fromkeys(_WORD.findall(rest)))
@@ -136,11 +140,7 @@ def window_of(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
     dated = _BETWEEN.search(text)
     if dated is not None and _is_day(dated[1]) and (inside := _between(text, here)) is not None:
         return _window(inside[0], inside[1], at, inside[2]), inside[3]
-    day, found = here, _DAY.search(text)
-    if found is not None and _is_day(found[1]) and (moment := _moment(found[1], here)) is not None:
-        day = moment
-    else:
-        found = None
+    found, day = next(_days(text, here), (None, here))
     rest = text if found is None else _without(text, found)
     for span in (_between, _clock):
         inside = span(rest, _reference(day, here) if found else here)
@@ -162,6 +162,12 @@ def window_of(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
 
 
 _Span = tuple[datetime, datetime, str, str]
+
+
+def _days(text: str, here: datetime) -> Iterator[tuple[re.Match[str], datetime]]:
+    for found in _DAY.finditer(text):
+        if (moment := _moment(found[1], here)) is not None:
+            yield found, moment
 
 
 def _between(text: str, here: datetime) -> _Span | None:
@@ -228,11 +234,11 @@ def _moments(words: str, here: datetime) -> Iterator[tuple[str, datetime]]:
 def _moment(words: str, here: datetime) -> datetime | None:
     if not re.search(r"[0-9]|day|week|noon|midnight|morning|ago", words):  # "may" is more often a word than a month
         return None
-    read: datetime | None = dateparser.parse(
-        words.removeprefix("on "),
-        languages=["en"],
-        settings={"RELATIVE_BASE": here.replace(tzinfo=None), "PREFER_DATES_FROM": "past"},
-    )
+    settings = {"RELATIVE_BASE": here.replace(tzinfo=None), "PREFER_DATES_FROM": "past"}
+    try:
+        read: datetime | None = dateparser.parse(words.removeprefix("on "), languages=["en"], settings=settings)
+    except (ValueError, OverflowError):  # numbers that no calendar has
+        return None
     if read is None:
         return None
     return read.replace(tzinfo=here.tzinfo) if read.tzinfo is None else read.astimezone(here.tzinfo)
@@ -251,7 +257,7 @@ def _grain(words: str) -> timedelta:
 
 
 def _is_day(words: str) -> bool:
-    return bool(re.search(r"day|\d{4}-", words)) or _MONTHS.search(words) is not None
+    return _DAY.search(words) is not None
 
 
 def _is(unit: str, short: str) -> bool:

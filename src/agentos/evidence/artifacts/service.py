@@ -114,13 +114,15 @@ class Evidence:
     ) -> list[Entry]:
         if set(question.like_agents) - set(agents):  # it names an agent that is not there: nothing is about it
             return []
-        hits = await self._hits(organization, question, agents, sight.see)
+        words = _left(question, agents)
+        hits = await self._hits(organization, question, agents, words, sight.see)
         async with self.doors.open(organization) as work:
-            return await entries.gathered(work, question, agents, hits, see=sight.see, look=sight.look)
+            found = await entries.gathered(work, question, agents, hits, see=sight.see, look=sight.look)
+        return [one for one in found if one.sort == entries.ARTIFACT or not words or one.mentions(words)]
 
-    async def _hits(self, organization: OrgId, question: Question, agents: tuple[str, ...], see: See) -> Sequence[Hit]:
-        named = {part for agent in agents for part in (agent, *agent.replace("-", "_").split("_"))}
-        words = " ".join(one for one in question.words if one not in named)
+    async def _hits(
+        self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], see: See
+    ) -> Sequence[Hit]:
         if not words:
             return ()
         window = question.window
@@ -128,10 +130,16 @@ class Evidence:
         hits: list[Hit] = []
         for agent in agents or ("",):
             one = replace(filters, agent=agent)
-            words = words[: searching.MOST_WORDS]
-            found = await self.search(organization, words, one, most=MOST_HITS, see=see)
+            asked = " ".join(words)[: searching.MOST_WORDS]
+            found = await self.search(organization, asked, one, most=MOST_HITS, see=see)
             hits += found.hits
         return hits
+
+
+def _left(question: Question, agents: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of a question that name no agent."""
+    named = {part for agent in agents for part in (agent, *agent.replace("-", "_").split("_"))}
+    return tuple(one for one in question.words if one not in named)
 
 
 async def listed(
