@@ -77,11 +77,13 @@ class Archive:
         teller = Teller(self.runs.parts, lambda: models.listing(), self.settings)
         return Evidence(self.runs.doors, self.embedder, teller)
 
-    async def run(self, skill: str = "", answer: Any = None, *, name: str = "tester", text: str = "") -> RunId:
+    async def run(
+        self, skill: str = "", answer: Any = None, *, name: str = "tester", text: str = "", tier: str = "L4"
+    ) -> RunId:
         """A run that calls a skill, which answers this, and then says the text; and its artifacts."""
         script = [calls((skill, 1))] if skill else []
         script.append({"text": text} if text else DONE)
-        await self.runs.agent(script, [skill] if skill else ["look"], name=name)
+        await self.runs.agent(script, [skill] if skill else ["look"], name=name, tier=tier)
         if skill and answer is not None:
             self.runs.world.next(skill, lambda _given: answer)
         run_id = await self.runs.start(name=name)

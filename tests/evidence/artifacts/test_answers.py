@@ -128,6 +128,26 @@ async def test_runs_decisions_stops_and_contents_are_told(archive: Archive) -> N
         assert all(one.cites for one in found.sentences)
 
 
+async def test_a_question_about_failures_or_refusals_is_answered_by_those_alone(archive: Archive) -> None:
+    done = await archive.run("look")
+    denied = await archive.run("note", name="observer", tier="L0")
+    failed = await archive.run(name="broken", text="", skill="look", answer={"n": 1})
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        await work.run(text("UPDATE runs SET status = 'failed' WHERE id = :id"), {"id": failed})
+    told = await archive.ask("which runs failed today")
+    assert {one.run_id for one in told.entries} == {failed}
+    told = await archive.ask("what was denied today")
+    assert {(one.run_id, one.sort) for one in told.entries} == {(denied, "decision")}
+    assert "was denied" in told.sentences[0].text
+    assert done not in {one.run_id for one in told.entries}
+
+
+async def test_a_question_is_answered_only_by_what_mentions_its_words(archive: Archive) -> None:
+    await archive.run("note")
+    assert not (await archive.ask("what did the zeppelin department publish")).known
+    assert (await archive.ask("what was written with notes")).known
+
+
 async def test_a_model_tells_only_what_it_cites_rightly(archive: Archive, mind: Mind) -> None:
     archive.settings = EvidenceSettings(model="stub/evidence_says")
     await archive.run("note")

@@ -79,13 +79,13 @@ async def gathered(
     asked = question.of("apr")
     if Topic.EFFECTS in topics or (Topic.APPROVALS in topics and not asked):
         found += await _effects(work, about, see, with_consent=Topic.APPROVALS in topics)
-    if Topic.APPROVALS in topics or asked:
+    if Topic.APPROVALS in topics or asked or "denied" in question.statuses:
         for approval_id in await store.asked(work, about, asked, MOST):
             found += await _approval(work, approval_id, look)
     if Topic.RUNS in topics or (about.runs and not topics) or (agents and not topics and not question.words):
-        found += [_run(row) for row in await store.runs(work, about, MOST)]
+        found += [_run(row) for row in await store.runs(work, about, question.statuses, MOST)]
     if Topic.DECISIONS in topics:
-        found += [_decision(row) for row in await store.decided(work, about, MOST)]
+        found += [_decision(row) for row in await store.decided(work, about, question.statuses, MOST)]
     if Topic.STOPS in topics or question.of("stop"):
         found += await _stops(work, question, agents, look)
     found += [_artifact(one) for one in hits]
@@ -95,7 +95,7 @@ async def gathered(
 
 async def _effects(work: UnitOfWork, about: About, see: See, *, with_consent: bool) -> list[Entry]:
     rows = await store.sent(work, about, MOST)
-    stored = await store.stored(work, sorted({row.digest for row in rows if row.digest}), Filters())
+    stored = await store.stored(work, sorted({row.digest for row in rows if row.digest}), Filters(kind=Kind.EFFECT))
     quotes = {digest: _cut(content.text_of(one.use.kind, await see(one))) for digest, one in stored.items()}
     found = []
     for row in rows:
@@ -206,7 +206,7 @@ async def _stop(one: Stop, look: Look) -> Entry:
         f"{one.ordered_by} ordered a {one.kind.value} of {about} at {written(one.ordered_at)} ({one.id}); it {lifted}.",
         stop_id=one.id,
         quote=_cut(str(await look(one.reason))) if one.reason else "",
-        names=frozenset({one.ordered_by, one.lifted_by or one.ordered_by, one.target or one.ordered_by}),
+        names=frozenset(name for name in (one.ordered_by, one.lifted_by, one.target) if name),
     )
 
 
@@ -224,7 +224,7 @@ def _artifact(hit: Hit) -> Entry:
         approval_id=use.approval_id or "",
         digest=use.digest,
         quote=_cut(hit.text),
-        names=frozenset({use.agent_id, use.name or use.agent_id}),
+        names=frozenset(name for name in (use.agent_id, use.name) if name),
     )
 
 

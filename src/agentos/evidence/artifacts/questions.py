@@ -46,6 +46,14 @@ _WORDS_OF: Final = {
     Topic.STOPS: "degraded denylist halted kill killed lifted pause paused stop stopped stops",
 }
 _BY_WORD: Final = {word: topic for topic, words in _WORDS_OF.items() for word in words.split()}
+# What runs came to, and what was said of calls, by the words that ask for it alone.
+_STATUSES: Final = {
+    **dict.fromkeys(("crashed", "fail", "failed", "failure", "failures"), ("failed", "blocked")),
+    **dict.fromkeys(("completed", "succeed", "succeeded"), ("completed",)),
+    "cancelled": ("cancelled",),
+    **dict.fromkeys(("blocked", "denied", "deny", "refused", "rejected"), ("denied", "blocked")),
+    "drafted": ("drafted",),
+}
 # Words that say nothing of what to look for.
 _SILENT: Final = """a about after agent agents all am an and any anything are as at be been before between by can could
     day deployment deployments did does everything for from had happen happened has have he her his how i in is it its
@@ -98,6 +106,7 @@ class Question:
     ids: tuple[str, ...]  # of runs, approvals and the like
     window: Window
     topics: frozenset[Topic]
+    statuses: frozenset[str]  # of runs and decisions; empty: all
     words: tuple[str, ...]  # what is left to look for
 
     def of(self, prefix: str) -> tuple[str, ...]:
@@ -127,6 +136,7 @@ def understood(text: str, *, at: datetime, zone: str = "UTC") -> Question:
         ids,
         window,
         frozenset(_BY_WORD[one] for one in words if one in _BY_WORD),
+        frozenset(status for one in words for status in _STATUSES.get(one, ())),
         tuple(one for one in words if one not in _EMPTY and one not in _BY_WORD),
     )
 

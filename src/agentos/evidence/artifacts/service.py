@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from agentos.evidence.artifacts import answers, asking, content, entries, store
+from agentos.evidence.artifacts import answers, asking, entries, store
 from agentos.evidence.artifacts import search as searching
 from agentos.evidence.artifacts.answers import Sentence
 from agentos.evidence.artifacts.asking import Teller
@@ -94,12 +94,13 @@ class Evidence:
         if model:
             try:
                 found = await self._found(organization, question, agents, hidden)
-                text = str(await hidden.look(question.text))
-                said, name = await asking.said(self.teller, asked.asker, text, found, at=at) if found else ([], model)
-                kept = answers.checked(said, found, question.text)
-                if kept.kept or not found:
-                    return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name)
-                because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
+                if found:
+                    text = str(await hidden.look(question.text))
+                    said, name = await asking.said(self.teller, asked.asker, text, found, at=at)
+                    kept = answers.checked(said, found, question.text)
+                    if kept.kept:
+                        return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name)
+                    because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
             except AgentOSError as error:
                 because, why = error.code, error.what
                 log.info("evidence_not_told_by_model", model=model, code=error.code)
@@ -156,8 +157,3 @@ async def get(work: UnitOfWork, digest: str) -> tuple[Artifact, list[Use], Store
         raise ArtifactUnknown(f"no artifact '{digest[:80]}'", then="See 'agentos evidence list'.")
     stored = await store.stored(work, [digest], Filters())
     return found, await store.uses(work, digest, MOST_USES), stored.get(digest)
-
-
-def text_of(stored: Stored, value: Any) -> str:
-    """The text of a content as somebody may see it."""
-    return content.text_of(stored.use.kind, value)

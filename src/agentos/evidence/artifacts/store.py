@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -87,13 +87,15 @@ _OF: Final = (
 _RUNS: Final = text(
     "SELECT r.id, r.agent_id, r.deployment_id, r.version, r.status, r.requested_by, r.accepted_at, r.ended_at, "
     f"r.problem->>'code' AS code FROM runs r WHERE {_OF} AND r.accepted_at < :until "
-    "AND (r.ended_at IS NULL OR r.ended_at >= :since) ORDER BY r.id DESC LIMIT :most"
+    "AND (r.ended_at IS NULL OR r.ended_at >= :since) "
+    "AND (:all_statuses OR r.status = ANY(CAST(:statuses AS text[]))) ORDER BY r.id DESC LIMIT :most"
 )
 _DECIDED: Final = text(
     "SELECT r.id AS run_id, r.agent_id, j.seq, j.key, j.name, j.phase, j.kind, j.status, j.at, "
     "j.meta->>'decision' AS code, j.meta->>'rule' AS rule, j.meta->>'tier' AS tier FROM runs r "
     f"JOIN journal j ON j.org = r.org AND j.run_id = r.id WHERE {_OF} AND r.accepted_at < :until "
     "AND (r.ended_at IS NULL OR r.ended_at >= :since) AND j.at >= :since AND j.at < :until AND j.meta ? 'decision' "
+    "AND (:all_statuses OR j.status = ANY(CAST(:statuses AS text[]))) "
     "ORDER BY j.at DESC, r.id DESC, j.seq DESC LIMIT :most"
 )
 _SENT: Final = text(
@@ -257,9 +259,9 @@ async def agents(work: UnitOfWork, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(row.id for row in await work.all(_AGENTS, {"names": list(names)}))
 
 
-async def runs(work: UnitOfWork, about: About, most: int) -> Sequence[Row[Any]]:
-    """Runs that were under way in the time, newest first."""
-    return await work.all(_RUNS, about.values(most))
+async def runs(work: UnitOfWork, about: About, statuses: Iterable[str], most: int) -> Sequence[Row[Any]]:
+    """Runs that were under way in the time, newest first; of these statuses where there are any."""
+    return await work.all(_RUNS, about.values(most) | _of(statuses))
 
 
 async def sent(work: UnitOfWork, about: About, most: int) -> Sequence[Row[Any]]:
@@ -267,15 +269,20 @@ async def sent(work: UnitOfWork, about: About, most: int) -> Sequence[Row[Any]]:
     return await work.all(_SENT, about.values(most))
 
 
-async def decided(work: UnitOfWork, about: About, most: int) -> Sequence[Row[Any]]:
-    """What policy said of calls in the time, newest first."""
-    return await work.all(_DECIDED, about.values(most))
+async def decided(work: UnitOfWork, about: About, statuses: Iterable[str], most: int) -> Sequence[Row[Any]]:
+    """What policy said of calls in the time, newest first; of the rows of these statuses where there are any."""
+    return await work.all(_DECIDED, about.values(most) | _of(statuses))
 
 
 async def asked(work: UnitOfWork, about: About, ids: Sequence[str], most: int) -> list[str]:
     """Approvals that waited or were decided in the time, newest first; of these ids where there are any."""
     values = {**about.values(most), "all_ids": not ids, "ids": list(ids)}
     return [row.id for row in await work.all(_ASKED, values)]
+
+
+def _of(statuses: Iterable[str]) -> dict[str, Any]:
+    wanted = sorted(statuses)
+    return {"all_statuses": not wanted, "statuses": wanted}
 
 
 def _written(vector: Sequence[float]) -> str:

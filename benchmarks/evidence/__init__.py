@@ -1,0 +1,1 @@
+"""What evidence costs: written, verified, found and judged."""
