@@ -13,6 +13,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.ids import OrgId
 from agentos.kernel.retention import forget
 from tests.evidence.artifacts.conftest import Archive, Away
+from tests.runtime.runs.harness import DONE, calls
 
 REPORT = {"title": "Quarterly report", "body": "Revenue of the harbour branch rose after the crane was repaired."}
 
@@ -39,6 +40,24 @@ async def test_a_run_leaves_what_it_was_given_read_sent_was_told_said_and_made(a
         ("output", "output"),
         ("result", "t0.c0"),
     ]
+
+
+async def test_a_run_that_waits_leaves_what_it_has_so_far(archive: Archive) -> None:
+    await archive.runs.agent([calls(("look", 1)), calls(("pay", 7)), DONE], ["look", "pay"], tier="L3")
+    run_id = await archive.runs.start()
+    await archive.runs.finish(run_id)
+    await archive.artifacts.take(archive.runs.organization, run_id)
+    assert await uses(archive, run=run_id) == [("input", "input"), ("read", "t0.c0")]
+
+
+async def test_a_draft_is_kept_as_what_was_drafted_and_a_refusal_as_its_reason(archive: Archive) -> None:
+    drafted = await archive.run("note", name="drafter", tier="L1")
+    denied = await archive.run("note", name="observer", tier="L0")
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        for run_id, kind, told in ((drafted, "draft", "n: 1"), (denied, "refusal", "policy says no")):
+            (found,) = await service.listed(work, Filters(run=run_id, kind=kind), before=None, most=10)
+            _, _, stored = await service.get(work, found[1].digest)
+            assert stored is not None and told in content.text_of(stored.use.kind, stored.value)
 
 
 async def test_taking_a_run_twice_changes_nothing_and_equal_bytes_are_one_artifact(archive: Archive) -> None:
