@@ -43,7 +43,9 @@ _JOURNAL: Final = text(
     "SELECT :org, 'run_' || n, 1, 't0.c0', 'result', 'skill', 'look', 'ok', 1, 1, '{}', c "
     "FROM unnest(CAST(:contents AS bytea[])) WITH ORDINALITY AS t (c, n)"
 )
-_ARTIFACT: Final = text("INSERT INTO artifacts VALUES (:org, :digest, 'text/plain', :size, :size, :size)")
+_ARTIFACT: Final = text(
+    "INSERT INTO artifacts VALUES (:org, :digest, 'text/plain', CAST(:size AS integer), :size, :size)"
+)
 _USE: Final = text(
     "INSERT INTO artifact_uses VALUES (:org, :run_id, 1, :digest, 't0.c0', 'read', 'look', 0, 'ok', NULL, 'tester', "
     "'tests', 'dep', 'v', :at)"
