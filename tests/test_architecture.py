@@ -92,6 +92,15 @@ ALSO: dict[str, set[str]] = {
         "anchors",  # ends of chains in a file outside the database
         "past",  # what was in force at a moment, told by entries
     },
+    "evidence/artifacts": {
+        "content",  # what of a run is an artifact, its text and passages
+        "indexing",  # from journals to artifacts, by facts
+        "search",  # by words and by likeness at once, masked for the one who looks
+        "questions",  # what a question asks: about whom, of which time, for what
+        "entries",  # what an answer may stand on
+        "answers",  # sentences and the check of what they cite
+        "asking",  # a model that puts what was found into sentences
+    },
     "evidence/replay": {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part

@@ -160,6 +160,7 @@ async def running(
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.artifacts.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),

@@ -75,6 +75,7 @@ def test_every_route_names_the_permission_it_takes() -> None:
         route.path for route in routes if not route.methods <= {"GET"} and permission_of(route) is Permission.READ
     }
     looks = {f"/api/v1/agents/policies/{verb}" for verb in ("decide", "simulate", "backtest")}
+    looks |= {"/api/v1/agents/evidence/ask"}
     assert changes == looks | {"/api/v1/agents/triggers/simulate"}  # they only look; what at is too long for an address
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from agentos.adapters.embeddings import embeddings
 from agentos.adapters.events.webhook import Webhooks
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.stub import load_behaviours
@@ -27,6 +28,8 @@ from agentos.apps.settings import (
     AppSettings,
     ClaudeSettings,
     DatabaseSettings,
+    EmbeddingSettings,
+    EvidenceSettings,
     HttpSettings,
     LedgerSettings,
     LogSettings,
@@ -49,6 +52,9 @@ from agentos.apps.settings import (
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
+from agentos.evidence.artifacts.asking import Teller
+from agentos.evidence.artifacts.indexing import Artifacts, Embedder
+from agentos.evidence.artifacts.service import Evidence
 from agentos.evidence.evals.activities import activities as eval_activities
 from agentos.evidence.evals.engine import EvalEngine
 from agentos.evidence.evals.workflow import EvalFlow
@@ -114,6 +120,8 @@ class Process:
     chainer: Chainer | None
     signer: Signer | None
     keeper: Keeper
+    artifacts: Artifacts
+    evidence: Evidence
 
 
 @asynccontextmanager
@@ -188,6 +196,10 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     anchored = LedgerSettings.read().anchors
     anchors = Anchors(anchored, ledger_key) if ledger_key is not None and anchored else None
     chainer = None if ledger_key is None else Chainer(doors.database, ledger_key, anchors, meter)
+    making = embeddings(EmbeddingSettings.read(), environment_secret, live=not routing.disable_live_adapters)
+    embedder = Embedder(doors, making, privacy, meter)
+    artifacts = Artifacts(doors, embedder, meter)
+    evidence = Evidence(doors, embedder, Teller(parts, lambda: models.listing(), EvidenceSettings.read()))
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -219,12 +231,15 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             chainer,
             signer,
             keeper,
+            artifacts,
+            evidence,
         )
     finally:
         await parts.router.watch.close()
         await limiter.close()
         await board.close()
         await models.close()
+        await making.close()
         await asyncio.to_thread(traces.close)
         await doors.database.close()
 

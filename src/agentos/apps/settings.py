@@ -7,12 +7,14 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
+from agentos.adapters.embeddings.settings import EmbeddingSettings
 from agentos.adapters.events.settings import BusSettings
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.notify.settings import SlackSettings, SmtpSettings
 from agentos.adapters.skills.settings import HttpSettings, WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.stops.settings import StopSettings
+from agentos.evidence.artifacts.settings import EvidenceSettings
 from agentos.evidence.ledger.settings import LedgerSettings
 from agentos.evidence.replay.settings import GoldenSettings
 from agentos.intake.identity.settings import OidcSettings
@@ -60,6 +62,8 @@ __all__ = [
     "BusSettings",
     "ClaudeSettings",
     "DatabaseSettings",
+    "EmbeddingSettings",
+    "EvidenceSettings",
     "GatewaySettings",
     "GoldenSettings",
     "HttpSettings",

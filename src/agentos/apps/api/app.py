@@ -21,6 +21,7 @@ from agentos.control.deployments import routes as deployments
 from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
+from agentos.evidence.artifacts import routes as artifacts
 from agentos.evidence.effects import routes as effects
 from agentos.evidence.evals import routes as evals
 from agentos.evidence.ledger import routes as ledger
@@ -47,7 +48,8 @@ from agentos.runtime.skills import routes as skills
 
 log = structlog.get_logger(__name__)
 
-# In this order: /agents/triggers, …/deployments, …/policies, …/quality and …/effects stand before /agents/{agent_id}.
+# In this order: /agents/triggers, …/deployments, …/policies, …/quality, …/effects and …/evidence stand before
+# /agents/{agent_id}.
 ROUTERS = (
     health.router,
     signing.router,
@@ -62,6 +64,7 @@ ROUTERS = (
     effects.router,
     evals.router,
     quality.router,
+    artifacts.router,
     agents.router,
     approvals.router,
     budgets.router,
@@ -101,6 +104,7 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.anchors = held.anchors
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             app.state.readers = held.messages
+            app.state.evidence = held.evidence
             app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())
             meter.follow(held.parts.meter)
             stop = asyncio.Event()

@@ -135,11 +135,9 @@ class Server:
         return await probe.postgres(self.superuser_url)
 
     async def provision(self) -> None:
-        """Make the login role and its database if they are missing. Idempotent; the server must be ready."""
-        try:
-            connection = await asyncpg.connect(self.superuser_url)
-        except (OSError, asyncpg.PostgresError) as error:
-            raise PostgresFailed(f"PostgreSQL does not let its superuser in: {type(error).__name__}") from None
+        """Make the login role, its database and pgvector in it if they are missing. Idempotent; the server is ready."""
+        await self._extended("template1")  # whatever database is made here has it
+        connection = await self._superuser()
         try:
             # NOINHERIT: what the role may do, it may only do after SET ROLE. CREATEROLE: the migration makes the roles.
             if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = $1", LOGIN):
@@ -150,6 +148,22 @@ class Server:
                 await connection.execute(f"CREATE DATABASE {LOGIN} OWNER {LOGIN}")
         finally:
             await connection.close()
+        await self._extended(LOGIN)  # also one that an earlier release has made
+
+    async def _extended(self, database: str) -> None:
+        """Make pgvector's extension in a database: only a superuser can."""
+        connection = await self._superuser(database)
+        try:
+            if not await connection.fetchval("SELECT true FROM pg_extension WHERE extname = 'vector'"):
+                await connection.execute("CREATE EXTENSION vector SCHEMA public")
+        finally:
+            await connection.close()
+
+    async def _superuser(self, database: str = "postgres") -> asyncpg.Connection[asyncpg.Record]:
+        try:
+            return await asyncpg.connect(self.superuser_url, database=database)
+        except (OSError, asyncpg.PostgresError) as error:
+            raise PostgresFailed(f"PostgreSQL does not let its superuser in: {type(error).__name__}") from None
 
     def _binary(self, name: str) -> str:
         return str(self.isolation.binaries / "bin" / name)

@@ -19,6 +19,7 @@ from agentos.apps.parts import Process, process, worker
 from agentos.apps.settings import BusSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
+from agentos.evidence.artifacts import indexing
 from agentos.evidence.quality import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.intake.identity import sessions
@@ -35,7 +36,16 @@ from agentos.operations.rollouts import watch as rollouts
 from agentos.operations.rollouts.shadows import Shadows
 from agentos.runtime.gateway import asking
 
-KEPT: Final = (deliveries.KEPT, messages.KEPT, triggers.KEPT, sessions.KEPT, requests.KEPT, asking.KEPT, outbox.KEPT)
+KEPT: Final = (
+    deliveries.KEPT,
+    messages.KEPT,
+    triggers.KEPT,
+    sessions.KEPT,
+    requests.KEPT,
+    asking.KEPT,
+    outbox.KEPT,
+    indexing.KEPT,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +75,7 @@ async def main() -> None:
             asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
             asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, held.artifacts.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
             asyncio.create_task(held.counting.mark_for_ever(stop)),

@@ -378,6 +378,34 @@ NOTIFICATIONS_DEAD = Metric(
     ("org",),
     "Messages to people that were given up; stored state.",
 )
+ARTIFACTS = Metric(
+    "agentos_artifacts_total",
+    "counter",
+    "artifacts",
+    ("org",),
+    "Artifacts that were found in journals for the first time.",
+)
+EMBEDDING_ERRORS = Metric(
+    "agentos_embedding_errors_total",
+    "counter",
+    "errors",
+    ("code",),
+    "Times that no embeddings were made, by the error's code; words find what they would have.",
+)
+EVIDENCE_SEARCHES = Metric(
+    "agentos_evidence_searches_total",
+    "counter",
+    "searches",
+    ("org", "kind", "outcome"),
+    "Searches (kind search) and questions (kind ask) over evidence: found, nothing, unknown, or an error's code.",
+)
+EVIDENCE_SECONDS = Metric(
+    "agentos_evidence_search_duration_seconds",
+    "histogram",
+    "seconds",
+    ("kind",),
+    "From a search or a question over evidence to its answer.",
+)
 HTTP_SECONDS = Metric(
     "agentos_http_request_duration_seconds",
     "histogram",
@@ -482,5 +510,9 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     LEDGER_SOUND,
     LEDGER_VERIFIED_AGE,
     LEDGER_FACTS_AMISS,
+    ARTIFACTS,
+    EMBEDDING_ERRORS,
+    EVIDENCE_SEARCHES,
+    EVIDENCE_SECONDS,
     HTTP_SECONDS,
 )

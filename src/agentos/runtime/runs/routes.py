@@ -152,7 +152,7 @@ async def show_journal(
     async with doors.open(caller.organization) as work:
         await service.get(work, run_id)
         rows = await service.steps(work, run_id, after=int(after) if _NUMBER.fullmatch(after) else 0, most=limit + 1)
-    return page([await _seen_step(row, parts, sight) for row in rows], limit, by="seq")
+    return page([await seen_step(row, parts, sight) for row in rows], limit, by="seq")
 
 
 @router.get("/api/v1/runs/{run_id}/why")
@@ -223,7 +223,7 @@ async def trace(request_id: str, caller: Reader, doors: DoorsDep, parts: PartsDe
         found = await service.traced(work, request_id)
     runs = []
     for run, journal in found:
-        steps = [await _seen_step(row, parts, sight) for row in journal]
+        steps = [await seen_step(row, parts, sight) for row in journal]
         runs.append(await _seen(run, parts, sight) | {"journal": steps})
     return {"request_id": request_id, "runs": runs}
 
@@ -295,7 +295,7 @@ async def _events(
         for row in rows:
             after = row["seq"]
             yield ServerSentEvent(
-                event="step", id=str(after), raw_data=json.dumps(await _seen_step(row, parts, sight), default=str)
+                event="step", id=str(after), raw_data=json.dumps(await seen_step(row, parts, sight), default=str)
             )
         state = json.dumps({"status": run.status.value, "waiting": run.waiting})
         if state != said and not (run.status.terminal and rows):
@@ -319,7 +319,7 @@ async def _seen(run: Run, parts: Parts, sight: Sight) -> dict[str, Any]:
     return document
 
 
-async def _seen_step(row: dict[str, Any], parts: Parts, sight: Sight) -> dict[str, Any]:
+async def seen_step(row: dict[str, Any], parts: Parts, sight: Sight) -> dict[str, Any]:
     """A step as this caller may see it."""
     if not sight.masks:
         return row

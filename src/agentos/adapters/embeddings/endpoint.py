@@ -1,0 +1,120 @@
+"""Vectors made at an endpoint that speaks OpenAI's format of embeddings.
+
+The key travels in one header and appears in no error, log or repr. Nothing is tried again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+
+from agentos.adapters.embeddings.settings import EmbeddingSettings
+from agentos.evidence.artifacts.model import EmbeddingsUnavailable
+from agentos.kernel.errors import Bug, NotFound
+
+MOST_BYTES: Final = 32 * 1024 * 1024  # of an answer: 64 vectors of 4,000 numbers are some 5 MB
+MOST: Final = 60_000  # of a number: vectors are kept with half precision
+BATCH: Final = 64  # texts of one call: what the smallest servers take
+
+
+class EmbeddingsMisbehaved(Bug):
+    """What came back of a call for embeddings is not of the form that the format promises."""
+
+    code = "embeddings_misbehaved"
+
+
+class _Datum(msgspec.Struct):
+    index: int
+    embedding: list[float]
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Datum]
+
+
+_read: Final = msgspec.json.Decoder(_Answer).decode
+
+
+class EndpointEmbeddings:
+    """Embeddings of one model behind one address. ``live``: whether it may be asked at all."""
+
+    local: bool = False
+
+    def __init__(self, settings: EmbeddingSettings, secret: Callable[[str], str], *, live: bool = True) -> None:
+        self._settings = settings
+        self._secret = secret
+        self._live = live
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def name(self) -> str:
+        """The model and its length: vectors of another are of another space."""
+        return f"{self._settings.model}/{self._settings.dimensions or 'own'}"
+
+    @property
+    def floor(self) -> float:
+        """As the operator set it."""
+        return self._settings.floor
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of each text. Raises EmbeddingsUnavailable, EmbeddingsMisbehaved (Bug)."""
+        if not self._live:
+            raise EmbeddingsUnavailable("DISABLE_LIVE_ADAPTERS: nothing outside is asked", then="Unset the switch.")
+        found: list[list[float]] = []
+        for start in range(0, len(texts), BATCH):
+            found += await self._batch(list(texts[start : start + BATCH]))
+        return found
+
+    async def close(self) -> None:
+        """Give back connections. Asking again opens new ones."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _batch(self, texts: list[str]) -> list[list[float]]:
+        body: dict[str, Any] = {"model": self._settings.model, "input": texts, "encoding_format": "float"}
+        if self._settings.dimensions:
+            body["dimensions"] = self._settings.dimensions
+        data = await self._post(msgspec.json.encode(body))
+        try:
+            answer = sorted(_read(data).data, key=lambda one: one.index)
+        except msgspec.MsgspecError as error:
+            raise EmbeddingsMisbehaved(f"the endpoint's answer is not of the format: {str(error)[:200]}") from None
+        vectors = [one.embedding for one in answer]
+        if any(abs(number) > MOST for one in vectors for number in one):
+            raise EmbeddingsMisbehaved(f"the endpoint's vectors hold numbers over {MOST}")
+        if [one.index for one in answer] != list(range(len(texts))) or len({len(one) for one in vectors}) != 1:
+            raise EmbeddingsMisbehaved("the endpoint's answer has not one vector of one length for each text")
+        return vectors
+
+    async def _post(self, body: bytes) -> bytes:
+        headers = {"content-type": "application/json"}
+        if self._settings.key:
+            try:
+                headers["authorization"] = f"Bearer {self._secret(self._settings.key.removeprefix('secret://'))}"
+            except NotFound:
+                raise _away("its key is not set", "Set the secret that AGENTOS_EMBEDDINGS_KEY names.") from None
+        if self._session is None or self._session.closed:
+            limit = aiohttp.ClientTimeout(total=self._settings.seconds)
+            self._session = aiohttp.ClientSession(timeout=limit, cookie_jar=aiohttp.DummyCookieJar())
+        try:
+            address = f"{self._settings.url.rstrip('/')}/embeddings"
+            async with self._session.post(address, data=body, headers=headers, allow_redirects=False) as answer:
+                if answer.status != 200:
+                    raise _away(f"it answered {answer.status}", "Check AGENTOS_EMBEDDINGS_URL, _MODEL and _KEY.")
+                data = bytearray()
+                async for piece in answer.content.iter_chunked(2**16):
+                    data += piece
+                    if len(data) > MOST_BYTES:
+                        raise EmbeddingsMisbehaved(f"the endpoint's answer is over {MOST_BYTES} bytes")
+                return bytes(data)
+        # Nothing is chained: aiohttp's errors may carry the request, and the request carries the key.
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise _away(type(error).__name__, "Check AGENTOS_EMBEDDINGS_URL and the network.") from None
+
+
+def _away(what: str, then: str) -> EmbeddingsUnavailable:
+    return EmbeddingsUnavailable(f"the endpoint of embeddings gives none: {what}", then=then)

@@ -1,0 +1,140 @@
+"""``agentos evidence …`` and ``agentos ask``: what runs produced and read, and questions about it."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from agentos.apps.cli import output
+from agentos.apps.client import connect
+from agentos.kernel.errors import Invalid
+from agentos.kernel.units import MalformedDuration, duration
+
+_PATH = "/api/v1/agents/evidence"
+
+Agent = Annotated[str, typer.Option("--agent", help="Only of this agent.")]
+Run = Annotated[str, typer.Option("--run", help="Only of this run.")]
+Kind = Annotated[
+    str,
+    typer.Option("--kind", help="Only input, read, effect, result, refusal, draft, message, answer or output."),
+]
+Since = Annotated[str, typer.Option("--since", help="Not before: 24h ago, or 2026-03-01T09:00:00Z.")]
+Until = Annotated[str, typer.Option("--until", help="Before, likewise.")]
+
+
+class BadMoment(Invalid):
+    """A moment that is neither a duration before now nor a time with its zone."""
+
+    code = "bad_moment"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of evidence."""
+    verbs = typer.Typer(help="Evidence: what runs produced and read.", no_args_is_help=True)
+    verbs.command("search")(search)
+    verbs.command("list")(list_artifacts)
+    verbs.command("show")(show)
+    app.add_typer(verbs, name="evidence")
+    app.command("ask")(ask)
+
+
+def search(
+    words: Annotated[str, typer.Argument(metavar="WORDS", help='Words; also "a phrase", or, and -without.')],
+    agent: Agent = "",
+    run: Run = "",
+    kind: Kind = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Annotated[int, typer.Option("--limit", help="How many at most.", min=1, max=50)] = 10,
+) -> None:
+    """Find what runs produced and read, by words and by likeness, the best first."""
+    filters = {"agent": agent, "run": run, "kind": kind, "since": _moment(since), "until": _moment(until)}
+    found = connect().get(f"{_PATH}/search", q=words, limit=limit, **filters)
+    if output.as_json:
+        output.show(found)
+        return
+    if found["searched"]["because"]:
+        output.progress(f"likeness was not looked at: {found['searched']['because']}")
+    columns = ("at", "agent_id", "kind", "name", "run_id", "step", "snippet")
+    output.show([one | {"snippet": " ".join(one["snippet"].split())} for one in found["items"]], columns=columns)
+
+
+def list_artifacts(
+    agent: Agent = "",
+    run: Run = "",
+    kind: Kind = "",
+    since: Since = "",
+    until: Until = "",
+    limit: Annotated[int, typer.Option("--limit", help="How many at most, 1 to 200.", min=1, max=200)] = 50,
+    cursor: Annotated[str, typer.Option("--cursor", help="The next_cursor of the page before; see --json.")] = "",
+) -> None:
+    """List what runs produced and read, newest first."""
+    filters = {"agent": agent, "run": run, "kind": kind, "since": _moment(since), "until": _moment(until)}
+    found = connect().get(f"{_PATH}/artifacts", limit=limit, cursor=cursor, **filters)
+    columns = ("at", "agent_id", "kind", "name", "run_id", "step", "size", "digest")
+    output.show(found if output.as_json else found["items"], columns=columns)
+
+
+def show(
+    digest: Annotated[str, typer.Argument(metavar="DIGEST", help="An artifact's digest, sha256:….")],
+) -> None:
+    """Show an artifact: what it holds, and where it was used."""
+    found = connect().get(f"{_PATH}/artifacts/{quote(digest)}")
+    if output.as_json:
+        output.show(found)
+        return
+    uses = found.pop("uses")
+    output.show(found)
+    output.show("")
+    output.show(uses, columns=("at", "agent_id", "kind", "name", "run_id", "step", "version"))
+
+
+def ask(
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="In English: what did AGENT publish yesterday?")],
+    extract: Annotated[bool, typer.Option("--extract", help="Ask no model, also where one is set.")] = False,
+    zone: Annotated[str, typer.Option("--zone", help="Time zone of words such as yesterday; else TZ, else UTC.")] = "",
+) -> None:
+    """Ask what agents did. Every sentence of the answer names the entries that it stands on; else it is 'unknown'."""
+    zone = zone or os.environ.get("TZ", "").lstrip(":") or "UTC"
+    found = connect().post(f"{_PATH}/ask", {"question": question, "extract": extract, "zone": zone})
+    if output.as_json:
+        output.show(found)
+        return
+    if found["instead_of"]:
+        output.progress(f"{found['instead_of']['model']} did not answer: {found['instead_of']['why']}")
+    for one in found["sentences"]:
+        output.show(f"{one['text']} {''.join(f'[{number}]' for number in one['citations'])}")
+    if not found["sentences"]:
+        output.show(found["answer"])
+        output.show({name: value for name, value in found["searched"].items() if value})
+        return
+    output.show("")
+    for one in found["citations"]:
+        output.show(f"[{one['number']}] {_place(one)}")
+        if one["quote"]:
+            output.show("    " + " ".join(one["quote"].split()))
+
+
+def _place(one: dict[str, Any]) -> str:
+    places = ("sort", "at", "run_id", "step", "approval_id", "stop_id")
+    return "  ".join(str(one[name]) for name in places if one[name])
+
+
+def _moment(written: str) -> str:
+    if not written:
+        return ""
+    try:
+        return (datetime.now(UTC) - duration(written)).isoformat()
+    except (MalformedDuration, OverflowError):
+        pass
+    try:
+        moment = datetime.fromisoformat(written)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise BadMoment(f"'{written[:40]}' is no moment", then="Write 24h, or 2026-03-01T09:00:00Z.")
+    return moment.isoformat()

@@ -1,0 +1,237 @@
+"""What an answer may stand on: entries of journals, approvals, runs and stops, each said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from agentos.control.approvals import service as approvals
+from agentos.control.approvals.model import ApprovalStatus
+from agentos.control.policy.model import EffectClass
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import Stop, StopScope
+from agentos.evidence.artifacts import content, store
+from agentos.evidence.artifacts.model import Filters, Hit, Kind, See
+from agentos.evidence.artifacts.questions import Question, Topic
+from agentos.evidence.artifacts.store import About
+from agentos.kernel.unit_of_work import UnitOfWork
+
+MOST: Final = 50  # entries of each sort
+ARTIFACT: Final = "artifact"
+QUOTE: Final = 600  # characters of a content that an entry holds
+_BECAME: Final = {
+    "ok": "it succeeded",
+    "error": "it failed",
+    "denied": "it was denied",
+    None: "whether it happened is not known yet",
+}
+_DID: Final = {
+    Kind.INPUT: "was given",
+    Kind.READ: "read",
+    Kind.EFFECT: "sent",
+    Kind.RESULT: "was told",
+    Kind.REFUSAL: "was refused",
+    Kind.DRAFT: "drafted",
+    Kind.MESSAGE: "was told by people",
+    Kind.ANSWER: "said",
+    Kind.OUTPUT: "made",
+}
+
+Look = Callable[[Any], Awaitable[Any]]  # a text of ours as the one who asks may see it
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened, and where it is written down."""
+
+    sort: str  # effect | approval | run | decision | stop | artifact
+    at: datetime
+    sentence: str  # ours; what was said by others is only in the quote
+    run_id: str = ""
+    step: str = ""
+    seq: int | None = None
+    approval_id: str = ""
+    stop_id: str = ""
+    digest: str = ""
+    quote: str = ""
+    names: frozenset[str] = frozenset()  # of people, agents and skills that it is about
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes it the same entry."""
+        return (self.sort, self.run_id, str(self.seq), self.approval_id, self.stop_id)
+
+    def mentions(self, words: Iterable[str]) -> bool:
+        """Whether it says any of the words, in whatever form: "refunds" is said by "refund"."""
+        said = f"{self.sentence} {self.quote}".casefold()
+        return any(one[: max(4, len(one) - 2)] in said for one in words)
+
+
+async def gathered(
+    work: UnitOfWork, question: Question, agents: tuple[str, ...], hits: Iterable[Hit], *, see: See, look: Look
+) -> list[Entry]:
+    """What there is of what a question asks for, oldest first, each once; as the one who asks may see it."""
+    window, topics = question.window, question.topics
+    about = About(agents, question.of("run"), window.since, window.until)
+    found: list[Entry] = []
+    asked = question.of("apr")
+    if Topic.EFFECTS in topics or (Topic.APPROVALS in topics and not asked):
+        found += await _effects(work, about, see, with_consent=Topic.APPROVALS in topics)
+    if Topic.APPROVALS in topics or asked or "denied" in question.statuses:
+        for approval_id in await store.asked(work, about, asked, MOST):
+            found += await _approval(work, approval_id, look)
+    if Topic.RUNS in topics or (about.runs and not topics) or (agents and not topics and not question.words):
+        found += [_run(row) for row in await store.runs(work, about, question.statuses, MOST)]
+    if Topic.DECISIONS in topics:
+        found += [_decision(row) for row in await store.decided(work, about, question.statuses, MOST)]
+    if Topic.STOPS in topics or question.of("stop"):
+        found += await _stops(work, question, agents, look)
+    found += [_artifact(one) for one in hits]
+    once = {one.key: one for one in reversed(found)}
+    return sorted(once.values(), key=lambda one: (one.at, one.key))
+
+
+async def _effects(work: UnitOfWork, about: About, see: See, *, with_consent: bool) -> list[Entry]:
+    rows = await store.sent(work, about, MOST)
+    stored = await store.stored(work, sorted({row.digest for row in rows if row.digest}), Filters(kind=Kind.EFFECT))
+    quotes = {digest: _cut(content.text_of(one.use.kind, await see(one))) for digest, one in stored.items()}
+    found = []
+    for row in rows:
+        step = row.key.partition("~")[0]
+        consent = ""
+        if with_consent and not row.approval_id:
+            consent = f"; nobody was asked, the rule '{row.code}' allowed it" if row.code else ""
+        said = (
+            f"{row.agent_id} called {row.name} ({EffectClass(row.effect).name}) at {written(row.at)} "
+            f"in {row.run_id}, step {step}: {_BECAME.get(row.became, f'it became {row.became}')}{consent}."
+        )
+        found.append(
+            Entry(
+                "effect",
+                row.at,
+                said,
+                row.run_id,
+                step,
+                row.seq,
+                approval_id=row.approval_id or "",
+                digest=row.digest or "",
+                quote=quotes.get(row.digest, ""),
+                names=frozenset((row.agent_id, row.name)),
+            )
+        )
+    return found
+
+
+async def _approval(work: UnitOfWork, approval_id: str, look: Look) -> list[Entry]:
+    one = await approvals.get(work, approval_id)
+    answers = await approvals.answers(work, approval_id)
+    what = f"{one.skill} of {one.agent_id} in {one.run_id}, step {one.step} ({one.id})"
+    people = {answer.handle for answer in answers} | {one.decided_by} - {""}
+    if one.status is ApprovalStatus.PENDING:
+        said = f"Nobody has decided on {what} yet; it was asked at {written(one.asked_at)}."
+    elif one.status is ApprovalStatus.EXPIRED:
+        said = f"Nobody answered about {what} in time; it expired at {written(one.decided_at or one.expires_at)}."
+    else:
+        verb = "approved" if one.status is ApprovalStatus.APPROVED else "denied"
+        agreeing = [answer.handle for answer in answers if answer.approved is (verb == "approved")]
+        who = " and ".join(dict.fromkeys(agreeing)) or one.decided_by or "somebody"
+        said = f"{who} {verb} {what} at {written(one.decided_at or one.asked_at)}."
+    notes = [f"{answer.handle}: {answer.note}" for answer in answers if answer.note]
+    return [
+        Entry(
+            "approval",
+            one.decided_at or one.asked_at,
+            said,
+            one.run_id,
+            one.step,
+            approval_id=one.id,
+            quote=_cut(await look("\n".join(notes))) if notes else "",
+            names=frozenset({*people, one.agent_id, one.skill}),
+        )
+    ]
+
+
+def _run(row: Any) -> Entry:
+    over = f"ended at {written(row.ended_at)}" if row.ended_at else "is not over"
+    code = f" with {row.code}" if row.code else ""
+    return Entry(
+        "run",
+        row.ended_at or row.accepted_at,
+        f"{row.id} of {row.agent_id}, asked for by {row.requested_by} at {written(row.accepted_at)} "
+        f"on version {row.version[:19]}, is {row.status}{code} and {over}.",
+        row.id,
+        names=frozenset((row.agent_id, row.requested_by)),
+    )
+
+
+def _decision(row: Any) -> Entry:
+    step = row.key.partition("~")[0].partition("!")[0]
+    became = "allowed" if row.phase == "intent" or row.status in ("ok", "error") else row.status
+    return Entry(
+        "decision",
+        row.at,
+        f"{row.name} of {row.agent_id} in {row.run_id}, step {step}, was {became} at {written(row.at)} "
+        f"at tier {row.tier or 'unknown'} by '{row.code}': {row.rule}.",
+        row.run_id,
+        step,
+        row.seq,
+        names=frozenset((row.agent_id, row.name)),
+    )
+
+
+async def _stops(work: UnitOfWork, question: Question, agents: tuple[str, ...], look: Look) -> list[Entry]:
+    window, named = question.window, question.of("stop")
+    listed = await stops.listed(work, kind="", scope="", in_force=False, before="", most=4 * MOST)
+    found = []
+    for one in listed:
+        in_time = one.ordered_at < window.until and (one.lifted_at is None or one.lifted_at >= window.since)
+        if (named and one.id not in named) or (not named and not (in_time and _concerns(one, agents))):
+            continue
+        found.append(await _stop(one, look))
+    return found[:MOST]
+
+
+def _concerns(one: Stop, agents: tuple[str, ...]) -> bool:
+    return not agents or one.scope is not StopScope.AGENT or one.target in agents
+
+
+async def _stop(one: Stop, look: Look) -> Entry:
+    about = f"the {one.scope.value}" + (f" {one.target}" if one.target else "")
+    lifted = f"was lifted by {one.lifted_by} at {written(one.lifted_at)}" if one.lifted_at else "is still in force"
+    return Entry(
+        "stop",
+        one.ordered_at,
+        f"{one.ordered_by} ordered a {one.kind.value} of {about} at {written(one.ordered_at)} ({one.id}); it {lifted}.",
+        stop_id=one.id,
+        quote=_cut(str(await look(one.reason))) if one.reason else "",
+        names=frozenset(name for name in (one.ordered_by, one.lifted_by, one.target) if name),
+    )
+
+
+def _artifact(hit: Hit) -> Entry:
+    use = hit.use
+    through = f" through {use.name}" if use.name and use.kind is not Kind.ANSWER else ""
+    return Entry(
+        ARTIFACT,
+        use.at,
+        f"{use.agent_id} {_DID[use.kind]}{through} what is quoted, at {written(use.at)} in {use.run_id}, "
+        f"step {use.step}.",
+        use.run_id,
+        use.step,
+        use.seq,
+        approval_id=use.approval_id or "",
+        digest=use.digest,
+        quote=_cut(hit.text),
+        names=frozenset(name for name in (use.agent_id, use.name) if name),
+    )
+
+
+def written(at: datetime) -> str:
+    """A moment as sentences say it: to the second, in UTC."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= QUOTE else text[:QUOTE] + " …"

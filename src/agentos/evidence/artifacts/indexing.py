@@ -1,0 +1,174 @@
+"""From journals to artifacts: each fact that says a journal has something new lets its new rows be looked through.
+
+    fact → read the rows after the last one that was looked through → embed (no transaction is open) → keep, all at once
+
+Everything is kept under its place, so doing it again changes nothing. Text that could not be embedded is found by its
+words meanwhile, and is embedded with one of the organization's next facts; so is everything after another way of making
+embeddings was set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+import structlog
+
+from agentos.control.approvals.model import ApprovalRequested
+from agentos.control.privacy import service as privacy
+from agentos.control.privacy.service import Privacy
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import Subject
+from agentos.evidence.artifacts import content, store
+from agentos.evidence.artifacts.content import Piece
+from agentos.evidence.artifacts.model import INPUT, EmbeddingsUnavailable, Filters, Use
+from agentos.evidence.artifacts.ports import Embeddings
+from agentos.kernel.errors import AgentOSError
+from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.retention import Retention
+from agentos.kernel.telemetry import Meter
+from agentos.kernel.telemetry.catalogue import ARTIFACTS, EMBEDDING_ERRORS
+from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.runs.model import DraftMade, EffectSettled, EffectUncertain, RunEnded
+
+log = structlog.get_logger(__name__)
+
+NAME: Final = "artifacts"
+KEPT: Final = Retention("artifacts_forget", timedelta(days=400))  # a year's questions, and a month to ask them in
+ROWS: Final = 200  # of a journal that are looked through in one transaction
+LATE: Final = 64  # passages that are embedded later, with each fact
+PROVIDER: Final = "embeddings"  # its name on the emergency denylist
+NOBODYS: Final = Subject("", "", "")  # what concerns the organization, everybody, or a provider
+
+FACTS: Final = (ApprovalRequested, DraftMade, EffectUncertain, EffectSettled, RunEnded)
+
+
+class Embedder:
+    """What makes embeddings, under an organization's stops and rules of privacy where texts leave the process."""
+
+    def __init__(self, doors: Doors, embeddings: Embeddings, privacy: Privacy, meter: Meter) -> None:
+        self.embeddings = embeddings
+        self._doors = doors
+        self._privacy = privacy
+        self._meter = meter
+
+    async def embed(self, organization: OrgId, texts: Sequence[str]) -> list[list[float]]:
+        """A vector of each text. An endpoint is told no personal data. Raises the kinds of errors that models do."""
+        if not texts:
+            return []
+        try:
+            if not self.embeddings.local:
+                texts = await self._told(organization, texts)
+            return await self.embeddings.embed(texts)
+        except AgentOSError as error:
+            self._meter.count(EMBEDDING_ERRORS, code=error.code)
+            raise
+
+    async def _told(self, organization: OrgId, texts: Sequence[str]) -> list[str]:
+        async with self._doors.open(organization) as work:
+            found = await stops.in_force(work, NOBODYS)
+            rules = await privacy.rules_of(work, self._privacy)
+        stop = found.held or found.denies_provider(PROVIDER)
+        if stop is not None:
+            raise EmbeddingsUnavailable(f"stop {stop.id} withholds it", where=stop.id)
+        return [(await privacy.redacted(self._privacy, rules, one, place="prompts"))[0] for one in texts]
+
+
+class Artifacts:
+    """The consumer that keeps artifacts."""
+
+    def __init__(self, doors: Doors, embedder: Embedder, meter: Meter) -> None:
+        self._doors = doors
+        self._embedder = embedder
+        self._meter = meter
+
+    def consumer(self) -> Consumer:
+        """Keeps the artifacts of each run that a fact is about. It begins with the first fact there is."""
+        return Consumer(NAME, FACTS, self._deliver)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        fact = delivery.fact
+        assert isinstance(fact, FACTS)
+        await self.take(delivery.organization, fact.run_id)
+
+    async def take(self, organization: OrgId, run_id: str) -> None:
+        """Keep what is new of a run. Safe to repeat."""
+        after: int | None = None
+        while True:
+            async with self._doors.open(organization) as work:
+                run = await store.run(work, run_id)
+                if run is None:
+                    return
+                after = max(run.upto, after or 0)
+                rows = await store.rows(work, run_id, after, ROWS)
+            await self._keep(organization, run, rows)
+            if len(rows) < ROWS:
+                break
+            after = rows[-1]["seq"]
+        await self._late(organization)
+
+    async def _keep(self, organization: OrgId, run: Any, rows: Sequence[dict[str, Any]]) -> None:
+        output = None if run.output is None else bytes(run.output)
+        found = [(piece, run.accepted_at) for piece in content.ends_of(bytes(run.input), output)]
+        found = [(one, at if one.seq == INPUT else run.ended_at) for one, at in found]
+        found += [(piece, row["at"]) for row in rows if (piece := content.piece_of(row)) is not None]
+        texts = {piece: content.text_of(piece.kind, content.value_of(piece.data)) for piece, _ in found}
+        cut = {content.digest_of(piece.data): content.passages(text) for piece, text in texts.items()}
+        async with self._doors.open(organization) as work:
+            fresh = set(cut) - await store.known(work, list(cut))
+        vectors = await self._vectors(organization, {digest: cut[digest] for digest in sorted(fresh)})
+        async with self._doors.open(organization) as work:
+            for piece, at in found:
+                artifact = content.described(piece, texts[piece])
+                made = None if vectors is None else vectors.get(artifact.digest)
+                await store.add(work, artifact, cut[artifact.digest], self._embedder.embeddings.name, made)
+                await store.add_use(work, _use(run, piece, artifact.digest, at))
+        self._meter.count(ARTIFACTS, len(fresh), org=organization)
+
+    async def _vectors(
+        self, organization: OrgId, cut: dict[str, list[tuple[int, str]]]
+    ) -> dict[str, list[list[float]]] | None:
+        """The vectors of each artifact's passages; None where there are none now."""
+        try:
+            flat = await self._embedder.embed(organization, [text for parts in cut.values() for _, text in parts])
+        except AgentOSError as error:
+            log.info("not_embedded", code=error.code, what=error.what)
+            return None
+        left = iter(flat)
+        return {digest: [next(left) for _ in parts] for digest, parts in cut.items()}
+
+    async def _late(self, organization: OrgId) -> None:
+        """Embed some of what has no vector of the embedder in use."""
+        name = self._embedder.embeddings.name
+        async with self._doors.open(organization) as work:
+            digests = await store.not_embedded(work, name, LATE)
+            stored = await store.stored(work, digests, Filters()) if digests else {}
+        cut = {
+            digest: content.passages(content.text_of(one.use.kind, one.value)) for digest, one in sorted(stored.items())
+        }
+        vectors = await self._vectors(organization, cut) if cut else None
+        if vectors:
+            async with self._doors.open(organization) as work:
+                for digest, made in vectors.items():
+                    await store.embed(work, digest, name, made)
+
+
+def _use(run: Any, piece: Piece, digest: str, at: Any) -> Use:
+    return Use(
+        run_id=run.id,
+        seq=piece.seq,
+        digest=digest,
+        step=piece.step,
+        kind=piece.kind,
+        name=piece.name,
+        effect=piece.effect,
+        status=piece.status,
+        approval_id=piece.approval_id,
+        agent_id=run.agent_id,
+        category=run.category,
+        deployment_id=run.deployment_id,
+        version=run.version,
+        at=at,
+    )

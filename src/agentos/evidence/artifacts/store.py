@@ -1,0 +1,326 @@
+"""Artifacts, their uses and passages in the database; journals, runs and drafts are read and never written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Row, text
+
+from agentos.evidence.artifacts.model import INPUT, OUTPUT, Artifact, Filters, Kind, Stored, Told, Use
+from agentos.kernel.unit_of_work import UnitOfWork
+
+_USE: Final = (
+    "u.run_id, u.seq, u.digest, u.step, u.kind, u.name, u.effect, u.status, u.approval_id, u.agent_id, u.category, "
+    "u.deployment_id, u.version, u.at"
+)
+_PASSES: Final = (
+    "(:agent = '' OR u.agent_id = :agent) AND (:run = '' OR u.run_id = :run) AND (:kind = '' OR u.kind = :kind) "
+    "AND u.at >= :since AND u.at < :until"
+)
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
+_RUN: Final = text(
+    "SELECT r.id, r.agent_id, r.category, r.deployment_id, r.version, r.status, r.input, r.output, r.accepted_at, "
+    "r.ended_at, coalesce((SELECT max(u.seq) FROM artifact_uses u WHERE u.run_id = r.id AND u.seq > 0), 0) AS upto "
+    "FROM runs r WHERE r.id = :run_id"
+)
+_ROWS: Final = text(
+    "SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
+    "coalesce(d.arguments, j.content, b.content) AS content "
+    "FROM journal j LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob "
+    "LEFT JOIN drafts d ON j.kind = 'draft' AND d.org = j.org AND d.id = j.meta->>'draft' "
+    "WHERE j.run_id = :run_id AND j.seq > :after ORDER BY j.seq LIMIT :most"
+)
+_ADD: Final = text(
+    "INSERT INTO artifacts (org, digest, media_type, size, characters, searched) "
+    "VALUES (:org, :digest, :media_type, :size, :characters, :searched) ON CONFLICT DO NOTHING"
+)
+_ADD_USE: Final = text(
+    "INSERT INTO artifact_uses (org, run_id, seq, digest, step, kind, name, effect, status, approval_id, agent_id, "
+    "category, deployment_id, version, at) VALUES (:org, :run_id, :seq, :digest, :step, :kind, :name, :effect, :status"
+    ", :approval_id, :agent_id, :category, :deployment_id, :version, :at) ON CONFLICT DO NOTHING"
+)
+_ADD_PASSAGES: Final = text(
+    "SELECT artifact_passages_add(:org, :digest, CAST(:starts AS integer[]), CAST(:texts AS text[]), :embedder, "
+    "CAST(:embeddings AS text[]))"
+)
+_EMBED: Final = text("SELECT artifact_passages_embed(:digest, :embedder, CAST(:embeddings AS text[]))")
+_KNOWN: Final = text("SELECT digest FROM artifacts WHERE digest = ANY(CAST(:digests AS text[]))")
+_NOT_EMBEDDED: Final = text(
+    "SELECT DISTINCT digest FROM (SELECT digest FROM artifact_passages WHERE org = :org "
+    "AND (embedder < :embedder OR embedder > :embedder) LIMIT :most) AS p"
+)
+_LIST: Final = text(
+    f"SELECT {_USE}, a.media_type, a.size, a.characters, a.searched FROM artifact_uses u "
+    f"JOIN artifacts a ON a.org = u.org AND a.digest = u.digest WHERE {_PASSES} "
+    "AND (u.at, u.run_id, u.seq) < (:at, :before_run, :before_seq) ORDER BY u.at DESC, u.run_id DESC, u.seq DESC "
+    "LIMIT :most"
+)
+_GET: Final = text("SELECT digest, media_type, size, characters, searched FROM artifacts WHERE digest = :digest")
+_USES: Final = text(f"SELECT {_USE} FROM artifact_uses u WHERE u.digest = :digest ORDER BY u.at DESC LIMIT :most")
+_BY_WORDS: Final = text(
+    "SELECT * FROM artifacts_by_words(:words, :agent, :run, :kind, :since, :until, CAST(:most AS integer))"
+)
+_BY_LIKENESS: Final = text(
+    "SELECT * FROM artifacts_by_likeness(:vector, :embedder, :agent, :run, :kind, :since, :until, "
+    "CAST(:floor AS double precision), CAST(:bound AS integer), CAST(:most AS integer))"
+)
+# The newest use of each that passes the filters, with its content.
+_STORED: Final = text(
+    f"SELECT DISTINCT ON (u.digest) {_USE}, a.media_type, a.size, a.characters, a.searched, j.phase, "
+    "j.kind AS row_kind, j.name AS row_name, j.status AS row_status, j.meta, "
+    "CASE WHEN u.seq = :input THEN r.input WHEN u.seq = :output THEN r.output "
+    "ELSE coalesce(d.arguments, j.content, b.content) END AS content "
+    "FROM artifact_uses u JOIN artifacts a ON a.org = u.org AND a.digest = u.digest "
+    "LEFT JOIN journal j ON j.org = u.org AND j.run_id = u.run_id AND j.seq = u.seq "
+    "LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob "
+    "LEFT JOIN drafts d ON u.kind = 'draft' AND d.org = j.org AND d.id = j.meta->>'draft' "
+    "LEFT JOIN runs r ON u.seq <= 0 AND r.org = u.org AND r.id = u.run_id "
+    f"WHERE u.digest = ANY(CAST(:digests AS text[])) AND {_PASSES} ORDER BY u.digest, u.at DESC, u.seq DESC"
+)
+_OF: Final = (
+    "(:all_agents OR r.agent_id = ANY(CAST(:agents AS text[]))) AND (:all_runs OR r.id = ANY(CAST(:runs AS text[])))"
+)
+_RUNS: Final = text(
+    "SELECT r.id, r.agent_id, r.deployment_id, r.version, r.status, r.requested_by, r.accepted_at, r.ended_at, "
+    f"r.problem->>'code' AS code FROM runs r WHERE {_OF} AND r.accepted_at < :until "
+    "AND (r.ended_at IS NULL OR r.ended_at >= :since) "
+    "AND (:all_statuses OR r.status = ANY(CAST(:statuses AS text[]))) ORDER BY r.id DESC LIMIT :most"
+)
+_DECIDED: Final = text(
+    "SELECT r.id AS run_id, r.agent_id, j.seq, j.key, j.name, j.phase, j.kind, j.status, j.at, "
+    "j.meta->>'decision' AS code, j.meta->>'rule' AS rule, j.meta->>'tier' AS tier FROM runs r "
+    f"JOIN journal j ON j.org = r.org AND j.run_id = r.id WHERE {_OF} AND r.accepted_at < :until "
+    "AND (r.ended_at IS NULL OR r.ended_at >= :since) AND j.at >= :since AND j.at < :until AND j.meta ? 'decision' "
+    "AND (:all_statuses OR j.status = ANY(CAST(:statuses AS text[]))) "
+    "ORDER BY j.at DESC, r.id DESC, j.seq DESC LIMIT :most"
+)
+_SENT: Final = text(
+    "SELECT r.id AS run_id, r.agent_id, j.seq, j.key, j.name, j.effect, j.at, j.meta->>'approval' AS approval_id, "
+    "j.meta->>'decision' AS code, j.meta->>'rule' AS rule, e.status AS became, u.digest FROM runs r "
+    "JOIN journal j ON j.org = r.org AND j.run_id = r.id AND j.phase = 'intent' AND j.status = 'sent' "
+    "LEFT JOIN journal e ON e.org = j.org AND e.run_id = j.run_id AND e.key = split_part(j.key, '~', 1) "
+    "AND e.phase = 'result' LEFT JOIN artifact_uses u ON u.org = j.org AND u.run_id = j.run_id AND u.seq = j.seq "
+    f"WHERE {_OF} AND r.accepted_at < :until AND (r.ended_at IS NULL OR r.ended_at >= :since) "
+    "AND j.at >= :since AND j.at < :until ORDER BY j.at DESC, r.id DESC, j.seq DESC LIMIT :most"
+)
+_ASKED: Final = text(
+    "SELECT a.id FROM approvals a JOIN runs r ON r.org = a.org AND r.id = a.run_id "
+    f"WHERE {_OF} AND (:all_ids OR a.id = ANY(CAST(:ids AS text[]))) AND a.asked_at < :until "
+    "AND coalesce(a.decided_at, 'infinity') >= :since ORDER BY a.id DESC LIMIT :most"
+)
+_AGENTS: Final = text("SELECT id FROM agents WHERE id = ANY(CAST(:names AS text[])) ORDER BY id")
+_TOLD: Final = text(
+    "SELECT n, to_tsvector('simple', raw) @@ q.any_of AS holds, "
+    "ts_rank(to_tsvector('simple', raw), q.any_of, 1) AS rank, "
+    "ts_headline('simple', raw, q.any_of, :options) AS marked "
+    "FROM artifact_words(:words) AS q, unnest(CAST(:texts AS text[])) WITH ORDINALITY AS p (raw, n) ORDER BY n"
+)
+
+_SNIPPET: Final = "StartSel=«, StopSel=», MaxFragments=2, MaxWords=30, MinWords=12, FragmentDelimiter= … "
+
+
+async def run(work: UnitOfWork, run_id: str) -> Row[Any] | None:
+    """A run as its artifacts need it, and up to which row its journal was looked through."""
+    return await work.first(_RUN, {"run_id": run_id})
+
+
+async def rows(work: UnitOfWork, run_id: str, after: int, most: int) -> list[dict[str, Any]]:
+    """The journal of a run from a position on; of a draft, what was drafted."""
+    return [dict(row._mapping) for row in await work.all(_ROWS, {"run_id": run_id, "after": after, "most": most})]
+
+
+async def known(work: UnitOfWork, digests: Sequence[str]) -> set[str]:
+    """Those of these artifacts that are kept already."""
+    return {row.digest for row in await work.all(_KNOWN, {"digests": list(digests)})}
+
+
+async def add(
+    work: UnitOfWork,
+    artifact: Artifact,
+    passages: Sequence[tuple[int, str]],
+    embedder: str,
+    vectors: Sequence[Sequence[float]] | None,
+) -> None:
+    """Keep an artifact and its passages, unless it is kept already. Without ``vectors`` they are made later."""
+    if not await work.run(_ADD, {"org": work.organization, **asdict(artifact)}):
+        return
+    values = {
+        "org": work.organization,
+        "digest": artifact.digest,
+        "starts": [start for start, _ in passages],
+        "texts": [text for _, text in passages],
+        "embedder": "" if vectors is None else embedder,
+        "embeddings": [] if vectors is None else [_written(one) for one in vectors],
+    }
+    await work.run(_ADD_PASSAGES, values)
+
+
+async def add_use(work: UnitOfWork, use: Use) -> None:
+    """Keep where an artifact was used, once."""
+    await work.run(_ADD_USE, {"org": work.organization, **asdict(use)})
+
+
+async def embed(work: UnitOfWork, digest: str, embedder: str, vectors: Sequence[Sequence[float]]) -> None:
+    """Give the passages of an artifact their vectors, in their order."""
+    values = {"digest": digest, "embedder": embedder, "embeddings": [_written(one) for one in vectors]}
+    await work.run(_EMBED, values)
+
+
+async def not_embedded(work: UnitOfWork, embedder: str, most: int) -> list[str]:
+    """Artifacts with passages that have no vector of this embedder, among so many such passages."""
+    found = await work.all(_NOT_EMBEDDED, {"org": work.organization, "embedder": embedder, "most": most})
+    return [row.digest for row in found]
+
+
+async def get(work: UnitOfWork, digest: str) -> Artifact | None:
+    """One artifact."""
+    row = await work.first(_GET, {"digest": digest})
+    return None if row is None else Artifact(**row._mapping)
+
+
+async def uses(work: UnitOfWork, digest: str, most: int) -> list[Use]:
+    """Where an artifact was used, newest first."""
+    return [_use(row) for row in await work.all(_USES, {"digest": digest, "most": most})]
+
+
+async def listed(
+    work: UnitOfWork, filters: Filters, before: tuple[datetime, str, int], most: int
+) -> list[tuple[Use, Artifact]]:
+    """Uses that pass the filters, newest first; ``before``: where a page ended."""
+    at, run_id, seq = before
+    values = {**asdict(filters), "at": at, "before_run": run_id, "before_seq": seq, "most": most}
+    return [(_use(row), _artifact(row)) for row in await work.all(_LIST, values)]
+
+
+async def by_words(work: UnitOfWork, words: str, filters: Filters, most: int) -> list[tuple[str, int]]:
+    """Passages that hold all of the words, then those that hold some, the best first."""
+    found = await work.all(_BY_WORDS, {**asdict(filters), "words": words, "most": most})
+    return [(row.digest, row.number) for row in found]
+
+
+async def by_likeness(
+    work: UnitOfWork,
+    vector: Sequence[float],
+    embedder: str,
+    filters: Filters,
+    *,
+    floor: float,
+    bound: int,
+    most: int,
+) -> list[tuple[str, int, float]]:
+    """Passages most like the vector, of those in the ``bound`` newest uses that pass the filters."""
+    values = {**asdict(filters), "vector": _written(vector), "embedder": embedder, "floor": floor}
+    found = await work.all(_BY_LIKENESS, {**values, "bound": bound, "most": most})
+    return [(row.digest, row.number, row.likeness) for row in found]
+
+
+async def stored(work: UnitOfWork, digests: Sequence[str], filters: Filters) -> dict[str, Stored]:
+    """The content of each artifact at its newest use that passes the filters; not of those whose content is gone."""
+    values = {**asdict(filters), "digests": list(digests), "input": INPUT, "output": OUTPUT}
+    return {row.digest: _stored(work, row) for row in await work.all(_STORED, values) if row.content is not None}
+
+
+async def told(work: UnitOfWork, words: str, texts: Sequence[str]) -> list[Told]:
+    """Of each text: whether it holds any of the words, how well, and a snippet with them marked."""
+    if not texts:
+        return []
+    found = await work.all(_TOLD, {"words": words, "texts": list(texts), "options": _SNIPPET})
+    return [Told(bool(row.holds), float(row.rank), row.marked) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which runs a question is about: all where it names none."""
+
+    agents: tuple[str, ...]
+    runs: tuple[str, ...]
+    since: datetime
+    until: datetime
+
+    def values(self, most: int) -> dict[str, Any]:
+        """As the statements take it."""
+        return {
+            "all_agents": not self.agents,
+            "agents": list(self.agents),
+            "all_runs": not self.runs,
+            "runs": list(self.runs),
+            "since": self.since,
+            "until": self.until,
+            "most": most,
+        }
+
+
+async def agents(work: UnitOfWork, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that are agents."""
+    return tuple(row.id for row in await work.all(_AGENTS, {"names": list(names)}))
+
+
+async def runs(work: UnitOfWork, about: About, statuses: Iterable[str], most: int) -> Sequence[Row[Any]]:
+    """Runs that were under way in the time, newest first; of these statuses where there are any."""
+    return await work.all(_RUNS, about.values(most) | _of(statuses))
+
+
+async def sent(work: UnitOfWork, about: About, most: int) -> Sequence[Row[Any]]:
+    """Effects that were committed in the time, newest first, with what became of each and what let it happen."""
+    return await work.all(_SENT, about.values(most))
+
+
+async def decided(work: UnitOfWork, about: About, statuses: Iterable[str], most: int) -> Sequence[Row[Any]]:
+    """What policy said of calls in the time, newest first; of the rows of these statuses where there are any."""
+    return await work.all(_DECIDED, about.values(most) | _of(statuses))
+
+
+async def asked(work: UnitOfWork, about: About, ids: Sequence[str], most: int) -> list[str]:
+    """Approvals that waited or were decided in the time, newest first; of these ids where there are any."""
+    values = {**about.values(most), "all_ids": not ids, "ids": list(ids)}
+    return [row.id for row in await work.all(_ASKED, values)]
+
+
+def _of(statuses: Iterable[str]) -> dict[str, Any]:
+    wanted = sorted(statuses)
+    return {"all_statuses": not wanted, "statuses": wanted}
+
+
+def _written(vector: Sequence[float]) -> str:
+    return "[" + ",".join(f"{one:.6g}" for one in vector) + "]"
+
+
+def _use(row: Row[Any]) -> Use:
+    return Use(
+        run_id=row.run_id,
+        seq=row.seq,
+        digest=row.digest,
+        step=row.step,
+        kind=Kind(row.kind),
+        name=row.name,
+        effect=row.effect,
+        status=row.status,
+        approval_id=row.approval_id,
+        agent_id=row.agent_id,
+        category=row.category,
+        deployment_id=row.deployment_id,
+        version=row.version,
+        at=row.at,
+    )
+
+
+def _artifact(row: Row[Any]) -> Artifact:
+    return Artifact(row.digest, row.media_type, row.size, row.characters, row.searched)
+
+
+def _stored(work: UnitOfWork, row: Row[Any]) -> Stored:
+    use, value = _use(row), json.loads(bytes(row.content))
+    drafted = use.kind is Kind.DRAFT  # shown as the arguments that it holds are
+    shown = {
+        "kind": row.row_kind or use.kind.value,
+        "phase": "intent" if drafted else row.phase,
+        "name": row.row_name or "",
+        "status": "sent" if drafted else row.row_status,
+        "meta": row.meta or {},
+        "content": value,
+    }
+    return Stored(work.organization, use, _artifact(row), shown, value)

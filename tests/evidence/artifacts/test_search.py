@@ -1,0 +1,194 @@
+"""What runs read and made is kept once, found by words and by likeness, and shown as far as the looker may see."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import text
+
+from agentos.evidence.artifacts import content, indexing, service
+from agentos.evidence.artifacts.model import Filters, Kind, Stored
+from agentos.kernel.clock import now
+from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import forget
+from tests.evidence.artifacts.conftest import Archive, Away
+from tests.runtime.runs.harness import DONE, calls
+
+REPORT = {"title": "Quarterly report", "body": "Revenue of the harbour branch rose after the crane was repaired."}
+
+
+async def uses(archive: Archive, **filters: Any) -> list[tuple[str, str]]:
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        found = await service.listed(work, Filters(**filters), before=None, most=100)
+    return sorted((use.kind.value, use.step) for use, _ in found)
+
+
+async def test_a_run_leaves_what_it_was_given_read_sent_was_told_said_and_made(archive: Archive) -> None:
+    reading = await archive.run("look", REPORT, text="All is well at the harbour.")
+    assert await uses(archive, run=reading) == [
+        ("answer", "t1"),
+        ("input", "input"),
+        ("output", "output"),
+        ("read", "t0.c0"),
+    ]
+    writing = await archive.run("note", name="writer")
+    assert await uses(archive, run=writing) == [
+        ("answer", "t1"),
+        ("effect", "t0.c0"),
+        ("input", "input"),
+        ("output", "output"),
+        ("result", "t0.c0"),
+    ]
+
+
+async def test_a_run_that_waits_leaves_what_it_has_so_far(archive: Archive) -> None:
+    await archive.runs.agent([calls(("look", 1)), calls(("pay", 7)), DONE], ["look", "pay"], tier="L3")
+    run_id = await archive.runs.start()
+    await archive.runs.finish(run_id)
+    await archive.artifacts.take(archive.runs.organization, run_id)
+    assert await uses(archive, run=run_id) == [("input", "input"), ("read", "t0.c0")]
+
+
+async def test_a_draft_is_kept_as_what_was_drafted_and_a_refusal_as_its_reason(archive: Archive) -> None:
+    drafted = await archive.run("note", name="drafter", tier="L1")
+    denied = await archive.run("note", name="observer", tier="L0")
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        for run_id, kind, told in ((drafted, "draft", "n: 1"), (denied, "refusal", "policy says no")):
+            (found,) = await service.listed(work, Filters(run=run_id, kind=kind), before=None, most=10)
+            _, _, stored = await service.get(work, found[1].digest)
+            assert stored is not None and told in content.text_of(stored.use.kind, stored.value)
+
+
+async def test_taking_a_run_twice_changes_nothing_and_equal_bytes_are_one_artifact(archive: Archive) -> None:
+    first = await archive.run("look", REPORT)
+    before = await uses(archive)
+    await archive.artifacts.take(archive.runs.organization, first)
+    assert await uses(archive) == before
+    await archive.run("look", REPORT)
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        read = {
+            artifact.digest
+            for use, artifact in await service.listed(work, Filters(kind="read"), before=None, most=10)
+            if use.kind is Kind.READ
+        }
+        (digest,) = read
+        _, places, stored = await service.get(work, digest)
+        passages = await work.all(
+            text("SELECT number FROM artifact_passages WHERE digest = :digest"), {"digest": digest}
+        )
+    assert len(places) == 2 and len(passages) == 1
+    assert stored is not None and stored.value == REPORT
+
+
+async def test_the_digest_is_that_of_the_bytes_in_the_journal_also_of_a_blob(archive: Archive) -> None:
+    large = {"body": "granite " * 40_000}
+    run_id = await archive.run("look", large)
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        (found,) = await service.listed(work, Filters(run=run_id, kind="read"), before=None, most=10)
+        (blob,) = await work.all(text("SELECT digest, content FROM blobs"))
+    assert found[1].digest == blob.digest == content.digest_of(bytes(blob.content))
+    assert found[1].searched < found[1].characters
+    assert (await archive.search("granite")).hits[0].use.run_id == run_id
+
+
+async def test_a_search_finds_all_words_before_some_and_marks_them(archive: Archive) -> None:
+    both = await archive.run("look", {"body": "the crane at the harbour"})
+    one = await archive.run("look", {"body": "a crane is a bird, a crane is a machine, crane"})
+    found = await archive.search("crane harbour")
+    assert [hit.use.run_id for hit in found.hits[:2]] == [both, one]
+    assert "«crane»" in found.hits[0].snippet and "«harbour»" in found.hits[0].snippet
+
+
+async def test_other_spellings_are_found_by_likeness_alone(archive: Archive) -> None:
+    run_id = await archive.run("look", {"body": "deployments of the billing service were postponed"})
+    await archive.run("look", {"body": "weather in Lisbon stays mild and dry"})
+    (hit,) = (await archive.search("postponing deployment")).hits
+    assert (hit.use.run_id, hit.ways) == (run_id, ("likeness",))
+    assert not (await archive.search("zxqwv kjhgf")).hits
+
+
+async def test_filters_narrow_to_agent_run_kind_and_time(archive: Archive) -> None:
+    first = await archive.run("look", REPORT)
+    second = await archive.run("look", {"body": "another harbour"}, name="other")
+    assert {one.use.run_id for one in (await archive.search("harbour")).hits} == {first, second}
+    for filters, expected in (
+        ({"agent": "other"}, {second}),
+        ({"run": first}, {first}),
+        ({"kind": "output"}, set()),
+        ({"until": now() - timedelta(hours=1)}, set()),
+        ({"since": now() - timedelta(hours=1)}, {first, second}),
+    ):
+        found = await archive.search("harbour", **filters)
+        assert {one.use.run_id for one in found.hits} == expected, filters
+
+
+async def test_another_organization_finds_nothing(archive: Archive) -> None:
+    await archive.run("look", REPORT)
+    other = OrgId(archive.runs.organization + "_b")
+    found = await archive.evidence.search(other, "harbour", Filters(), most=10, see=_never)
+    assert not found.hits
+
+
+async def _never(_stored: Stored) -> Any:
+    raise AssertionError("there was nothing to see")
+
+
+async def test_what_is_hidden_from_the_one_who_looks_finds_nothing_for_them(archive: Archive) -> None:
+    await archive.run("look", {"to": "ann@example.com", "about": "the crane"})
+
+    async def masked(stored: Stored) -> Any:
+        return {"to": "[REDACTED: EMAIL]", "about": "the crane"} if stored.use.kind is Kind.READ else stored.value
+
+    assert not (await archive.search("ann@example.com", see=masked, kind="read")).hits
+    (hit,) = (await archive.search("crane", see=masked, kind="read")).hits
+    assert "ann" not in hit.text + hit.snippet
+    assert (await archive.search("ann@example.com", kind="read")).hits
+
+
+async def test_without_embeddings_words_still_find_and_the_answer_says_why(archive: Archive) -> None:
+    archive.embeddings = away = Away()
+    run_id = await archive.run("look", {"body": "a refund for the harbour"})
+    found = await archive.search("refund")
+    assert [hit.use.run_id for hit in found.hits] == [run_id]
+    assert found.not_by_likeness == "embeddings_unavailable"
+    away.is_away = False
+    await archive.run("look", {"body": "nothing of the kind"})
+    found = await archive.search("refund")
+    assert found.not_by_likeness == "" and "likeness" in found.hits[0].ways
+
+
+async def test_an_endpoint_of_embeddings_is_told_no_personal_data(archive: Archive) -> None:
+    archive.embeddings = away = Away(is_away=False)
+    await archive.run("look", {"body": "write to ann.lee@example.com about the refund"})
+    assert away.told and not [one for one in away.told if "ann.lee" in one]
+
+
+async def test_what_was_embedded_otherwise_is_embedded_again(archive: Archive) -> None:
+    archive.embeddings = Away(is_away=False)
+    await archive.run("look", {"body": "deployments were postponed"})
+    archive.embeddings = type(archive.embeddings)(name="lexical-2", local=True, is_away=False)
+    await archive.run("look", {"body": "another refund"})
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        rows = await work.all(text("SELECT DISTINCT embedder FROM artifact_passages"))
+    assert [row.embedder for row in rows] == ["lexical-2"]
+
+
+async def test_uses_are_forgotten_after_their_time_with_what_nothing_uses(archive: Archive) -> None:
+    await archive.run("look", REPORT)
+    database = archive.runs.doors.database
+    assert await forget(database, indexing.KEPT, at=now() + indexing.KEPT.kept - timedelta(hours=1)) == 0
+    assert await forget(database, indexing.KEPT, at=now() + indexing.KEPT.kept + timedelta(hours=1)) > 0
+    assert await uses(archive) == []
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        for table in ("artifacts", "artifact_passages"):
+            assert not await work.all(text(f"SELECT digest FROM {table}"))
+
+
+def test_a_text_is_cut_between_words_and_every_character_is_in_a_passage() -> None:
+    said = " ".join(f"word{number}" for number in range(1000))
+    cut = content.passages(said)
+    assert "".join(part for _, part in cut) == said
+    assert all(said[start : start + len(part)] == part and len(part) <= content.PASSAGE for start, part in cut)
+    assert all(part.endswith(" ") for _, part in cut[:-1])
+    assert content.text_of(Kind.READ, {"a": [1, {"b": "x\0y"}], "c": None}) == "a: 1\na.b: x y"
