@@ -351,3 +351,10 @@ async def test_an_agent_can_be_run_against_a_fake_on_its_own_thread() -> None:
 def test_a_base_url_with_credentials_is_refused() -> None:
     with pytest.raises(BadSetting):
         ClaudeSettings.read(base_url="https://user:password@example.com")
+
+
+def test_definitions_that_refer_to_each_other_are_looked_into_once_each() -> None:
+    levels = 200
+    twice = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    schema = {"$defs": twice | {f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+    assert understood(schema) == schema

@@ -211,14 +211,15 @@ def read(body: bytes) -> Wanted:
     offered = [Tool(one.function.name, one.function.description or "", one.function.parameters or {"type": "object"})
                for one in given.tools or ()]  # fmt: skip
     choice, tool = _choice(given.tool_choice)
+    schema = _schema(given.response_format)
     stop = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     return Wanted(
         model=given.model,
         messages=tuple(messages),
         system="\n\n".join(one for one in system if one.strip()),
-        tools=wire.tools(offered),
+        tools=wire.tools(offered, schema, ("function.parameters", "response_format.json_schema.schema")),
         max_tokens=given.max_completion_tokens or given.max_tokens,
-        schema=_schema(given.response_format),
+        schema=schema,
         wishes=Wishes(
             temperature=given.temperature,
             top_p=given.top_p,

@@ -166,13 +166,14 @@ def read(body: bytes) -> Wanted:
         offered.append(Tool(tool.name, tool.description or "", tool.input_schema or {"type": "object"}))
     messages = [turn for number, one in enumerate(given.messages) for turn in _turns(one, f"messages[{number}]")]
     choice, tool_named, parallel = _choice(given.tool_choice)
+    schema = _schema(given.output_config)
     return Wanted(
         model=given.model,
         messages=tuple(messages),
         system=_joined(given.system),
-        tools=wire.tools(offered),
+        tools=wire.tools(offered, schema, ("input_schema", "output_config.format.schema")),
         max_tokens=given.max_tokens,
-        schema=_schema(given.output_config),
+        schema=schema,
         wishes=Wishes(
             temperature=given.temperature,
             top_p=given.top_p,

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import jsonschema
 import msgspec
 import structlog
 
@@ -24,6 +23,7 @@ from agentos.control.stops.model import Stop as StopOrder
 from agentos.control.stops.model import StopKind
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
+from agentos.kernel.schemas import misfit
 from agentos.kernel.telemetry.catalogue import (
     ERRORS,
     MODEL_CALLS,
@@ -361,12 +361,10 @@ def _output(schema: dict[str, Any] | None, text: str) -> tuple[Any, str | None]:
         return text, None
     try:
         output = json.loads(text)
-        jsonschema.Draft202012Validator(schema).validate(output)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None, "it is not JSON"
-    except jsonschema.ValidationError as error:
-        return None, f"{error.json_path}: {error.message[:300]}"
-    return output, None
+    error = misfit(schema, output)
+    return (output, None) if error is None else (None, f"{error.json_path}: {error.message[:300]}")
 
 
 async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:
