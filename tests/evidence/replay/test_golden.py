@@ -27,7 +27,7 @@ from agentos.evidence.replay.golden import (
     GoldenUnreadable,
 )
 from agentos.evidence.replay.recording import Recording, RecordingUnreadable
-from agentos.kernel.canonical import canonical
+from agentos.kernel.canonical import canonical, digest_bytes
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
@@ -153,7 +153,7 @@ def test_a_file_that_anybody_could_have_signed_is_refused_unless_it_is_a_sample(
         golden.read(forged)
     with pytest.raises(GoldenForeignKey):
         golden.read(forged, KEY)
-    assert {golden.digest_bytes(file.read_bytes()) for file in GOLDEN} == golden.SAMPLES
+    assert {digest_bytes(file.read_bytes()) for file in GOLDEN} == golden.SAMPLES
 
 
 def test_the_public_key_as_ones_own_is_refused(data: bytes) -> None:

@@ -118,8 +118,8 @@ class HttpNotReached(NotFound):
 class Answer(TypedDict):
     """What a host answered. ``bytes`` is how much of the body was read.
 
-    ``encoding`` says what ``body`` is: text; base64 where it is no text; withheld (and empty) where it came compressed in
-    answer to a secret, so that nobody can see whether it holds that.
+    ``encoding`` says what ``body`` is: text; base64 where it is no text; withheld (and empty) where it came compressed
+    in answer to a secret, so that nobody can see whether it holds that.
     """
 
     url: str
