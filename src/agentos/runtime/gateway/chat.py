@@ -16,7 +16,6 @@ from agentos.runtime.gateway import wire
 from agentos.runtime.gateway.model import (
     MOST_MESSAGES,
     MOST_NAME,
-    MOST_TOKENS,
     Opening,
     RequestNotUnderstood,
     Said,
@@ -25,6 +24,7 @@ from agentos.runtime.gateway.model import (
 )
 from agentos.runtime.gateway.ports import Form
 from agentos.runtime.inference import Call, Image, Message, Result, Stop, Tool, Usage
+from agentos.runtime.inference.model import MOST_TOKENS
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_NAME)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
