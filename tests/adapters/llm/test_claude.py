@@ -366,7 +366,7 @@ def test_an_id_of_another_model_is_told_in_a_form_that_the_wire_takes_and_kept_a
     foreign, other, own = "functions.look:0", "functions.look:1", "toolu_01AbC-d"
     called = Message("assistant", calls=tuple(Call(one, "look", {}) for one in (foreign, other, own)))
     given = Message("tool", results=tuple(Result(one, "{}") for one in (foreign, other, own)))
-    asked_ = question(messages=(Message("user", "go"), called, given))
+    asked_ = question(Message("user", "go"), called, given)
     _, turn, results = request(asked_)["messages"]
     ids = [block["id"] for block in turn["content"]]
     assert ids == [block["tool_use_id"] for block in results["content"]]

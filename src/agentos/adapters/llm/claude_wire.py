@@ -6,8 +6,8 @@ between them. Thinking is off unless the model policy says ``thinking``: as the 
 which leaves the field out for models that always think and refuse to be told not to.
 
 Ids of calls. A conversation that another model began has that model's ids in it, of which the wire takes those of
-letters, digits, ``_`` and ``-`` only. Another one is told by its digest, the same in the call and in its result, and the
-conversation keeps the id as it was, for whoever gave it.
+letters, digits, ``_`` and ``-`` only. Another one is told by its digest, the same in the call and in its result, and
+the conversation keeps the id as it was, for whoever gave it.
 """
 
 from __future__ import annotations
