@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from logging import DEBUG, INFO
 from typing import Any, Final
 
 import msgspec
@@ -63,6 +64,7 @@ from agentos.runtime.skills.model import SkillChanged, SkillUnknown, SkillWithhe
 log = structlog.get_logger(__name__)
 
 SCOPES: Final = (GLOBAL, ORGANIZATION, "category:*", "deployment:*")
+MICROS_PER_CENT: Final = 10_000
 SKILL_WAIT_SECONDS: Final = 30.0  # for a worker that has the pinned skill; a rolling deployment takes minutes
 
 Watch = Callable[[Segment], None]
@@ -288,16 +290,26 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         if attempts:
             await gate.record("interrupted", attempts)
         raise
+    finally:
+        _log_failed(key, attempts)
     answer, seconds = routed.answer, attempts[-1].seconds
     parts.meter.observe(MODEL_SECONDS, seconds, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
-    log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=seconds)
     for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
         if tokens:
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
     told = msgspec.to_builtins(answer)
     meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
-    meta["cost"] = await bills.settle(segment, routed.question, answer)
+    cost = meta["cost"] = await bills.settle(segment, routed.question, answer)
+    log.log(
+        DEBUG if router.instant(routed.candidate) else INFO,
+        "model_answered",
+        provider=answer.provider,
+        model=answer.model,
+        step=key,
+        seconds=round(seconds, 4),
+        cost_cents=None if cost["unknown"] else cost["micros"] / MICROS_PER_CENT,
+    )
     if routed.question.model != name:
         meta["asked"] = routed.question.model
     if len(attempts) > 1 or not route.plain:
@@ -313,6 +325,13 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     else:
         await segment.record(entry)
     return answer
+
+
+def _log_failed(key: str, attempts: list[Attempt]) -> None:
+    """Tell the log which models had no answer, by code. What was asked and said stays in the journal."""
+    for one in attempts:
+        if one.outcome not in ("ok", "skipped"):
+            log.warning("model_failed", provider=one.provider, model=one.model, step=key, code=one.outcome)
 
 
 async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tuple[Message, ...], dict[str, int]]:
