@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentos.kernel import schemas
-from agentos.kernel.schemas import MOST_BYTES, MOST_DEPTH, faults, misfit
+from agentos.kernel.schemas import MOST_BYTES, MOST_DEPTH, MOST_SHOWN, faults, misfit
 
 
 def doubling(levels: int) -> dict[str, Any]:
@@ -39,6 +38,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "a reference back": ({"patternProperties": {r"(a)\1": {}}}, r".patternProperties.(a)\1", "linear time"),
     "a pattern of a large automaton": ({"pattern": "((a{99}){99}){99}"}, ".pattern", "linear time"),
     "a long pattern": ({"pattern": "a" * 1001}, ".pattern", "1000 characters"),
+    "many patterns": ({"patternProperties": {f"a{n}": {} for n in range(51)}}, "", "50 patterns"),
     "too large": ({"description": "x" * MOST_BYTES}, "", f"{MOST_BYTES} bytes"),
     "too deep": (nested(MOST_DEPTH + 1), "", "deep"),
 }
@@ -76,22 +76,43 @@ def test_validating_never_opens_a_connection(monkeypatch: pytest.MonkeyPatch) ->
     ("schema", "instance"),
     [
         (doubling(40), 1),
+        ({"unevaluatedProperties": False} | doubling(40), {"a": 1}),
+        ({"unevaluatedItems": False} | doubling(40), [1]),
         ({"allOf": [{"additionalProperties": {"$ref": "#"}}] * 2}, {"a": {"a": {"a": {"a": {}}}}}),
         ({"$ref": "#"}, 1),
         ({"pattern": "^(a+)+$"}, "a" * 5000 + "b"),
         ({"patternProperties": {"^(a+)+$": False}}, {"a" * 5000 + "b": 1}),
         ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, {"a" * 5000 + "b": 1}),
     ],
-    ids=["doubling", "entering twice", "a circle", "a pattern", "patterns of names", "other names"],
+    ids=[
+        "doubling",
+        "names of no part",
+        "items of no part",
+        "entering twice",
+        "a circle",
+        "a pattern",
+        "patterns of names",
+        "other names",
+    ],
 )
-def test_validating_ends(schema: dict[str, Any], instance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schemas, "MOST_WORK", 10_000)
-    misfit(schema, instance)
+def test_validating_ends(schema: dict[str, Any], instance: Any) -> None:
+    misfit(schema, instance, 10_000)
 
 
 def test_what_costs_too_much_to_check_does_not_fit() -> None:
-    found = misfit(doubling(40), 1)
-    assert found is not None and "steps" in found.message
+    found = misfit(doubling(40), 1, 1000)
+    assert found is not None
+    assert "more than 1000 steps" in found.message
+
+
+def test_of_many_faults_ten_are_told() -> None:
+    assert len(faults({"anyOf": [{"type": "x"}] * 3000})) == MOST_SHOWN
+    assert len(faults({"anyOf": [{"pattern": "("}] * 3000})) == MOST_SHOWN
+
+
+def test_a_long_chain_of_references_is_no_circle() -> None:
+    chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(1500)}
+    assert faults({"$defs": chain | {"d1500": {}}, "$ref": "#/$defs/d0"}) == []
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema_rs
@@ -25,10 +27,11 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 MOST_BYTES: Final = 65_536  # as JSON; a generated schema of a big form has ~20,000
 MOST_DEPTH: Final = 64  # ten times what the deepest schemas that people write need
 MOST_PATTERN: Final = 1000  # characters of a pattern
+MOST_PATTERNS: Final = 50  # of one schema; each is compiled
 MOST_WORK: Final = 500_000  # words of a schema that are looked at for one instance: about a second
 MOST_SHOWN: Final = 10  # faults of one schema; one mistake often breaks several rules
 
-_PATTERN_BYTES: Final = 1024 * 1024  # of a compiled pattern
+_PATTERN_BYTES: Final = 512 * 1024  # of a compiled pattern: ``.{1,500}`` has less; compiling takes milliseconds
 _REBASING: Final = ("$id", "$dynamicRef", "$dynamicAnchor", "$anchor")
 _IN_PLACE: Final = ("not", "if", "then", "else")
 _IN_PLACE_LISTS: Final = ("allOf", "anyOf", "oneOf")
@@ -84,22 +87,36 @@ def faults(schema: Any, *, foreign: bool = False) -> list[Fault]:
     if _depth(schema) > MOST_DEPTH:
         return [Fault((), f"the schema is nested more than {MOST_DEPTH} deep", "Nest it less.")]
     if not _IS_SCHEMA(schema):
-        return list(_of_form(schema)) or [Fault((), "this is no JSON schema", "Write JSON Schema of draft 2020-12.")]
+        return [*islice(_of_form(schema), MOST_SHOWN)] or [
+            Fault((), "this is no JSON schema", "Write JSON Schema of draft 2020-12.")
+        ]
     parts = {_pointer(path): (path, one) for path, one in _parts(schema, ())}
-    found = [fault for path, one in parts.values() for fault in _of_part(path, one, parts, foreign)][:MOST_SHOWN]
+    if len(patterns(schema)) > MOST_PATTERNS:
+        return [Fault((), f"the schema has more than {MOST_PATTERNS} patterns", "Use fewer.")]
+    found = [
+        *islice((fault for path, one in parts.values() for fault in _of_part(path, one, parts, foreign)), MOST_SHOWN)
+    ]
     if not found and _circles({name: one for name, (_, one) in parts.items()}):
         found.append(Fault((), "a $ref comes back to itself", "Put 'properties' or 'items' between."))
     return found
 
 
-def misfit(schema: Any, instance: Any) -> ValidationError | None:
+def patterns(schema: Any) -> set[str]:
+    """The patterns of a schema of the known form."""
+    found: set[str] = set()
+    for _path, one in _parts(schema, ()):
+        found.update([one["pattern"]] if "pattern" in one else (), one.get("patternProperties", ()))
+    return found
+
+
+def misfit(schema: Any, instance: Any, work: int = MOST_WORK) -> ValidationError | None:
     """What of the instance fits the schema least; None: all of it fits. Fetches nothing and ends, whatever they are."""
-    token = _LEFT.set([MOST_WORK])
+    token = _LEFT.set([work])
     try:
         found: ValidationError | None = best_match(_Bounded(schema, registry=Registry()).iter_errors(instance))
         return found
     except _TooMuch:
-        return ValidationError(f"to check it takes more than {MOST_WORK} steps")
+        return ValidationError(f"to check it takes more than {work} steps")
     except RecursionError:
         return ValidationError("it is nested too deep to be checked")
     except (Unresolvable, ValueError) as error:  # of a schema that has faults
@@ -112,7 +129,7 @@ def _of_form(schema: dict[str, Any]) -> Iterator[Fault]:
     seen: set[tuple[Path, str]] = set()
     for error in _META.iter_errors(schema):
         path = tuple(error.absolute_path)
-        if len(seen) < MOST_SHOWN and (path, error.message) not in seen:
+        if (path, error.message) not in seen:
             seen.add((path, error.message))
             yield Fault(path, f"this is no JSON schema: {error.message[:200]}", "Write JSON Schema of draft 2020-12.")
 
@@ -196,11 +213,11 @@ def _depth(value: Any) -> int:
 def _circles(parts: Mapping[str, dict[str, Any]]) -> bool:
     """Whether a part that is referred to is applied to the very instance that it is being applied to."""
     referred = {one["$ref"] for one in parts.values() if "$ref" in one}
-    leads = {name: set(_targets(parts[name])) for name in referred}
-    done: set[str] = set()
-    while ready := {name for name in leads if name not in done and leads[name] <= done}:
-        done |= ready
-    return len(done) < len(leads)
+    try:
+        TopologicalSorter({name: set(_targets(parts[name])) for name in referred}).prepare()
+    except CycleError:
+        return True
+    return False
 
 
 def _targets(schema: Any) -> Iterator[str]:

@@ -362,6 +362,11 @@ def test_definitions_that_refer_to_each_other_are_looked_into_once_each() -> Non
     assert understood(schema) == schema
 
 
+def test_a_chain_of_references_without_end_is_told_in_words_only() -> None:
+    chain = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}]} for n in range(1500)}
+    assert understood({"$defs": chain | {"d1500": {"type": "string"}}, "$ref": "#/$defs/d0"}) is None
+
+
 def test_an_id_of_another_model_is_told_in_a_form_that_the_wire_takes_and_kept_as_it_was() -> None:
     foreign, other, own = "functions.look:0", "functions.look:1", "toolu_01AbC-d"
     called = Message("assistant", calls=tuple(Call(one, "look", {}) for one in (foreign, other, own)))

@@ -37,6 +37,10 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         (question({"type": "object"}, {"type": "array"}), "tools[1].schema.type"),
         (question({"properties": {"a": {"$ref": "http://x/"}}}), "tools[0].schema.properties.a.$ref"),
         (question(schema={"pattern": "("}), "schema.pattern"),
+        (
+            question(*({"patternProperties": {f"{t}{n}": {} for n in range(50)}} for t in "abcdef")),
+            "tools[4].schema",
+        ),
         (question(schema={"description": "x" * MOST_BYTES}), "schema"),
         (question(*({"description": "x" * 60_000 + str(n)} for n in range(9))), "tools[8].schema"),
     ],

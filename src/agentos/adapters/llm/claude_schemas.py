@@ -26,7 +26,7 @@ def understood(schema: dict[str, Any]) -> dict[str, Any] | None:
         defined = {name: _part(one) for name, one in schema.get("$defs", {}).items()}
         part = _part({name: value for name, value in schema.items() if name != "$defs"})
         _ends(part, defined, frozenset(), set())
-    except _Free:
+    except (_Free, RecursionError):  # a chain of a thousand references is more than anybody says
         return None
     return part | {"$defs": defined} if defined else part
 

@@ -19,6 +19,7 @@ from agentos.runtime.inference.ports import Question
 SAYS: Final = "This is the stub: no model was asked."
 DEEPEST: Final = 32  # levels of a value; a schema that wants more refers to itself
 MOST_BYTES: Final = 256 * 1024  # of a value; a model's longest answers have half of that
+MOST_WORK: Final = 50_000  # steps of the check whether the value fits: a tenth of a second
 MOST_ITEMS: Final = 1000  # of one list
 
 _FORMATS: Final = {
@@ -59,7 +60,7 @@ def stand_in(question: Question) -> str:
         for fault in faults(question.schema, foreign=True):
             raise _NoneFits(f"{fault.where}: {fault.what}" if fault.path else fault.what)
         value = _value(question.schema, question.schema, 0, 0, _Room())
-        wrong = misfit(question.schema, value)
+        wrong = misfit(question.schema, value, MOST_WORK)
         if wrong is not None:
             raise _NoneFits(wrong.message[:200])
         return msgspec.json.encode(value).decode()
