@@ -21,7 +21,7 @@ from agentos.evidence.replay.content import Kind
 from agentos.evidence.replay.model import Denylist, Limits, Proposal
 from agentos.evidence.replay.what_if import BadWhatIf, Comparison, Instead
 from agentos.kernel.clock import now
-from agentos.kernel.database import Database
+from agentos.kernel.database import Database, DatabaseUnavailable
 from agentos.kernel.ids import OrgId
 from agentos.runtime.inference import Answer, Question, Usage
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
@@ -287,6 +287,21 @@ async def test_a_live_question_obeys_the_stops_of_now(
         await stops.lift(work, stop.id, by="ann")
     await tried(held, run_id, live=True, model="claude/some-model")
     assert live.asked == 1
+
+
+async def test_without_sight_of_the_stops_nothing_is_asked_and_nothing_is_claimed(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held), Live()
+    by_name(held, live, monkeypatch)
+
+    async def away(*_: Any) -> Any:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(what_if, "_in_force", away)
+    with pytest.raises(DatabaseUnavailable):
+        await tried(held, run_id, live=True, model="claude/some-model")
+    assert live.asked == 0
 
 
 async def test_what_a_model_is_told_anew_is_masked_by_the_rules_of_the_organization(

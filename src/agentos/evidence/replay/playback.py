@@ -29,7 +29,7 @@ from agentos.evidence.replay.content import Content, Divergence, Kind, base_of, 
 from agentos.evidence.replay.recording import Recording, ReplayReachedOut, fitted
 from agentos.kernel.canonical import digest_bytes
 from agentos.kernel.database import Database
-from agentos.kernel.errors import AgentOSError, Bug, Conflict, problem
+from agentos.kernel.errors import AgentOSError, Bug, Conflict, Unavailable, problem
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import Metric
@@ -425,7 +425,10 @@ class _Contracts(Registry):
 
 
 async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
-    """Execute a run again. Nothing live is called, read or written, but for models that the plan lets be asked."""
+    """Execute a run again. Nothing live is called, read or written, but for models that the plan lets be asked.
+
+    Raises DatabaseUnavailable, where the plan needs the database for those.
+    """
     plan = plan or Plan(recording.definition, recording.skills)
     run = replace(recording.run(plan.definition), organization=plan.organization)
     claimed = Claimed(run, plan.definition.tier, "active", {}, inf)
@@ -467,6 +470,8 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
         status, why = RunStatus.RUNNING, f"a stop withholds the model that would be asked: {held.stop.id}"
     except Leave as left:
         status, why = RunStatus.RUNNING, f"the run would wait: {left}"
+    except Unavailable:  # the database is away: nothing is known of the run
+        raise
     except AgentOSError as error:
         status, said = loop.ends_in(error), problem(error)
     except Exception as error:  # as in the loop: a fault of ours ends this run and no other
