@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
@@ -23,7 +24,7 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_FALLBACKS
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Call, Stop, Usage
-from agentos.runtime.inference.model import ModelMisbehaved, ModelOverloaded, ModelTimedOut
+from agentos.runtime.inference.model import ModelMisbehaved, ModelOverloaded, ModelRefusedKey, ModelTimedOut
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs import calls as performing
 from agentos.runtime.runs.model import Reason, RunStatus
@@ -108,6 +109,22 @@ async def test_a_fallback_answers_and_the_journal_tells_what_was_tried(held: Har
     assert row["meta"]["cost"]["micros"] == 15
     series = held.parts.meter.registry.get_sample_value
     assert series(MODEL_FALLBACKS.name, {"provider": "claude", "to": "claude"}) == 1
+
+
+async def test_the_log_tells_what_an_answer_cost_and_which_models_failed_and_nothing_of_what_was_said(
+    held: Harness,
+) -> None:
+    behind(held, large=ModelRefusedKey("key sk-12 is wrong"))
+    await held.agent([], model=CHAIN)
+    run_id = await held.start()
+    with capture_logs() as logged:
+        await held.finish(run_id)
+    failed, answered = (one for one in logged if one["event"].startswith("model_"))
+    told = {"provider": "claude", "model": "large", "step": "t0", "code": "ERR_LLM_AUTH_FAILED"}
+    assert failed == told | {"event": "model_failed", "log_level": "warning"}
+    assert (answered["model"], answered["step"], answered["cost_cents"]) == ("small", "t0", 0.0015)
+    assert (answered["event"], answered["log_level"]) == ("model_answered", "info")
+    assert set(answered) - set(told) == {"event", "log_level", "seconds", "cost_cents"}
 
 
 async def test_one_model_that_answers_leaves_the_row_that_it_always_left(held: Harness) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from agentos.kernel.errors import Bug, Exhausted, Forbidden, Invalid, Unavailable
+
+MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
 
 
 class ModelUnavailable(Unavailable):
