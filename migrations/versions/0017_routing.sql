@@ -82,11 +82,14 @@ BEGIN
   END LOOP;
 END $$;
 
--- Say what calls used; the rest of what was granted to them is free again.
+-- Say what calls used; the rest of what was granted to them is free again. A grant of which nothing was sent has NULL
+-- tokens and goes, and with it the request that it counted as.
 CREATE FUNCTION model_limit_settle(p_provider text, p_grants bigint[], p_tokens bigint[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
+  DELETE FROM model_grants g USING unnest(p_grants, p_tokens) AS used (id, tokens)
+  WHERE g.provider = p_provider AND g.id = used.id AND used.tokens IS NULL;
   UPDATE model_grants g SET tokens = used.tokens
-  FROM unnest(p_grants, p_tokens) AS used (id, tokens) WHERE g.provider = p_provider AND g.id = used.id
+  FROM unnest(p_grants, p_tokens) AS used (id, tokens)   WHERE g.provider = p_provider AND g.id = used.id AND used.tokens IS NOT NULL;
 $$;
 
 CREATE FUNCTION model_limits_used(p_window double precision)

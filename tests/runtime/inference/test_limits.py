@@ -199,3 +199,33 @@ def test_the_limit_of_each_provider_is_read_from_its_setting() -> None:
 
 def test_the_window_of_grants_costs_less_than_a_twentieth_of_the_limit() -> None:
     assert limits.WINDOW_SECONDS / (limits.WINDOW_SECONDS + limits.SLACK_SECONDS) >= 0.95
+
+
+async def test_room_of_which_nothing_was_sent_is_as_if_it_had_never_been_given(
+    database: Database, provider: str
+) -> None:
+    held = shared(database, provider, requests=1)
+    for _ in range(3):
+        (await held.take(provider, 10, within=5)).give_back()
+    await held.close()
+    assert await used(database, provider) == (0, 0)
+
+
+async def test_a_slow_database_burns_no_request(
+    database: Database, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, slow = shared(database, provider, requests=2), 0
+    look = held._look
+
+    async def slowly(*which: Any) -> Any:
+        nonlocal slow
+        slow += 1
+        found = await look(*which)
+        monkeypatch.setattr(limits, "LATE_SECONDS", -1.0 if slow < 4 else 60.0)
+        return found
+
+    monkeypatch.setattr(held, "_look", slowly)
+    await held.take(provider, 10, within=5)
+    await held.close()
+    assert slow >= 4
+    assert await used(database, provider) == (1, 10)

@@ -13,7 +13,7 @@ from agentos.control.budgets.prices import tariff_of
 from agentos.control.stops.model import Stop
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Exhausted, Unavailable
-from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_ERRORS
+from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_SECONDS
 from agentos.runtime.inference import Model, Question
 from agentos.runtime.inference.bounds import about_tokens
 from agentos.runtime.inference.gate import Attempt, Gate, NotThis
@@ -68,12 +68,14 @@ class Hops(Gate):
         """Await the model, or what comes before it; an order or a stop breaks it off. Raises Interrupted."""
         return await (work if model.instant else self.segment.interruptible(work))
 
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        """Count a model that has no answer, and let go of the reserve where it surely cost nothing."""
+    def released(self) -> None:
+        """Let go of what was reserved for a call that surely cost nothing."""
+        self.segment.spending.release()
+
+    def failed(self, candidate: Candidate, error: AgentOSError, seconds: float) -> None:
+        """Count a model that was asked and has no answer, and how long that took."""
         self.segment.count(MODEL_CALLS, provider=candidate.provider, status=error.code)
-        self.segment.count(MODEL_ERRORS, provider=candidate.provider, code=error.code)
-        if opened and not answered:
-            bills.failed(self.segment, error)
+        self.segment.parts.meter.observe(MODEL_SECONDS, seconds, provider=candidate.provider)
 
     async def unanswered(self, error: AgentOSError | None, attempts: Sequence[Attempt]) -> Exception:
         """Journal a call that no model answered; what to raise: the run waits for a model or a lift, or ends."""

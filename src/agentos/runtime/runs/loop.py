@@ -288,7 +288,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         if attempts:
             await gate.record("interrupted", attempts)
         raise
-    answer, seconds = routed.answer, attempts[-1].seconds
+    answer, seconds = routed.answer, routed.seconds
     parts.meter.observe(MODEL_SECONDS, seconds, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
     log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=seconds)
