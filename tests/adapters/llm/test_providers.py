@@ -97,3 +97,17 @@ async def test_closing_gives_back_every_provider() -> None:
     held.for_policy({"provider": "vendor:groq", "name": "x"})
     await held.close()
     await held.close()
+
+
+@pytest.mark.parametrize(
+    ("provider", "ours"),
+    [("vendor:openai", "openai"), ("vendor:openai-responses", "openai"), ("vendor:anthropic", "claude")],
+)
+def test_a_model_that_has_an_adapter_of_ours_is_not_named_as_a_vendors(provider: str, ours: str) -> None:
+    held = providers()
+    with pytest.raises(ModelPolicyInvalid) as refused:
+        held.check({"provider": provider, "name": "x"})
+    assert ours in refused.value.then
+    with pytest.raises(ModelNotConfigured) as missing:  # of a version that was registered before
+        held.for_policy({"provider": provider, "name": "x"})
+    assert ours in missing.value.then

@@ -45,7 +45,7 @@ class Providers:
         found = self._endpoints.get(provider)
         if found is not None and found.configured:
             return self._asked[provider]
-        if provider.startswith(VENDOR) and vendors.installed():
+        if provider.startswith(VENDOR) and self._own(provider) is None and vendors.installed():
             if provider not in self._asked:
                 self._asked[provider] = traced(Vendor(provider), self._traces)
             return self._asked[provider]
@@ -69,6 +69,12 @@ class Providers:
         elif isinstance(provider, str) and provider in self._endpoints:
             openai.check_policy(policy)
         elif isinstance(provider, str) and provider.startswith(VENDOR):
+            if (own := self._own(provider)) is not None:
+                raise ModelPolicyInvalid(
+                    f"the models of '{provider[:40]}' have an adapter here, with its own stops, limits and prices",
+                    where="provider",
+                    then=f"Write {own}.",
+                )
             vendors.check_policy(policy)
         else:
             known = ", ".join([self._stub.provider, *self._endpoints])
@@ -92,7 +98,19 @@ class Providers:
         for model in self._asked.values():
             await model.close()
 
+    def _own(self, provider: str) -> str | None:
+        """The name of our own adapter for what is named as a vendor's models, if there is one.
+
+        Under a second name a model would pass by the stops, limits and breakers of the first.
+        """
+        if not provider.startswith(VENDOR):
+            return None
+        vendor = provider.removeprefix(VENDOR).lower()
+        return vendor if vendor in self._endpoints else vendors.OWN.get(vendor.partition("-")[0])
+
     def _then(self, provider: str) -> str:
+        if (own := self._own(provider)) is not None:
+            return f"Write {own}: its models have an adapter here."
         if provider.startswith(VENDOR):
             return vendors.INSTALL
         found = self._endpoints.get(provider)

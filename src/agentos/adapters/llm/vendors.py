@@ -11,9 +11,9 @@ import base64
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from agentos.adapters.http_dates import bounded
 from agentos.adapters.llm.policies import ModelPolicyInvalid, check_name, check_switch
 from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
@@ -66,6 +66,9 @@ STOPS: Final = {
     "content_filter": Stop.REFUSAL,
     "tool_call": Stop.CALLS,
 }
+
+
+OWN: Final = {"openai": "openai", "anthropic": "claude", "claude": "claude", "stub": "stub"}  # pydantic-ai's, ours
 
 
 def installed() -> bool:
@@ -226,7 +229,7 @@ class Vendor:
         wait = getattr(error, "retry_after", None)
         raised = kind(
             f"{self.provider} answered {named}{said}",
-            retry_after=None if wait is None else timedelta(seconds=min(max(wait, 0.0), 86_400.0)),
+            retry_after=None if wait is None else bounded(wait),
         )
         if isinstance(raised, ModelUnavailable):
             raised.begun = getattr(error, "phase", None) not in ("pool", "connect")
