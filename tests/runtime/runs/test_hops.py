@@ -135,6 +135,24 @@ async def test_a_call_that_no_model_answers_is_a_row_and_the_run_waits(held: Har
     assert [one["key"] for one in await held.steps(run_id)] == ["t0!tried1", "t0"]
 
 
+async def test_a_run_that_waits_for_long_tells_the_same_attempts_once(held: Harness) -> None:
+    model = behind(held, large=ModelOverloaded("529: request 1"))
+    await held.agent([], model={"provider": "claude", "name": "large"})
+    run_id = await held.start()
+    for number in range(1, 5):
+        model.said = {"large": ModelOverloaded(f"529: request {number}")}
+        await held.segment(run_id, number)
+    model.said = {"large": ModelTimedOut("late")}
+    await held.segment(run_id, 5)
+    model.said = {"large": ModelOverloaded("529 again")}
+    await held.segment(run_id, 6)
+    assert [outcomes(one) for one in await rows(held, run_id, "note")] == [
+        [("large", ModelOverloaded.code)],
+        [("large", ModelTimedOut.code)],
+    ]
+    assert ((await held.run(run_id)).waiting or {})["tries"] == 6
+
+
 async def test_a_costlier_fallback_is_not_asked_and_the_journal_says_why(held: Harness) -> None:
     model = behind(held, large=ModelOverloaded("529"))
     policy = CHAIN | {"fallback": [{"provider": "claude", "name": "huge"}]}

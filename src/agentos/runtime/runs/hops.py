@@ -89,12 +89,21 @@ class Hops(Gate):
         return error
 
     async def record(self, status: str, attempts: Sequence[Attempt]) -> None:
-        """Journal attempts that came to nothing, in a row of their own."""
-        number = 1
-        while self.segment.journal.result(key := f"{self.key}!tried{number}") is not None:
+        """Journal attempts that came to nothing, in a row of their own.
+
+        A run may wait for days and try every minute: what a row of the step tells already is not told again.
+        """
+        number, meta = 1, {"attempts": [one.record() for one in attempts]}
+        while (before := self.segment.journal.result(key := f"{self.key}!tried{number}")) is not None:
+            if before.status == status and _outcomes(before.meta) == _outcomes(meta):
+                return
             number += 1
-        meta = {"attempts": [one.record() for one in attempts]}
         await self.segment.record(Entry(key, "result", "note", "model", status, meta))
+
+
+def _outcomes(meta: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What became of each model in a row of attempts. Seconds and a provider's words differ each time."""
+    return [(one["provider"], one["model"], one["outcome"]) for one in meta["attempts"]]
 
 
 async def circumstances(segment: Segment, route: Route, question: Question) -> Circumstances:
