@@ -61,6 +61,8 @@ async def test_with_live_adapters_disabled_health_shows_the_stub_only(
     monkeypatch.setenv("DISABLE_LIVE_ADAPTERS", "true")
     async with running(database_url, monkeypatch) as platform:
         found = await adapters(platform)
+        ready = (await platform.nobody.get("/health/ready")).json()
+    assert ready["models"].startswith("stub only")
     assert [(one["name"], one["state"]) for one in found["adapters"]] == [("stub", "stub")]
     assert ("claude", "disabled") in [(one["name"], one["state"]) for one in found["not_asked"]]
     assert found["says"].startswith("stub only")
@@ -78,6 +80,8 @@ async def test_a_forced_stub_answers_a_run_and_every_page_says_so(
         await platform.until(run["id"], "completed")
         assert platform.world.count("note") == 0
         assert (await adapters(platform))["says"].startswith("stub:")
+        health = (await platform.author.get("/api/v1/agents/tester/health")).json()
+        assert health["models"].startswith("stub:")
         path = f"/api/v1/models/route/{applied['deployment_id']}"
         plan = (await platform.author.get(path)).json()
         steps = (await platform.author.get(f"/api/v1/runs/{run['id']}/journal")).json()["items"]
@@ -108,6 +112,7 @@ async def test_the_command_line_shows_adapters_models_and_routes(shell: Shell) -
     applied = await shell.platform.apply([], [], model=model)
     found = await shell("adapters")
     assert [one["name"] for one in found["adapters"]] == ["stub", "vendor:*"]
+    assert {"vendor:*": "unknown"}.items() <= {one["name"]: one["state"] for one in found["adapters"]}.items()
     assert {"claude": "not_configured"}.items() <= {one["name"]: one["state"] for one in found["not_asked"]}.items()
     assert {one["model"] for one in (await shell("models", "list"))["items"]} == {LARGE, SMALL, ""}
     told = await shell("models", "test", "stub")

@@ -54,7 +54,7 @@ async def adapters(
 
     It names no model, because models are what organizations chose.
     """
-    switches, seen, used = router.switches, list[Seen](), None
+    seen, used = list[Seen](), None
     try:
         seen = [] if board is None else await board.every()
         used = None if limits is None else await limits.used()
@@ -64,12 +64,12 @@ async def adapters(
     asked = [one for one in shown if one["state"] not in ("disabled", "not_configured")]
     return {
         "switches": {
-            "FALLBACK_MODE": switches.fallback_only,
-            "DISABLE_LIVE_ADAPTERS": switches.live_disabled,
-            "FORCE_STUB_ADAPTER": switches.stub_forced,
+            "FALLBACK_MODE": router.switches.fallback_only,
+            "DISABLE_LIVE_ADAPTERS": router.switches.live_disabled,
+            "FORCE_STUB_ADAPTER": router.switches.stub_forced,
             "API_TIMEOUT": router.settings.api_timeout,
         },
-        "says": _says(router),
+        "says": says(router),
         "adapters": asked,
         "not_asked": [one for one in shown if one not in asked],
     }
@@ -197,7 +197,8 @@ class _Denying(Gate):
         return f"stop {self._stop.id} denies '{self._provider}'"
 
 
-def _says(router: Router) -> str:
+def says(router: Router) -> str:
+    """What the switches of this process make of every model, in a few words."""
     switches = router.switches
     if switches.stub_forced:
         return "stub: every call is answered by the stub, and agents whose model it replaces act at L1"
@@ -210,7 +211,8 @@ def _adapter(
     one: Listed, router: Router, seen: Sequence[Seen], used: Mapping[str, tuple[int, int]] | None, at: datetime
 ) -> dict[str, Any]:
     latest = _latest(seen, at)
-    state = _BREAKERS[State(latest["breaker"])] if latest["breaker"] != UNKNOWN else "live"
+    # Nobody asked it lately: whether it answers is not known.
+    state = _BREAKERS[State(latest["breaker"])] if latest["breaker"] != UNKNOWN else UNKNOWN
     if one.name == routing.STUB:
         state = "stub"
     elif router.switches.stub_forced or router.switches.live_disabled:
