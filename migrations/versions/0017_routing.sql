@@ -53,9 +53,10 @@ DECLARE
 BEGIN
   INSERT INTO model_limits VALUES (p_provider) ON CONFLICT DO NOTHING;
   PERFORM FROM model_limits l WHERE l.provider = p_provider FOR UPDATE;
-  -- A clock that was set back must not let the window of the last grant begin anew.
-  SELECT greatest(coalesce(p_at, clock_timestamp()), max(g.at)) INTO moment
-  FROM model_grants g WHERE g.provider = p_provider;
+  moment := coalesce(p_at, clock_timestamp());
+  -- What a clock granted that was ahead, or was set back since, counts as granted now: its window is no shorter for
+  -- that, and nobody waits until the clock is there again.
+  UPDATE model_grants g SET at = moment WHERE g.provider = p_provider AND g.at > moment;
   DELETE FROM model_grants g WHERE g.provider = p_provider AND g.at <= moment - length;
   SELECT count(*), coalesce(sum(g.tokens), 0) INTO count_used, tokens_used
   FROM model_grants g WHERE g.provider = p_provider;
@@ -101,7 +102,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   GROUP BY l.provider ORDER BY l.provider
 $$;
 
--- Keep how models do, as one process sees them, and forget what processes saw a day ago.
+-- Keep how models do, as one process sees them, and forget what processes saw a day ago, and of each process all but
+-- the models that it asked last: clients choose the names.
 CREATE FUNCTION model_standings_put(p_process text, p_standings jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
   DELETE FROM model_standings s WHERE s.at < clock_timestamp() - interval '1 day';
@@ -109,14 +111,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
   SELECT p_process, said.provider, said.model, said.state, said.outcome, clock_timestamp()
   FROM jsonb_to_recordset(p_standings) AS said (provider text, model text, state text, outcome text)
   ON CONFLICT (process, provider, model)
-  DO UPDATE SET state = excluded.state, outcome = excluded.outcome, at = excluded.at
+  DO UPDATE SET state = excluded.state, outcome = excluded.outcome, at = excluded.at;
+  DELETE FROM model_standings s WHERE s.process = p_process AND s.model IN (
+    SELECT o.model FROM model_standings o
+    WHERE o.process = p_process AND o.provider = s.provider ORDER BY o.at DESC, o.model OFFSET 200
+  );
 $$;
 
 CREATE FUNCTION model_standings_get()
 RETURNS TABLE (process text, provider text, model text, state text, outcome text, at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   SELECT s.process, s.provider, s.model, s.state, s.outcome, s.at FROM model_standings s
-  ORDER BY s.provider, s.model, s.at DESC LIMIT 1000
+  ORDER BY s.at DESC LIMIT 1000
 $$;
 
 REVOKE EXECUTE ON FUNCTION model_limit_take, model_limit_settle, model_limits_used, model_standings_put,

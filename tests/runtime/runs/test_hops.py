@@ -139,18 +139,18 @@ async def test_a_run_that_waits_for_long_tells_the_same_attempts_once(held: Harn
     model = behind(held, large=ModelOverloaded("529: request 1"))
     await held.agent([], model={"provider": "claude", "name": "large"})
     run_id = await held.start()
-    for number in range(1, 5):
+    for number in range(1, 4):
         model.said = {"large": ModelOverloaded(f"529: request {number}")}
         await held.segment(run_id, number)
     model.said = {"large": ModelTimedOut("late")}
-    await held.segment(run_id, 5)
+    await held.segment(run_id, 4)
     model.said = {"large": ModelOverloaded("529 again")}
-    await held.segment(run_id, 6)
+    await held.segment(run_id, 5)
     assert [outcomes(one) for one in await rows(held, run_id, "note")] == [
         [("large", ModelOverloaded.code)],
         [("large", ModelTimedOut.code)],
     ]
-    assert ((await held.run(run_id)).waiting or {})["tries"] == 6
+    assert ((await held.run(run_id)).waiting or {})["tries"] == 5
 
 
 async def test_a_costlier_fallback_is_not_asked_and_the_journal_says_why(held: Harness) -> None:

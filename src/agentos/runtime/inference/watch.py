@@ -30,7 +30,7 @@ from agentos.runtime.inference.model import (
 from agentos.runtime.inference.ports import Hear, Limiter, Model, Question
 from agentos.runtime.inference.routing import STUB, Candidate
 from agentos.runtime.inference.settings import RouterSettings
-from agentos.runtime.inference.standings import Board
+from agentos.runtime.inference.standings import MOST_MODELS, Board
 
 log = structlog.get_logger(__name__)
 
@@ -153,7 +153,12 @@ class Watch:
         self._note(candidate, "ok", self._clock())
 
     def _note(self, candidate: Candidate, outcome: str, at: float) -> None:
+        self._outcomes.pop(candidate.key, None)
         self._outcomes[candidate.key] = (outcome, at)
+        if len(self._outcomes) > MOST_MODELS:
+            oldest = next(iter(self._outcomes))
+            del self._outcomes[oldest]
+            self._breakers.pop(oldest, None)
         if self.board is not None:
             breaker = self._breakers.get(candidate.key)
             self.board.tell(*candidate.key, State.CLOSED if breaker is None else breaker.state, outcome)
