@@ -20,10 +20,10 @@ from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_FALLBACKS
+from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_FALLBACKS, MODEL_SECONDS, MODEL_SKIPS
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Call, Stop, Usage
-from agentos.runtime.inference.model import ModelMisbehaved, ModelOverloaded, ModelTimedOut
+from agentos.runtime.inference.model import ModelMisbehaved, ModelNotConfigured, ModelOverloaded, ModelTimedOut
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs import calls as performing
 from agentos.runtime.runs.model import Reason, RunStatus
@@ -151,6 +151,21 @@ async def test_a_run_that_waits_for_long_tells_the_same_attempts_once(held: Harn
         [("large", ModelTimedOut.code)],
     ]
     assert ((await held.run(run_id)).waiting or {})["tries"] == 5
+
+
+async def test_the_time_of_a_call_that_failed_is_measured_and_a_model_that_is_not_configured_counts_as_no_call(
+    held: Harness,
+) -> None:
+    behind(held, large=ModelTimedOut("late"), small=ModelNotConfigured("no key"))
+    await held.agent([], model=CHAIN)
+    run = await held.finish(await held.start())
+    assert run.status is RunStatus.COMPLETED
+    series, labels = held.parts.meter.registry.get_sample_value, {"provider": "claude"}
+    assert series(f"{MODEL_SECONDS.name}_count", labels) == 1
+    where = {"org": held.organization, "agent_id": "tester", "deployment": run.deployment_id}
+    assert series(MODEL_CALLS.name, where | labels | {"status": ModelTimedOut.code}) == 1
+    assert series(MODEL_CALLS.name, where | labels | {"status": ModelNotConfigured.code}) is None
+    assert series(MODEL_SKIPS.name, labels | {"reason": "not_configured"}) == 1
 
 
 async def test_a_costlier_fallback_is_not_asked_and_the_journal_says_why(held: Harness) -> None:
