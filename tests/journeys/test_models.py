@@ -140,7 +140,26 @@ async def test_a_model_of_a_denied_provider_is_not_tested(platform: Platform) ->
     entry = {"kind": "deny", "scope": "provider", "target": "stub"}
     assert (await platform.admin.post("/api/v1/stops", json=entry)).status_code == 201
     told = (await platform.admin.post("/api/v1/models/test", json={"provider": "stub", "model": ""})).json()
-    assert (told["answered"], told["code"]) == (False, "denied")
+    assert (told["answered"], told["code"]) == (False, "asking_stopped")
+
+
+@pytest.mark.parametrize("kind", ["pause", "kill"])
+async def test_while_a_stop_holds_the_organization_no_model_is_tested(platform: Platform, kind: str) -> None:
+    entry = {"kind": kind, "scope": "organization", "target": ""}
+    answer = await platform.admin.post("/api/v1/stops", json=entry)
+    assert answer.status_code == 201, answer.text
+    told = (await platform.admin.post("/api/v1/models/test", json={"provider": "stub", "model": ""})).json()
+    assert (told["answered"], told["code"]) == (False, "asking_stopped")
+
+
+async def test_a_test_of_a_model_counts_in_the_budgets_and_is_told_as_a_fact(platform: Platform) -> None:
+    told = (await platform.admin.post("/api/v1/models/test", json={"provider": "stub", "model": ""})).json()
+    assert told["answered"], told
+    body = {"provider": "stub", "model": "", "text": "x"}
+    cap = await platform.admin.put("/api/v1/budgets", json={"period": "day", "tokens": 1})
+    assert cap.status_code in (200, 201, 204), cap.text
+    refused = (await platform.admin.post("/api/v1/models/test", json=body)).json()
+    assert (refused["answered"], refused["code"]) == (False, "budget_exhausted")
 
 
 __all__ = ["shell"]

@@ -16,8 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from agentos.control.budgets.model import BudgetExhausted, Cost, ModelUnpriced, Totals
-from agentos.control.budgets.prices import tariff_of
+from agentos.control.budgets.model import BudgetExhausted, Cost, ModelUnpriced, Standing, Totals
 from agentos.control.budgets.spending import FIRST, Spending
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import InForce, Subject
@@ -40,8 +39,9 @@ from agentos.runtime.gateway.model import Asker, AskingStopped, ModelAsked, Said
 from agentos.runtime.inference import Model, Question, Usage
 from agentos.runtime.inference.bounds import about_tokens, most_tokens
 from agentos.runtime.inference.gate import Attempt, Gate, NotThis, Unanswered
-from agentos.runtime.inference.plans import Circumstances, Costs
+from agentos.runtime.inference.plans import Circumstances
 from agentos.runtime.inference.routing import Candidate, Route
+from agentos.runtime.inference.service import prices_of
 from agentos.runtime.runs.ports import Parts
 
 log = structlog.get_logger(__name__)
@@ -130,9 +130,10 @@ async def ask(
     within: float,
     hear: Callable[[str], None] | None,
     began: Began,
+    attempts: list[Attempt] | None = None,
 ) -> Said:
     """A model's answer. ``hear`` is told pieces of it as they come, and ``began`` which model they are of; without
-    ``hear`` a model that breaks off can still be followed by another.
+    ``hear`` a model that breaks off can still be followed by another. ``attempts`` is told what was tried.
 
     Raises AskingStopped, BudgetExhausted, ModelUnpriced, DatabaseUnavailable, and the errors of models. However it
     ends, what it cost is counted and the fact is published; when it is cancelled, too.
@@ -144,7 +145,7 @@ async def ask(
 
     spending = Spending(parts.database, parts.books, organization, ask_id, "", FIRST, (None, None), Totals(), seconds)
     gate = Asking(parts, asker, spending, began)
-    attempts: list[Attempt] = []
+    attempts = [] if attempts is None else attempts
 
     def heard(piece: str) -> None:
         assert hear is not None
@@ -214,18 +215,13 @@ def where(asker: Asker) -> dict[str, str]:
 async def _circumstances(
     parts: Parts, organization: OrgId, route: Route, question: Question, wanted: Wanted
 ) -> Circumstances:
-    prices: dict[tuple[str, str], Costs] = {}
-    if route.compares:
-        standing = await parts.books.standing(parts.database, organization)
-        for key in {one.key for one in route.every}:
-            try:
-                prices[key] = await tariff_of(standing, *key, at=now())
-            except ModelUnpriced:
-                continue
+    async def standing() -> Standing:
+        return await parts.books.standing(parts.database, organization)
+
     return Circumstances(
         tools=tuple(one.name for one in wanted.tools),
         tokens=lru_cache(1)(lambda: about_tokens(question)),
-        prices=prices,
+        prices=await prices_of(route, standing, at=now()),
         schema=wanted.schema,
     )
 

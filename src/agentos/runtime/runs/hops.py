@@ -8,8 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from agentos.control.budgets.model import BudgetExhausted, ModelUnpriced
-from agentos.control.budgets.prices import tariff_of
+from agentos.control.budgets.model import BudgetExhausted, ModelUnpriced, Standing
 from agentos.control.stops.model import Stop
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Exhausted, Unavailable
@@ -17,8 +16,9 @@ from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_SECONDS
 from agentos.runtime.inference import Model, Question
 from agentos.runtime.inference.bounds import about_tokens
 from agentos.runtime.inference.gate import Attempt, Gate, NotThis
-from agentos.runtime.inference.plans import ANYWHERE, NONE, Circumstances, Costs
+from agentos.runtime.inference.plans import ANYWHERE, NONE, Circumstances
 from agentos.runtime.inference.routing import Candidate, Route
+from agentos.runtime.inference.service import prices_of
 from agentos.runtime.runs import bills
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.model import Reason, Waiting
@@ -112,7 +112,10 @@ async def circumstances(segment: Segment, route: Route, question: Question) -> C
         return ANYWHERE
     run, definition = segment.claimed.run, segment.definition
     labels = _labels(run.input)
-    prices = await _prices(segment, route) if route.compares else {}
+
+    async def standing() -> Standing:
+        return await segment.parts.books.standing(segment.parts.database, run.organization)
+
     return Circumstances(
         agent=run.agent_id,
         category=run.category,
@@ -120,7 +123,7 @@ async def circumstances(segment: Segment, route: Route, question: Question) -> C
         tools=tuple(segment.skills),
         private=labels["private"] or definition.prompts is not None,
         tokens=lru_cache(1)(lambda: about_tokens(question)),
-        prices=prices,
+        prices=await prices_of(route, standing, at=now()),
         schema=definition.output_schema,
     )
 
@@ -128,17 +131,6 @@ async def circumstances(segment: Segment, route: Route, question: Question) -> C
 def seconds_left(segment: Segment) -> float:
     """How much of the run's time is left."""
     return segment.claimed.seconds_left - (elapsed() - segment.began)
-
-
-async def _prices(segment: Segment, route: Route) -> Mapping[tuple[str, str], Costs]:
-    parts, found = segment.parts, dict[tuple[str, str], Costs]()
-    standing = await parts.books.standing(parts.database, segment.claimed.run.organization)
-    for key in {one.key for one in route.every}:
-        try:
-            found[key] = await tariff_of(standing, *key, at=now())
-        except ModelUnpriced:
-            continue
-    return found
 
 
 def _labels(data: bytes) -> dict[str, Any]:
