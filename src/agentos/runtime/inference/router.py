@@ -74,8 +74,7 @@ class _Call:
 class _Holding:
     """What one hop holds: a place among the calls to a provider, and room in its limit.
 
-    Each is put here in the very step that acquires it, so that it cannot be lost with whoever awaited that; what is
-    acquired only after the end of the hop is given back at once.
+    Each is put here in the very step that acquires it, so none is lost; what comes after the hop's end is given back.
     """
 
     slot: asyncio.Semaphore | None = None
