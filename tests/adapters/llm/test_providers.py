@@ -119,3 +119,17 @@ async def test_the_models_of_a_vendor_that_are_held_are_bounded() -> None:
         with pytest.raises(ModelMisbehaved):
             await vendor.ask(replace(question(), model=f"m{number}"))
     assert (len(made), vendor._found.cache_info().currsize) == (2 * vendors.MOST_MODELS, vendors.MOST_MODELS)
+
+
+@pytest.mark.parametrize(
+    ("provider", "ours"),
+    [("vendor:openai", "openai"), ("vendor:openai-responses", "openai"), ("vendor:anthropic", "claude")],
+)
+def test_a_model_that_has_an_adapter_of_ours_is_not_named_as_a_vendors(provider: str, ours: str) -> None:
+    held = providers()
+    with pytest.raises(ModelPolicyInvalid) as refused:
+        held.check({"provider": provider, "name": "x"})
+    assert ours in refused.value.then
+    with pytest.raises(ModelNotConfigured) as missing:  # of a version that was registered before
+        held.for_policy({"provider": provider, "name": "x"})
+    assert ours in missing.value.then

@@ -49,7 +49,7 @@ class Providers:
         found = self._endpoints.get(provider)
         if found is not None and found.configured:
             return self._asked[provider]
-        if provider.startswith(VENDOR) and vendors.installed():
+        if provider.startswith(VENDOR) and self._own(provider) is None and vendors.installed():
             return self._vendor(provider)
         raise ModelNotConfigured(
             f"the model provider '{provider[:60]}' is not configured in this process", then=self._then(provider)
@@ -71,6 +71,12 @@ class Providers:
         elif isinstance(provider, str) and provider in self._endpoints:
             openai.check_policy(policy)
         elif isinstance(provider, str) and provider.startswith(VENDOR):
+            if (own := self._own(provider)) is not None:
+                raise ModelPolicyInvalid(
+                    f"the models of '{provider[:40]}' have an adapter here, with its own stops, limits and prices",
+                    where="provider",
+                    then=f"Write {own}.",
+                )
             vendors.check_policy(policy)
         else:
             known = ", ".join([self._stub.provider, *self._endpoints])
@@ -98,7 +104,19 @@ class Providers:
     def _made(self, provider: str) -> Model:
         return traced(Vendor(provider), self._traces)
 
+    def _own(self, provider: str) -> str | None:
+        """The name of our own adapter for what is named as a vendor's models, if there is one.
+
+        Under a second name a model would pass by the stops, limits and breakers of the first.
+        """
+        if not provider.startswith(VENDOR):
+            return None
+        vendor = provider.removeprefix(VENDOR).lower()
+        return vendor if vendor in self._endpoints else vendors.OWN.get(vendor.partition("-")[0])
+
     def _then(self, provider: str) -> str:
+        if (own := self._own(provider)) is not None:
+            return f"Write {own}: its models have an adapter here."
         if provider.startswith(VENDOR):
             return vendors.INSTALL
         found = self._endpoints.get(provider)

@@ -11,10 +11,10 @@ import base64
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from agentos.adapters.http_dates import bounded
 from agentos.adapters.llm.policies import ModelPolicyInvalid, check_name, check_switch
 from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
@@ -68,6 +68,9 @@ STOPS: Final = {
     "content_filter": Stop.REFUSAL,
     "tool_call": Stop.CALLS,
 }
+
+
+OWN: Final = {"openai": "openai", "anthropic": "claude", "claude": "claude", "stub": "stub"}  # pydantic-ai's, ours
 
 
 def installed() -> bool:
@@ -224,7 +227,7 @@ class Vendor:
         wait = getattr(error, "retry_after", None)
         raised = kind(
             f"{self.provider} answered {named}{said}",
-            retry_after=None if wait is None else timedelta(seconds=min(max(wait, 0.0), 86_400.0)),
+            retry_after=None if wait is None else bounded(wait),
         )
         if isinstance(raised, ModelUnavailable):
             raised.begun = getattr(error, "phase", None) not in ("pool", "connect")

@@ -61,6 +61,7 @@ ROUTERS = (
     runs.router,
     skills.router,
     gateway.router,
+    gateway.tests,
     replay.replays,
     effects.router,
     subscriptions.router,

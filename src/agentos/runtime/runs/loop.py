@@ -292,7 +292,7 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         raise
     finally:
         _log_failed(key, attempts)
-    answer, seconds = routed.answer, attempts[-1].seconds
+    answer, seconds = routed.answer, routed.seconds
     parts.meter.observe(MODEL_SECONDS, seconds, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
     for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
