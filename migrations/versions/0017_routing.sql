@@ -53,9 +53,10 @@ DECLARE
 BEGIN
   INSERT INTO model_limits VALUES (p_provider) ON CONFLICT DO NOTHING;
   PERFORM FROM model_limits l WHERE l.provider = p_provider FOR UPDATE;
-  -- A clock that was set back must not let the window of the last grant begin anew.
-  SELECT greatest(coalesce(p_at, clock_timestamp()), max(g.at)) INTO moment
-  FROM model_grants g WHERE g.provider = p_provider;
+  moment := coalesce(p_at, clock_timestamp());
+  -- What a clock granted that was ahead, or was set back since, counts as granted now: its window is no shorter for
+  -- that, and nobody waits until the clock is there again.
+  UPDATE model_grants g SET at = moment WHERE g.provider = p_provider AND g.at > moment;
   DELETE FROM model_grants g WHERE g.provider = p_provider AND g.at <= moment - length;
   SELECT count(*), coalesce(sum(g.tokens), 0) INTO count_used, tokens_used
   FROM model_grants g WHERE g.provider = p_provider;
@@ -82,11 +83,14 @@ BEGIN
   END LOOP;
 END $$;
 
--- Say what calls used; the rest of what was granted to them is free again.
+-- Say what calls used; the rest of what was granted to them is free again. A grant of which nothing was sent has NULL
+-- tokens and goes, and with it the request that it counted as.
 CREATE FUNCTION model_limit_settle(p_provider text, p_grants bigint[], p_tokens bigint[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
+  DELETE FROM model_grants g USING unnest(p_grants, p_tokens) AS used (id, tokens)
+  WHERE g.provider = p_provider AND g.id = used.id AND used.tokens IS NULL;
   UPDATE model_grants g SET tokens = used.tokens
-  FROM unnest(p_grants, p_tokens) AS used (id, tokens) WHERE g.provider = p_provider AND g.id = used.id
+  FROM unnest(p_grants, p_tokens) AS used (id, tokens)   WHERE g.provider = p_provider AND g.id = used.id AND used.tokens IS NOT NULL;
 $$;
 
 CREATE FUNCTION model_limits_used(p_window double precision)
@@ -98,7 +102,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   GROUP BY l.provider ORDER BY l.provider
 $$;
 
--- Keep how models do, as one process sees them, and forget what processes saw a day ago.
+-- Keep how models do, as one process sees them, and forget what processes saw a day ago, and of each process all but
+-- the models that it asked last: clients choose the names.
 CREATE FUNCTION model_standings_put(p_process text, p_standings jsonb) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
   DELETE FROM model_standings s WHERE s.at < clock_timestamp() - interval '1 day';
@@ -106,14 +111,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
   SELECT p_process, said.provider, said.model, said.state, said.outcome, clock_timestamp()
   FROM jsonb_to_recordset(p_standings) AS said (provider text, model text, state text, outcome text)
   ON CONFLICT (process, provider, model)
-  DO UPDATE SET state = excluded.state, outcome = excluded.outcome, at = excluded.at
+  DO UPDATE SET state = excluded.state, outcome = excluded.outcome, at = excluded.at;
+  DELETE FROM model_standings s WHERE s.process = p_process AND s.model IN (
+    SELECT o.model FROM model_standings o
+    WHERE o.process = p_process AND o.provider = s.provider ORDER BY o.at DESC, o.model OFFSET 200
+  );
 $$;
 
 CREATE FUNCTION model_standings_get()
 RETURNS TABLE (process text, provider text, model text, state text, outcome text, at timestamptz)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   SELECT s.process, s.provider, s.model, s.state, s.outcome, s.at FROM model_standings s
-  ORDER BY s.provider, s.model, s.at DESC LIMIT 1000
+  ORDER BY s.at DESC LIMIT 1000
 $$;
 
 REVOKE EXECUTE ON FUNCTION model_limit_take, model_limit_settle, model_limits_used, model_standings_put,

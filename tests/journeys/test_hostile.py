@@ -100,6 +100,14 @@ def lines(logged: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in logged.getvalue().splitlines()]
 
 
+OF_REQUESTS = {500: "request_failed", 400: "Invalid HTTP request received."}
+
+
+def of_requests(logged: io.StringIO) -> list[dict[str, Any]]:
+    """The lines of requests: what a service says meanwhile, of a notification for one, is none."""
+    return [line for line in lines(logged) if line["event"] in OF_REQUESTS.values()]
+
+
 @pytest.mark.parametrize("header", ["X-Request-ID", "User-Agent", "Idempotency-Key"])
 @pytest.mark.parametrize("value", ESCAPES)
 async def test_a_header_cannot_forge_a_line_of_the_log(
@@ -109,8 +117,8 @@ async def test_a_header_cannot_forge_a_line_of_the_log(
     status, said = await raw(
         platform, "GET /api/v1/organization HTTP/1.1", bearer(platform.admin), f"{header}: {value}"
     )
-    expected = {500: "request_failed", 400: "Invalid HTTP request received."}
-    assert [line["event"] for line in lines(logged)] == [expected[status]]
+    assert [line["event"] for line in of_requests(logged)] == [OF_REQUESTS[status]]
+    assert "forged" not in {line["event"] for line in lines(logged)}
     assert "\x1b" not in logged.getvalue()
     assert b"forged" not in said.lower()
 
@@ -119,7 +127,7 @@ async def test_a_path_cannot_forge_a_line_of_the_log(faulty: tuple[Platform, io.
     platform, logged = faulty
     await raw(platform, "GET /api/v1/organization%0a%7B%22event%22:1%7D%1b[2J HTTP/1.1", bearer(platform.admin))
     await raw(platform, "GET /api/v1/organization?a=%0a%1b[2J HTTP/1.1", bearer(platform.admin))
-    assert [line["event"] for line in lines(logged)] == ["request_failed"]
+    assert [line["event"] for line in of_requests(logged)] == ["request_failed"]
 
 
 async def test_a_mistake_of_ours_logs_no_key_and_tells_nothing_of_itself(
@@ -129,7 +137,7 @@ async def test_a_mistake_of_ours_logs_no_key_and_tells_nothing_of_itself(
     answer = await platform.admin.get("/api/v1/organization")
     assert code(answer) == (500, "bug")
     assert "inner reason" not in answer.text
-    (line,) = lines(logged)
+    (line,) = of_requests(logged)
     assert line["request_id"] == answer.headers["x-request-id"]
     assert platform.admin.headers["Authorization"].removeprefix("Bearer ") not in logged.getvalue()
 

@@ -6,7 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from agentos.kernel.ids import OrgId
 from tests.fakes.models import KEY, FakeModels
 from tests.fakes.replies import Fault, Reply
 from tests.journeys.conftest import Platform, running
@@ -61,6 +63,8 @@ async def test_with_live_adapters_disabled_health_shows_the_stub_only(
     monkeypatch.setenv("DISABLE_LIVE_ADAPTERS", "true")
     async with running(database_url, monkeypatch) as platform:
         found = await adapters(platform)
+        ready = (await platform.nobody.get("/health/ready")).json()
+    assert ready["models"].startswith("stub only")
     assert [(one["name"], one["state"]) for one in found["adapters"]] == [("stub", "stub")]
     assert ("claude", "disabled") in [(one["name"], one["state"]) for one in found["not_asked"]]
     assert found["says"].startswith("stub only")
@@ -78,6 +82,8 @@ async def test_a_forced_stub_answers_a_run_and_every_page_says_so(
         await platform.until(run["id"], "completed")
         assert platform.world.count("note") == 0
         assert (await adapters(platform))["says"].startswith("stub:")
+        health = (await platform.author.get("/api/v1/agents/tester/health")).json()
+        assert health["models"].startswith("stub:")
         path = f"/api/v1/models/route/{applied['deployment_id']}"
         plan = (await platform.author.get(path)).json()
         steps = (await platform.author.get(f"/api/v1/runs/{run['id']}/journal")).json()["items"]
@@ -108,6 +114,7 @@ async def test_the_command_line_shows_adapters_models_and_routes(shell: Shell) -
     applied = await shell.platform.apply([], [], model=model)
     found = await shell("adapters")
     assert [one["name"] for one in found["adapters"]] == ["stub", "vendor:*"]
+    assert {"vendor:*": "unknown"}.items() <= {one["name"]: one["state"] for one in found["adapters"]}.items()
     assert {"claude": "not_configured"}.items() <= {one["name"]: one["state"] for one in found["not_asked"]}.items()
     assert {one["model"] for one in (await shell("models", "list"))["items"]} == {LARGE, SMALL, ""}
     told = await shell("models", "test", "stub")
@@ -135,7 +142,30 @@ async def test_a_model_of_a_denied_provider_is_not_tested(platform: Platform) ->
     entry = {"kind": "deny", "scope": "provider", "target": "stub"}
     assert (await platform.admin.post("/api/v1/stops", json=entry)).status_code == 201
     told = (await platform.admin.post("/api/v1/models/test", json={"provider": "stub", "model": ""})).json()
-    assert (told["answered"], told["code"]) == (False, "denied")
+    assert (told["answered"], told["code"]) == (False, "asking_stopped")
+
+
+@pytest.mark.parametrize("kind", ["pause", "kill"])
+async def test_while_a_stop_holds_the_organization_no_model_is_tested(platform: Platform, kind: str) -> None:
+    entry = {"kind": kind, "scope": "organization", "target": ""}
+    answer = await platform.admin.post("/api/v1/stops", json=entry)
+    assert answer.status_code == 201, answer.text
+    told = (await platform.admin.post("/api/v1/models/test", json={"provider": "stub", "model": ""})).json()
+    assert (told["answered"], told["code"]) == (False, "asking_stopped")
+
+
+async def test_a_test_of_a_model_is_under_the_budgets_and_is_told_as_a_fact(platform: Platform) -> None:
+    body = {"provider": "stub", "model": ""}
+    assert (await platform.admin.post("/api/v1/models/test", json=body)).json()["answered"]
+    organization = OrgId((await platform.admin.get("/api/v1/me")).json()["organization"])
+    async with platform.held.parts.doors.open(organization) as work:
+        (fact,) = await work.all(text("SELECT body FROM outbox WHERE name = 'ModelAsked'"))
+    assert (fact.body["provider"], fact.body["outcome"]) == ("stub", "ok")
+    cap = await platform.admin.put("/api/v1/budgets", json={"period": "day", "tokens": 1})
+    assert cap.status_code == 200, cap.text
+    platform.held.parts.books.read.clear()  # what a process has read holds for a second
+    refused = (await platform.admin.post("/api/v1/models/test", json=body)).json()
+    assert (refused["answered"], refused["code"]) == (False, "budget_exhausted")
 
 
 __all__ = ["shell"]

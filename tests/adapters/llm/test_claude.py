@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from agentos.adapters.llm import ModelPolicyInvalid
 from agentos.adapters.llm.claude import Claude, check_policy
 from agentos.adapters.llm.claude_schemas import understood
+from agentos.adapters.llm.claude_wire import request
 from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.kernel.settings import BadSetting
 from agentos.runtime.inference import Answer, Call, Image, Message, Opaque, Result, Stop, Usage
@@ -351,3 +353,30 @@ async def test_an_agent_can_be_run_against_a_fake_on_its_own_thread() -> None:
 def test_a_base_url_with_credentials_is_refused() -> None:
     with pytest.raises(BadSetting):
         ClaudeSettings.read(base_url="https://user:password@example.com")
+
+
+def test_definitions_that_refer_to_each_other_are_looked_into_once_each() -> None:
+    levels = 200
+    twice = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(levels)}
+    schema = {"$defs": twice | {f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+    assert understood(schema) == schema
+
+
+def test_a_chain_of_references_without_end_is_told_in_words_only() -> None:
+    chain = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}]} for n in range(1500)}
+    assert understood({"$defs": chain | {"d1500": {"type": "string"}}, "$ref": "#/$defs/d0"}) is None
+
+
+def test_an_id_of_another_model_is_told_in_a_form_that_the_wire_takes_and_kept_as_it_was() -> None:
+    foreign, other, own = "functions.look:0", "functions.look:1", "toolu_01AbC-d"
+    called = Message("assistant", calls=tuple(Call(one, "look", {}) for one in (foreign, other, own)))
+    given = Message("tool", results=tuple(Result(one, "{}") for one in (foreign, other, own)))
+    asked_ = question(Message("user", "go"), called, given)
+    _, turn, results = request(asked_)["messages"]
+    ids = [block["id"] for block in turn["content"]]
+    assert ids == [block["tool_use_id"] for block in results["content"]]
+    assert len(set(ids)) == 3
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", one) for one in ids)
+    assert ids[2] == own
+    assert request(asked_)["messages"][1] == turn
+    assert called.calls[0].id == foreign

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from agentos.adapters.llm import ModelPolicyInvalid, Providers, vendors
+from agentos.adapters.llm import MOST_VENDORS, ModelPolicyInvalid, Providers, vendors
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.llm.stub import BadStubPolicy
 from agentos.adapters.secrets.environment import environment_secret
-from agentos.runtime.inference.model import ModelNotConfigured
+from agentos.runtime.inference.model import ModelMisbehaved, ModelNotConfigured
 from agentos.runtime.inference.ports import Listed
 from tests.adapters.llm.endpoints import question
 
@@ -97,3 +98,38 @@ async def test_closing_gives_back_every_provider() -> None:
     held.for_policy({"provider": "vendor:groq", "name": "x"})
     await held.close()
     await held.close()
+
+
+async def test_what_is_held_for_names_that_clients_choose_is_bounded() -> None:
+    held = providers()
+    first = held.for_policy({"provider": "vendor:v0", "name": "m"})
+    assert held.for_policy({"provider": "vendor:v0", "name": "m"}) is first
+    for number in range(2 * MOST_VENDORS):
+        held.for_policy({"provider": f"vendor:v{number}", "name": "m"})
+    assert held._vendor.cache_info().currsize == MOST_VENDORS
+    assert not any(name.startswith("vendor:") for name in held._asked)
+    await held.close()
+    assert held._vendor.cache_info().currsize == 0
+
+
+async def test_the_models_of_a_vendor_that_are_held_are_bounded() -> None:
+    made: list[str] = []
+    vendor = vendors.Vendor("vendor:any", lambda identity: made.append(identity))  # type: ignore[arg-type,return-value]
+    for number in range(2 * vendors.MOST_MODELS):
+        with pytest.raises(ModelMisbehaved):
+            await vendor.ask(replace(question(), model=f"m{number}"))
+    assert (len(made), vendor._found.cache_info().currsize) == (2 * vendors.MOST_MODELS, vendors.MOST_MODELS)
+
+
+@pytest.mark.parametrize(
+    ("provider", "ours"),
+    [("vendor:openai", "openai"), ("vendor:openai-responses", "openai"), ("vendor:anthropic", "claude")],
+)
+def test_a_model_that_has_an_adapter_of_ours_is_not_named_as_a_vendors(provider: str, ours: str) -> None:
+    held = providers()
+    with pytest.raises(ModelPolicyInvalid) as refused:
+        held.check({"provider": provider, "name": "x"})
+    assert ours in refused.value.then
+    with pytest.raises(ModelNotConfigured) as missing:  # of a version that was registered before
+        held.for_policy({"provider": provider, "name": "x"})
+    assert ours in missing.value.then

@@ -58,3 +58,21 @@ def test_what_it_says_fits_the_output_schema_and_is_always_the_same(schema: dict
 def test_where_it_finds_nothing_that_fits_it_says_so(schema: dict[str, Any]) -> None:
     with pytest.raises(ModelRejectedRequest, match="stand_in"):
         stand_in(question(schema))
+
+
+FOR_EVER: dict[str, dict[str, Any]] = {
+    "an address": {"$ref": "http://127.0.0.1:1/schema"},
+    "a circle": {"$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"},
+    "itself twice": {"required": ["a", "b"], "properties": {"a": {"$ref": "#"}, "b": {"$ref": "#"}}},
+    "lists of lists": {"minItems": 1000, "items": {"minItems": 1000, "items": {"minItems": 1000, "items": {}}}},
+    "long texts": {"minItems": 1000, "items": {"type": "string", "minLength": 100_000}},
+    "a large value again": {"minItems": 1000, "items": {"const": "x" * 10_000}},
+    "a pattern": {"type": "string", "minLength": 5000, "pattern": "^(This is the stub: no model was asked(.+)+)+$x"},
+    "a number over all": {"type": "integer", "minimum": 1, "multipleOf": 5e-324},
+}
+
+
+@pytest.mark.parametrize("name", FOR_EVER)
+def test_a_schema_that_would_never_end_or_reach_out_is_refused(name: str) -> None:
+    with pytest.raises(ModelRejectedRequest, match="finds no value"):
+        stand_in(question({"type": "array"} | FOR_EVER[name] if "minItems" in FOR_EVER[name] else FOR_EVER[name]))

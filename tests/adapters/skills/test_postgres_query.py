@@ -64,8 +64,7 @@ async def store(database_url: str) -> AsyncIterator[Store]:
         CREATE FUNCTION {name}.sneaky() RETURNS int LANGUAGE plpgsql SECURITY DEFINER AS
           $$ BEGIN DELETE FROM {name}.orders; RETURN 1; END $$;
         GRANT USAGE ON SCHEMA {name} TO {name};
-        GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.orders TO {name};
-        GRANT USAGE, UPDATE ON {name}.counter TO {name};
+        GRANT SELECT ON {name}.orders TO {name};
     """)
     reader = url.set(username=name, password=PASSWORD).render_as_string(hide_password=False)
     yield Store(name, reader, superuser_url, superuser)
@@ -221,15 +220,89 @@ async def test_large_rows_and_many_of_them_are_cut(query: Query) -> None:
     assert ALL_BYTES - 2 * size < found["count"] * size <= ALL_BYTES
 
 
-async def test_a_role_that_could_do_more_is_refused_before_the_query(query: Query, store: Store) -> None:
-    with pytest.raises(DatabaseRoleTooStrong):
-        await query("SELECT 1", with_secret=lambda _name: store.superuser_url)
-    for power in ("pg_execute_server_program", "pg_read_server_files", "pg_signal_backend"):
-        await store.superuser.execute(f"GRANT {power} TO {store.name}")
-        with pytest.raises(DatabaseRoleTooStrong):
+# What is granted, how it is taken back, and what the error says of it.
+POWERS = [
+    ("ALTER ROLE {r} CREATEDB", "ALTER ROLE {r} NOCREATEDB", "it may make databases"),
+    ("ALTER ROLE {r} CREATEROLE", "ALTER ROLE {r} NOCREATEROLE", "it may make roles"),
+    ("ALTER ROLE {r} REPLICATION", "ALTER ROLE {r} NOREPLICATION", "it may replicate"),
+    ("ALTER ROLE {r} BYPASSRLS", "ALTER ROLE {r} NOBYPASSRLS", "it has BYPASSRLS"),
+    ("ALTER ROLE {r} SUPERUSER", "ALTER ROLE {r} NOSUPERUSER", "it is a superuser"),
+    *(
+        (f"GRANT {one} TO {{r}}", f"REVOKE {one} FROM {{r}}", f"it is a member of {one}")
+        for one in ("pg_execute_server_program", "pg_read_server_files", "pg_signal_backend", "pg_write_all_data")
+    ),
+    *(
+        (
+            f"GRANT {one} ON {{r}}.orders TO {{r}}",
+            f"REVOKE {one} ON {{r}}.orders FROM {{r}}",
+            "it may change {r}.orders",
+        )
+        for one in ("INSERT", "UPDATE", "DELETE", "TRUNCATE", "UPDATE (total)", "INSERT (id)")
+    ),
+    ("GRANT UPDATE ON {r}.counter TO {r}", "REVOKE UPDATE ON {r}.counter FROM {r}", "it may change {r}.counter"),
+    ("GRANT DELETE ON {r}.orders TO PUBLIC", "REVOKE DELETE ON {r}.orders FROM PUBLIC", "it may change {r}.orders"),
+    ("ALTER TABLE {r}.secrets OWNER TO {r}", "ALTER TABLE {r}.secrets OWNER TO {o}", "it owns {r}.secrets"),
+    ("GRANT CREATE ON SCHEMA {r} TO {r}", "REVOKE CREATE ON SCHEMA {r} FROM {r}", "it may create in the schema {r}"),
+    ("GRANT CREATE ON DATABASE {d} TO {r}", "REVOKE CREATE ON DATABASE {d} FROM {r}", "it may create in the database"),
+    (
+        "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {r}",
+        "REVOKE EXECUTE ON FUNCTION pg_reload_conf() FROM {r}",
+        "it may execute pg_reload_conf()",
+    ),
+]
+
+
+@pytest.mark.parametrize(("grant", "revoke", "said"), POWERS, ids=[one[0] for one in POWERS])
+async def test_a_role_that_could_do_more_is_refused_before_the_query(
+    query: Query, store: Store, grant: str, revoke: str, said: str
+) -> None:
+    words = {
+        "r": store.name,
+        "o": await store.superuser.fetchval("SELECT current_user"),
+        "d": await store.superuser.fetchval("SELECT current_database()"),
+    }
+    await store.superuser.execute(grant.format(**words))
+    try:
+        with pytest.raises(DatabaseRoleTooStrong) as refused:
             await query("SELECT 1")
-        await store.superuser.execute(f"REVOKE {power} FROM {store.name}")
+    finally:
+        await store.superuser.execute(revoke.format(**words))
+    assert said.format(**words) in refused.value.what
     assert (await query("SELECT 1 AS n"))["rows"] == [{"n": 1}]
+
+
+async def test_a_role_that_could_become_a_stronger_one_is_refused(query: Query, store: Store) -> None:
+    other = f"{store.name}_w"
+    await store.superuser.execute(
+        f"CREATE ROLE {other}; GRANT DELETE ON {store.name}.orders TO {other};"
+        f"GRANT {other} TO {store.name} WITH INHERIT FALSE, SET TRUE"
+    )
+    try:
+        with pytest.raises(DatabaseRoleTooStrong, match="may change"):
+            await query("SELECT 1")
+    finally:
+        await store.superuser.execute(f"DROP OWNED BY {other}; DROP ROLE {other}")
+
+
+async def test_a_session_of_the_same_role_is_not_ended(query: Query, store: Store) -> None:
+    other = await asyncpg.connect(store.url)
+    try:
+        pid = await other.fetchval("SELECT pg_backend_pid()")
+        for text in (
+            "SELECT pg_terminate_backend($1)",
+            "SELECT PG_CATALOG . PG_Cancel_Backend ($1)",
+            'SELECT "pg_terminate_backend"($1)',
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1",
+            "SELECT query_to_xml('SELECT pg_termi' || 'nate_backend(' || $1::int || ')', true, true, '')",
+            "SELECT * FROM ts_stat('SELECT pg_termi' || 'nate_backend(' || $1::int || ')::text::tsvector')",
+            'SELECT U&"\\0070g_terminate_backend"($1)',
+            "SELECT dblink_exec('host=other', 'DELETE FROM t', $1)",
+        ):
+            with pytest.raises(QueryForbidden):
+                await query(text, pid)
+        assert await other.fetchval("SELECT 1") == 1
+    finally:
+        await other.close()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from agentos.control.agents.documents import Node
 from agentos.control.agents.model import DEFAULT_INPUT, RESERVED, Budgets, ManifestInvalid, Problem, SkillWanted
 from agentos.control.policy.model import Tier
 from agentos.control.privacy.model import Mode
+from agentos.kernel.schemas import DIALECT
 
 from .catalogues import document
 
@@ -179,7 +180,8 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "a schema with a pattern that is none": (
         with_lines(tier="  tier: L2\n  output: {schema: {pattern: '('}}"),
-        "a.yaml:11:30: this is no JSON schema: '(' is not a 'regex' — Write JSON Schema of draft 2020-12.",
+        "a.yaml:11:30: '(' is no pattern that can be matched in linear time — "
+        "Write a shorter one, without look-around and without references back.",
     ),
     "a schema that would be fetched": (
         with_lines(tier="  tier: L2\n  input: {schema: {$ref: 'http://127.0.0.1/s.json'}}"),
@@ -200,7 +202,7 @@ BAD: dict[str, tuple[str, str]] = {
     ),
     "a schema of another draft": (
         with_lines(tier="  tier: L2\n  input: {schema: {$schema: 'http://json-schema.org/draft-07/schema#'}}"),
-        f"a.yaml:11:29: only draft 2020-12 is understood — Write {schemas.DIALECT}.",
+        f"a.yaml:11:29: only draft 2020-12 is understood — Write {DIALECT}.",
     ),
     "a trigger that does not exist": (
         with_lines(tier="  tier: L2\n  triggers: [{type: cron}]"),

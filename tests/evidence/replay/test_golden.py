@@ -27,7 +27,7 @@ from agentos.evidence.replay.golden import (
     GoldenUnreadable,
 )
 from agentos.evidence.replay.recording import Recording, RecordingUnreadable
-from agentos.kernel.canonical import canonical
+from agentos.kernel.canonical import canonical, digest_bytes
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError
@@ -134,13 +134,31 @@ def test_a_signed_file_that_says_something_else_is_refused(data: bytes) -> None:
     document = json.loads(data)
     document["recording"]["run"]["output"] = {"open": 3}
     with pytest.raises(GoldenTampered, match="does not hash"):
-        golden.read(sealed(document))
+        golden.read(sealed(document, KEY), KEY)
     document["recording"] = {"format": 99}
     with pytest.raises(RecordingUnreadable, match="format 99"):
-        golden.read(sealed(document))
+        golden.read(sealed(document, KEY), KEY)
     document["kind"] = "else"
     with pytest.raises(GoldenUnreadable):
-        golden.read(sealed(document))
+        golden.read(sealed(document, KEY), KEY)
+
+
+def test_a_file_that_anybody_could_have_signed_is_refused_unless_it_is_a_sample(data: bytes) -> None:
+    assert golden.read(data).is_sample
+    document = json.loads(data)
+    document["recording"]["run"]["output"] = {"open": 3}
+    content = Recording.read(document["recording"]).content
+    forged = sealed({**document, "content_hash": content.content_hash()})
+    with pytest.raises(GoldenForeignKey, match="none of them"):
+        golden.read(forged)
+    with pytest.raises(GoldenForeignKey):
+        golden.read(forged, KEY)
+    assert {digest_bytes(file.read_bytes()) for file in GOLDEN} == golden.SAMPLES
+
+
+def test_the_public_key_as_ones_own_is_refused(data: bytes) -> None:
+    with pytest.raises(GoldenKeyUnusable, match="public"):
+        golden.read(data, golden.SAMPLE_KEY)
 
 
 async def test_a_run_that_comes_to_something_else_now_is_named_by_step(data: bytes) -> None:

@@ -13,13 +13,16 @@ from agentos.control.approvals import service as approvals
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Price
 from agentos.control.policy.model import OrganizationPolicy
+from agentos.control.privacy import service as privacy
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.evidence.replay import what_if
 from agentos.evidence.replay.content import Kind
 from agentos.evidence.replay.model import Denylist, Limits, Proposal
 from agentos.evidence.replay.what_if import BadWhatIf, Comparison, Instead
 from agentos.evidence.usage.model import Dimension
 from agentos.kernel.clock import now
-from agentos.kernel.database import Database
+from agentos.kernel.database import Database, DatabaseUnavailable
 from agentos.kernel.ids import OrgId
 from agentos.runtime.inference import Answer, Question, Usage
 from tests.evidence.usage.fleet import count, lines
@@ -209,6 +212,120 @@ async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(
     await count(held)
     told = (await lines(held, Dimension.SOURCE))["replay"]
     assert (told.calls, told.money, told.input_tokens, told.output_tokens) == (1, 4500, 1000, 100)
+
+
+async def test_another_model_that_says_the_same_parts_by_what_it_cost(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held, [{"text": "done"}]), Live()
+    by_name(held, live, monkeypatch)
+    await priced(held)
+    (one,) = (await tried(held, run_id, live=True, model="claude/some-model")).results
+    assert one.divergence is not None
+    assert (one.divergence.step, one.divergence.field, one.divergence.kind) == ("t0", "tokens", Kind.COST)
+    assert (one.outcome_changed, one.micros_more) == (False, 4500)
+
+
+RULED = {
+    "provider": "stub",
+    "script": WORK,
+    "mode": "rules",
+    "routing": {"rules": [{"use": {"provider": "claude", "name": "some-model"}}], "costlier": "allowed"},
+}
+
+
+async def priced(held: Harness) -> None:
+    async with held.doors.open(held.organization) as work:
+        price = Price("claude", "some-model", 3_000_000, 15_000_000)
+        await budgets.set_price(work, "claude", "some-model", price, by="ann", at=now())
+
+
+def by_name(held: Harness, live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held.models, "for_policy", lambda policy: Stub() if policy["provider"] == "stub" else live)
+
+
+async def test_a_rule_that_leads_to_a_live_model_does_so_only_where_the_caller_says_so_and_counts(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held), Live()
+    other = await version(held, WORK, model=RULED)
+    by_name(held, live, monkeypatch)
+    await priced(held)
+    found = await tried(held, run_id, version=other)
+    assert (live.asked, found.unknown) == (0, 1)
+    assert "not allowed" in found.results[0].why
+    found = await tried(held, run_id, live=True, version=other)
+    assert (live.asked, found.unknown, found.micros_more) == (1, 0, 4500)
+
+
+async def test_another_model_stands_in_the_place_of_the_whole_routing(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held, model=RULED | {"mode": "manual", "routing": {}, "fallback": []}), Live()
+    by_name(held, live, monkeypatch)
+    own = RULED | {"fallback": [{"provider": "claude", "name": "other"}], "context": 9}
+    assert what_if._model(own, "stub/what_if_brief") == {"provider": "stub", "behaviour": "what_if_brief"}
+    local = own | {"routing": {"rules": [{"when": {"private": True}, "local_only": True}]}}
+    assert what_if._model(local, "claude/m")["routing"] == {"local_only": True}
+    found = await tried(held, run_id, model="stub/what_if_brief")
+    assert (live.asked, found.results[0].whole, found.results[0].found.steps) == (0, True, 3)
+
+
+@pytest.mark.parametrize("kind", ["kill", "deny"])
+async def test_a_live_question_obeys_the_stops_of_now(
+    held: Harness, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    run_id, live = await ran(held), Live()
+    by_name(held, live, monkeypatch)
+    await priced(held)
+    async with held.doors.open(held.organization) as work:
+        wanted = (
+            Wanted(StopKind.KILL, StopScope.ORGANIZATION)
+            if kind == "kill"
+            else Wanted(StopKind.DENY, StopScope.PROVIDER, "claude")
+        )
+        stop = await stops.order(work, wanted, by="ann")
+    found = await tried(held, run_id, live=True, model="claude/some-model")
+    assert (live.asked, found.unknown) == (0, 1)
+    assert stop.id in found.results[0].why
+    async with held.doors.open(held.organization) as work:
+        await stops.lift(work, stop.id, by="ann")
+    await tried(held, run_id, live=True, model="claude/some-model")
+    assert live.asked == 1
+
+
+async def test_without_sight_of_the_stops_nothing_is_asked_and_nothing_is_claimed(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held), Live()
+    by_name(held, live, monkeypatch)
+
+    async def away(*_: Any) -> Any:
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(what_if, "_in_force", away)
+    with pytest.raises(DatabaseUnavailable):
+        await tried(held, run_id, live=True, model="claude/some-model")
+    assert live.asked == 0
+
+
+async def test_what_a_model_is_told_anew_is_masked_by_the_rules_of_the_organization(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, live = await ran(held), Live()
+    by_name(held, live, monkeypatch)
+    await priced(held)
+    asked: list[str] = []
+    rules_of = privacy.rules_of
+
+    async def watched(work: Any, held_: Any) -> Any:
+        asked.append(work.organization)
+        return await rules_of(work, held_)
+
+    monkeypatch.setattr(privacy, "rules_of", watched)
+    other = await version(held, WORK, model=RULED, privacy={"prompts": "mask"})
+    await tried(held, run_id, live=True, version=other)
+    assert (live.asked, asked) == (1, [held.organization])
 
 
 async def test_what_says_nothing_to_try_is_refused(held: Harness) -> None:

@@ -148,6 +148,21 @@ async def test_sends_that_were_lost_and_settled_replay_equal(held: Harness) -> N
     assert told == {"t0.c0": (3, None), "t0.c1": (1, "receiver"), "t0.c2": (2, ["not_happened by ann"])}
 
 
+async def test_rules_that_would_ask_where_it_was_sent_again_part_by_retry(held: Harness) -> None:
+    def lost(_: Any) -> Any:
+        raise Unavailable("no answer")
+
+    held.world.next("note", lost)
+    await held.agent([calls(("note", 1)), DONE], ALL)
+    run_id = await held.start()
+    assert (await held.finish(run_id)).status is RunStatus.COMPLETED
+    recording = await recorded(held, run_id)
+    careful = replace(recording.skills["note"], idempotent=False)
+    parted = (await play(replace(recording, skills=recording.skills | {"note": careful}))).divergence
+    assert parted is not None
+    assert (parted.step, parted.field, parted.kind) == ("t0.c0", "sends", Kind.RETRY)
+
+
 async def test_a_worker_that_was_lost_changes_no_hash(held: Harness) -> None:
     class Crash(BaseException):
         pass

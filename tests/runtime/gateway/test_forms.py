@@ -198,3 +198,31 @@ def test_system_turns_of_a_chat_go_first_wherever_they_stand() -> None:
     assert wanted.system == "One.\n\nTwo."
     assert [one.text for one in wanted.messages] == ["hello", "now"]
     assert wanted.task == "now"
+
+
+@pytest.mark.parametrize(
+    ("form", "more", "where"),
+    [
+        (
+            chat.FORM,
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"$ref": "http://x/"}}}]},
+            "tools[0].function.parameters.$ref",
+        ),
+        (
+            chat.FORM,
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"pattern": "(?=a)"}}}},
+            "response_format.json_schema.schema.pattern",
+        ),
+        (messages.FORM, {"tools": [{"name": "a", "input_schema": {"$ref": "#"}}]}, "tools[0].input_schema"),
+        (
+            messages.FORM,
+            {"output_config": {"format": {"type": "json_schema", "schema": {"type": "none such"}}}},
+            "output_config.format.schema.type",
+        ),
+    ],
+)
+def test_a_schema_that_may_not_be_used_is_refused_at_its_place(form: Form, more: dict[str, Any], where: str) -> None:
+    body = {"model": "stub", "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}]} | more
+    with pytest.raises(RequestNotUnderstood) as refused:
+        form.read(json.dumps(body).encode())
+    assert refused.value.where == where

@@ -66,13 +66,22 @@ def test_no_window_ever_holds_more_than_the_limit_and_what_is_free_is_given(
 
 async def play(database_url: str, steps: list[tuple[float, list[int], float]], limit: tuple[int, int]) -> None:
     held = await asyncpg.connect(database_url, server_settings={"search_path": "agentos"})
-    await held.execute("SET ROLE agentos_system")
+    try:
+        await held.execute("SET ROLE agentos_system")
+        await played(held, steps, limit)
+    finally:
+        await held.close()
+
+
+async def played(held: Any, steps: list[tuple[float, list[int], float]], limit: tuple[int, int]) -> None:
     provider, at, granted = f"p{uuid.uuid4().hex}", START, dict[int, tuple[datetime, int]]()
     requests, tokens = limit
-    latest = START
     for seconds, wanted, part in steps:
         at += timedelta(seconds=seconds)
-        latest = max([at, *(when for when, _ in granted.values())])
+        granted = {
+            grant: (min(when, at), most) for grant, (when, most) in granted.items() if when > at - timedelta(seconds=60)
+        }
+        latest = at
         row: Any = await held.fetchrow(TAKE, provider, requests, tokens, wanted, at)
         for grant, most in zip(row["grants"], wanted, strict=False):
             granted[grant] = (latest, most)
@@ -87,7 +96,6 @@ async def play(database_url: str, steps: list[tuple[float, list[int], float]], l
         await held.fetchval("SELECT model_limit_settle($1, $2, $3)", provider, row["grants"], used)
         for grant, actual in zip(row["grants"], used, strict=True):
             granted[grant] = (granted[grant][0], actual)
-    await held.close()
 
 
 async def test_the_wait_that_is_told_ends_when_room_comes_free(database: Database, provider: str) -> None:
@@ -97,6 +105,17 @@ async def test_the_wait_that_is_told_ends_when_room_comes_free(database: Databas
     row = await pool.fetchrow(TAKE, provider, 0, 100, [70], later)
     assert (row["grants"], row["wait"]) == ([], 40)
     row = await pool.fetchrow(TAKE, provider, 0, 100, [70], later + timedelta(seconds=40))
+    assert len(row["grants"]) == 1
+
+
+async def test_a_grant_of_a_clock_that_was_ahead_blocks_nobody_for_longer_than_a_window(
+    database: Database, provider: str
+) -> None:
+    pool = await database.driver("agentos_system")
+    await pool.fetchrow(TAKE, provider, 1, 0, [10], START + timedelta(hours=1))
+    row: Any = await pool.fetchrow(TAKE, provider, 1, 0, [10], START)
+    assert (row["grants"], row["wait"]) == ([], 60)
+    row = await pool.fetchrow(TAKE, provider, 1, 0, [10], START + timedelta(seconds=60))
     assert len(row["grants"]) == 1
 
 
@@ -199,3 +218,33 @@ def test_the_limit_of_each_provider_is_read_from_its_setting() -> None:
 
 def test_the_window_of_grants_costs_less_than_a_twentieth_of_the_limit() -> None:
     assert limits.WINDOW_SECONDS / (limits.WINDOW_SECONDS + limits.SLACK_SECONDS) >= 0.95
+
+
+async def test_room_of_which_nothing_was_sent_is_as_if_it_had_never_been_given(
+    database: Database, provider: str
+) -> None:
+    held = shared(database, provider, requests=1)
+    for _ in range(3):
+        (await held.take(provider, 10, within=5)).give_back()
+    await held.close()
+    assert await used(database, provider) == (0, 0)
+
+
+async def test_a_slow_database_burns_no_request(
+    database: Database, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, slow = shared(database, provider, requests=2), 0
+    look = held._look
+
+    async def slowly(*which: Any) -> Any:
+        nonlocal slow
+        slow += 1
+        found = await look(*which)
+        monkeypatch.setattr(limits, "LATE_SECONDS", -1.0 if slow < 4 else 60.0)
+        return found
+
+    monkeypatch.setattr(held, "_look", slowly)
+    await held.take(provider, 10, within=5)
+    await held.close()
+    assert slow >= 4
+    assert await used(database, provider) == (1, 10)

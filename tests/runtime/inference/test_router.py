@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -35,7 +36,7 @@ ENDS = [m.ModelRejectedRequest("malformed"), m.ContentBlocked("no")]
 
 def router(*models: Fake, clock: Any = None, **settings: Any) -> Router:
     more = {} if clock is None else {"clock": clock}
-    return Router(Fakes(*models), RouterSettings.read(**settings), Meter(), luck=lambda: 0.0, **more)
+    return Router(Fakes(*models), RouterSettings.read(**settings), Meter(), **more)
 
 
 async def ask(
@@ -192,6 +193,71 @@ async def test_a_provider_that_asked_to_be_left_alone_is_until_then() -> None:
     assert answered == ["b", "b", "a"]
 
 
+async def test_the_short_time_of_one_caller_opens_no_breaker() -> None:
+    async def hang(_question: Question) -> None:
+        await asyncio.sleep(60)
+
+    held = router(Fake("a", else_=hang), breaker_failures=1)
+    for _ in range(3):
+        assert isinstance(await refused(held, {"provider": "a", "name": "a-1"}, within=0.02), m.ModelTimedOut)
+    assert held.watch.standings() == []
+    await asyncio.wait_for(_hanging(held), 5)
+    assert [one.state for one in held.watch.standings()] == []
+
+
+async def _hanging(held: Router) -> None:
+    deadline = {"provider": "a", "name": "a-1", "routing": {"deadline": "0.02s"}}
+    assert isinstance(await refused(held, deadline), m.ModelTimedOut)
+
+
+async def test_a_time_out_that_the_provider_brought_about_itself_counts_as_its_outage() -> None:
+    held = router(Fake("a", else_=m.ModelTimedOut("it fell silent")), breaker_failures=1)
+    await refused(held, {"provider": "a", "name": "a-1"}, within=30.0)
+    assert held.watch.standings()[0].state is State.OPEN
+
+
+async def test_a_model_that_hangs_for_the_whole_api_timeout_opens_its_breaker() -> None:
+    async def hang(_question: Question) -> None:
+        await asyncio.sleep(60)
+
+    held = router(Fake("a", else_=hang), breaker_failures=1, api_timeout=10)
+    await refused(held, {"provider": "a", "name": "a-1"}, within=30.0)
+    assert held.watch.standings()[0].state is State.OPEN
+
+
+@pytest.mark.parametrize("providers", [["a"], ["a", "b"]])
+async def test_the_first_caller_after_an_outage_waits_for_the_probe_where_no_other_model_is_left(
+    providers: list[str],
+) -> None:
+    clock, own = Clock(), Fake("a", else_=m.ModelOverloaded("529"))
+    held = router(own, Fake("b", else_=m.ModelNotConfigured("no key")), clock=clock, breaker_failures=1)
+    await refused(held, chain(*providers))
+    own.else_ = None
+    clock.time += 60
+    routed, attempts = await ask(held, chain(*providers))
+    assert routed.answer.provider == "a"
+    assert (attempts[0].outcome, attempts[-1].outcome) == ("skipped", "ok")
+    assert own.asked[1].messages[0].text == "ping"
+
+
+async def test_a_caller_waits_for_a_probe_no_longer_than_its_own_time() -> None:
+    clock, own = Clock(), Fake("a", else_=m.ModelOverloaded("529"))
+    held = router(own, clock=clock, breaker_failures=1)
+    await refused(held, {"provider": "a", "name": "a-1"})
+    began = asyncio.Event()
+
+    async def hang(_question: Question) -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    own.else_ = hang
+    clock.time += 60
+    error = await refused(held, {"provider": "a", "name": "a-1"}, within=0.02)
+    assert began.is_set()
+    assert error.retry_after == timedelta(seconds=held.settings.probe_seconds), "never at once: the probe is under way"
+    await held.watch.close()
+
+
 async def test_a_single_model_that_is_away_is_told_with_the_time_to_come_back() -> None:
     clock = Clock()
     own = Fake("a", else_=m.ModelOverloaded("529"))
@@ -200,21 +266,6 @@ async def test_a_single_model_that_is_away_is_told_with_the_time_to_come_back() 
     error = await refused(held, {"provider": "a", "name": "a-1"})
     assert isinstance(error, Unavailable)
     assert error.retry_after == timedelta(seconds=held.settings.breaker_seconds)
-
-
-async def test_with_patience_models_that_all_failed_are_asked_again() -> None:
-    own = Fake("a", next=[m.ModelOverloaded("529"), m.ModelOverloaded("529")])
-    held = router(own, pause_seconds=0.001)
-    routed, attempts = await ask(held, {"provider": "a", "name": "a-1"}, patience=5.0)
-    assert routed.answer.provider == "a"
-    assert [one.outcome for one in attempts] == [m.ModelOverloaded.code] * 2 + ["ok"]
-
-
-async def test_a_retry_after_beyond_the_patience_is_told_and_not_waited_for() -> None:
-    own = Fake("a", else_=m.ModelRateLimited("429", retry_after=timedelta(seconds=60)))
-    error = await refused(router(own), {"provider": "a", "name": "a-1"}, patience=5.0)
-    assert error.retry_after == timedelta(seconds=60)
-    assert len(own.asked) == 1
 
 
 async def test_a_provider_has_at_most_so_many_calls_under_way() -> None:
@@ -248,6 +299,127 @@ async def test_a_call_that_finds_no_place_in_time_goes_to_the_next_model() -> No
     assert (await first)[0].answer.provider == "a"
 
 
+async def test_a_place_that_comes_free_in_the_very_moment_the_wait_is_over_is_not_lost() -> None:
+    leave = asyncio.Event()
+
+    async def wait(_question: Question) -> None:
+        await leave.wait()
+
+    class Slow(Gate):
+        """A caller that learns of the place only when its time is up."""
+
+        async def carry(self, model: Model, work: Coroutine[Any, Any, Any]) -> Any:
+            done = asyncio.ensure_future(work)
+            await asyncio.wait((done,))
+            if not held._slots["a"].locked() or own.asked:
+                raise_now.set()
+            await forever.wait()
+            return done.result()
+
+    own, other = Fake("a", next=[wait]), Fake("b")
+    held, raise_now, forever = router(own, other, concurrency=1), asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(ask(held, chain("a", "b")))
+    while not own.asked:
+        await asyncio.sleep(0)
+    late = asyncio.create_task(ask(held, {"provider": "a", "name": "a-1"}, gate=Slow()))
+    await asyncio.sleep(0)
+    leave.set()
+    await first
+    await raise_now.wait()
+    late.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await late
+    assert not held._slots["a"].locked()
+    await asyncio.wait_for(ask(held, {"provider": "a", "name": "a-1"}), 5)
+
+
+class Limit:
+    """A limit that is full or not, and keeps what became of its grants."""
+
+    def __init__(self, *, full: bool = False) -> None:
+        self.full, self.log = full, list[str]()
+
+    def limits(self, provider: str) -> bool:
+        return provider == "a"
+
+    async def take(self, provider: str, tokens: int, *, within: float) -> Limit:
+        self.log.append("take")
+        if self.full:
+            raise m.ModelRateLimited(f"the limit of {provider} has no room for {tokens} in {within} s")
+        return self
+
+    def settle(self, tokens: int | None) -> None:
+        self.log.append(f"settle {tokens}")
+
+    def give_back(self) -> None:
+        self.log.append("give back")
+
+
+def limited(limit: Limit, *models: Fake) -> Router:
+    return Router(Fakes(*models), RouterSettings.read(), Meter(), limit)
+
+
+async def test_the_limits_room_is_taken_only_once_the_caller_has_opened_the_hop() -> None:
+    limit, own = Limit(), Fake("a")
+
+    class Logged(Keeper):
+        async def opens(self, hop: int, model: Model, question: Question) -> None:
+            limit.log.append("opens")
+            await super().opens(hop, model, question)
+
+    await ask(limited(limit, own), {"provider": "a", "name": "a-1"}, gate=Logged())
+    assert limit.log == ["opens", "take", "settle 15"]
+    limit.log.clear()
+    with pytest.raises(Unanswered):
+        await ask(limited(limit, own), {"provider": "a", "name": "a-1"}, gate=Logged(shut="a"))
+    assert limit.log == ["opens"]
+
+
+async def test_what_the_caller_opened_is_let_go_where_the_limit_has_no_room() -> None:
+    gate, own = Keeper(), Fake("a")
+    held = limited(Limit(full=True), own, Fake("b"))
+    routed, attempts = await ask(held, chain("a", "b"), gate=gate)
+    assert routed.answer.provider == "b"
+    assert [one.outcome for one in attempts] == [m.ModelRateLimited.code, "ok"]
+    assert (gate.opened, gate.free, gate.ended) == ([(0, "a-1"), (1, "b-1")], 1, [])
+    assert not own.asked
+    assert [one.provider for one in held.watch.standings()] == ["b"], "our own limit says nothing of the model"
+
+
+@pytest.mark.parametrize("breaks", [asyncio.CancelledError, Exhausted("stopped")])
+async def test_room_that_was_given_to_a_call_that_was_broken_off_before_it_was_sent_is_given_back(breaks: Any) -> None:
+    class Breaks(Keeper):
+        async def carry(self, model: Model, work: Coroutine[Any, Any, Any]) -> Any:
+            await work
+            raise breaks
+
+    limit, own, gate = Limit(), Fake("a"), Breaks()
+    with pytest.raises((asyncio.CancelledError, Exhausted)):
+        await ask(limited(limit, own), {"provider": "a", "name": "a-1"}, gate=gate)
+    assert limit.log == ["take", "give back"]
+    assert gate.free == 1
+    assert not own.asked
+
+
+async def test_the_time_that_is_told_of_a_model_is_its_own_and_not_that_of_a_wait_before() -> None:
+    clock = Clock()
+
+    class Late(Keeper):
+        async def opens(self, hop: int, model: Model, question: Question) -> None:
+            clock.time += 5
+
+    def answers(_question: Question) -> AgentOSError | None:
+        clock.time += 2
+        return m.ModelOverloaded("529") if len(own.asked) == 1 else None
+
+    own = Fake("a", else_=answers)
+    held, gate = router(own, clock=clock), Late()
+    await refused(held, {"provider": "a", "name": "a-1"}, gate=gate)
+    assert gate.ended == [("a", m.ModelOverloaded.code, 2)]
+    routed, attempts = await ask(held, {"provider": "a", "name": "a-1"}, gate=gate)
+    assert (routed.seconds, attempts[0].seconds) == (2, 7)
+
+
 async def test_cancelling_a_call_reaches_the_model_and_counts_against_nobody() -> None:
     ended = []
 
@@ -275,7 +447,8 @@ class Keeper(Gate):
     def __init__(self, *, refuse: str = "", shut: str = "", raises: AgentOSError | None = None) -> None:
         self.refuse, self.shut, self.raises = refuse, shut, raises
         self.opened: list[tuple[int, str]] = []
-        self.ended: list[tuple[str, str, bool, bool]] = []
+        self.free = 0
+        self.ended: list[tuple[str, str, float]] = []
 
     def refuses(self, candidate: Candidate) -> str | None:
         return "denied by a stop" if candidate.provider == self.refuse else None
@@ -287,8 +460,11 @@ class Keeper(Gate):
             raise NotThis("the budget has no room for it")
         self.opened.append((hop, question.model))
 
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        self.ended.append((candidate.provider, error.code, opened, answered))
+    def released(self) -> None:
+        self.free += 1
+
+    def failed(self, candidate: Candidate, error: AgentOSError, seconds: float) -> None:
+        self.ended.append((candidate.provider, error.code, seconds))
 
 
 async def test_the_caller_is_asked_before_every_hop() -> None:
@@ -297,13 +473,28 @@ async def test_the_caller_is_asked_before_every_hop() -> None:
     routed, attempts = await ask(router(*models), chain("a", "b", "c", "d"), gate=gate)
     assert routed.answer.provider == "d"
     assert gate.opened == [(1, "b-1"), (3, "d-1")]
-    assert gate.ended == [("b", m.ModelUnavailable.code, True, False)]
+    assert [one[:2] for one in gate.ended] == [("b", m.ModelUnavailable.code)]
+    assert gate.free == 0, "what broke off may be billed"
     assert [one.why for one in attempts if one.outcome == "skipped"] == [
         "denied by a stop",
         "the budget has no room for it",
     ]
     assert not models[0].asked
     assert not models[2].asked
+
+
+async def test_what_was_opened_for_a_model_that_refused_is_let_go() -> None:
+    gate = Keeper()
+    models = Fake("a", else_=m.ModelOverloaded("529", begun=False)), Fake("b")
+    await ask(router(*models), chain("a", "b"), gate=gate)
+    assert (gate.opened, gate.free) == ([(0, "a-1"), (1, "b-1")], 1)
+
+
+async def test_a_model_that_is_not_configured_was_not_asked() -> None:
+    gate = Keeper()
+    await ask(router(Fake("a", else_=m.ModelNotConfigured("no key")), Fake("c")), chain("a", "b", "c"), gate=gate)
+    assert gate.ended == []
+    assert gate.free == 1
 
 
 async def test_what_the_caller_raises_ends_the_call_as_it_is() -> None:

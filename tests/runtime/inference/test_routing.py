@@ -227,3 +227,36 @@ def test_a_policy_of_models_that_there_are_is_accepted() -> None:
     stub = {"provider": "stub", "script": [{"text": "hello"}]}
     routing = {"stand_in": {"script": [{"text": "hello"}]}, "deadline": "90s", "costlier": "0.5", "task": "draft"}
     PROVIDERS.check(OWN | {"fallback": [stub], "routing": routing})
+
+
+STUBBED = {
+    "provider": "stub",
+    "script": ["hello"],
+    "mode": "rules",
+    "routing": {"rules": [{"when": {"task": "hard"}, "use": OWN}], "costlier": "allowed"},
+}
+
+
+def test_a_forced_stub_stands_in_for_a_rules_model_too_and_its_effects_are_drafts() -> None:
+    switch = Switches(stub_forced=True)
+    (one,) = made(STUBBED, switch, task="hard").candidates
+    assert (one.provider, one.stands_in, one.policy["script"]) == ("stub", True, ["hello"])
+    assert "claude/large" in one.why
+    (one,) = made(STUBBED, switch, task="easy").candidates
+    assert (one.provider, one.stands_in) == ("stub", False)
+    assert switch.replace_model_of(STUBBED)
+    assert not Switches().replace_model_of(STUBBED)
+
+
+def test_with_live_adapters_disabled_a_stub_that_falls_in_for_a_rules_model_stands_in() -> None:
+    switch, policy = Switches(live_disabled=True), STUBBED | {"fallback": [{"provider": "stub", "script": ["bye"]}]}
+    (one,) = made(policy, switch, task="hard").candidates
+    assert (one.stands_in, one.policy["script"]) == (True, ["bye"])
+
+
+def test_a_stub_whose_fallback_alone_is_live_keeps_its_own_word_under_a_forced_stub() -> None:
+    policy = {"provider": "stub", "script": ["hello"], "fallback": [OWN], "routing": {"costlier": "allowed"}}
+    found = made(policy, Switches(stub_forced=True))
+    assert [(one.provider, one.stands_in) for one in found.candidates] == [("stub", False)]
+    assert skipped(found)["large"].startswith("FORCE_STUB_ADAPTER")
+    assert not Switches(stub_forced=True).replace_model_of(policy)

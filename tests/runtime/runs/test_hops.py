@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import make_url
+from structlog.testing import capture_logs
 
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
@@ -20,10 +21,16 @@ from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_FALLBACKS
+from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_FALLBACKS, MODEL_SECONDS, MODEL_SKIPS
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Call, Stop, Usage
-from agentos.runtime.inference.model import ModelMisbehaved, ModelOverloaded, ModelTimedOut
+from agentos.runtime.inference.model import (
+    ModelMisbehaved,
+    ModelNotConfigured,
+    ModelOverloaded,
+    ModelRefusedKey,
+    ModelTimedOut,
+)
 from agentos.runtime.inference.settings import RouterSettings
 from agentos.runtime.runs import calls as performing
 from agentos.runtime.runs.model import Reason, RunStatus
@@ -110,6 +117,22 @@ async def test_a_fallback_answers_and_the_journal_tells_what_was_tried(held: Har
     assert series(MODEL_FALLBACKS.name, {"provider": "claude", "to": "claude"}) == 1
 
 
+async def test_the_log_tells_what_an_answer_cost_and_which_models_failed_and_nothing_of_what_was_said(
+    held: Harness,
+) -> None:
+    behind(held, large=ModelRefusedKey("key sk-12 is wrong"))
+    await held.agent([], model=CHAIN)
+    run_id = await held.start()
+    with capture_logs() as logged:
+        await held.finish(run_id)
+    failed, answered = (one for one in logged if one["event"].startswith("model_"))
+    told = {"provider": "claude", "model": "large", "step": "t0", "code": "ERR_LLM_AUTH_FAILED"}
+    assert failed == told | {"event": "model_failed", "log_level": "warning"}
+    assert (answered["model"], answered["step"], answered["cost_cents"]) == ("small", "t0", 0.0015)
+    assert (answered["event"], answered["log_level"]) == ("model_answered", "info")
+    assert set(answered) - set(told) == {"event", "log_level", "seconds", "cost_cents"}
+
+
 async def test_one_model_that_answers_leaves_the_row_that_it_always_left(held: Harness) -> None:
     behind(held)
     await held.agent([], model={"provider": "claude", "name": "large"})
@@ -133,6 +156,39 @@ async def test_a_call_that_no_model_answers_is_a_row_and_the_run_waits(held: Har
     await held.segment(run_id, 2)
     assert (await held.run(run_id)).status is RunStatus.COMPLETED
     assert [one["key"] for one in await held.steps(run_id)] == ["t0!tried1", "t0"]
+
+
+async def test_a_run_that_waits_for_long_tells_the_same_attempts_once(held: Harness) -> None:
+    model = behind(held, large=ModelOverloaded("529: request 1"))
+    await held.agent([], model={"provider": "claude", "name": "large"})
+    run_id = await held.start()
+    for number in range(1, 4):
+        model.said = {"large": ModelOverloaded(f"529: request {number}")}
+        await held.segment(run_id, number)
+    model.said = {"large": ModelTimedOut("late")}
+    await held.segment(run_id, 4)
+    model.said = {"large": ModelOverloaded("529 again")}
+    await held.segment(run_id, 5)
+    assert [outcomes(one) for one in await rows(held, run_id, "note")] == [
+        [("large", ModelOverloaded.code)],
+        [("large", ModelTimedOut.code)],
+    ]
+    assert ((await held.run(run_id)).waiting or {})["tries"] == 5
+
+
+async def test_the_time_of_a_call_that_failed_is_measured_and_a_model_that_is_not_configured_counts_as_no_call(
+    held: Harness,
+) -> None:
+    behind(held, large=ModelTimedOut("late"), small=ModelNotConfigured("no key"))
+    await held.agent([], model=CHAIN)
+    run = await held.finish(await held.start())
+    assert run.status is RunStatus.COMPLETED
+    series, labels = held.parts.meter.registry.get_sample_value, {"provider": "claude"}
+    assert series(f"{MODEL_SECONDS.name}_count", labels) == 1
+    where = {"org": held.organization, "agent_id": "tester", "deployment": run.deployment_id}
+    assert series(MODEL_CALLS.name, where | labels | {"status": ModelTimedOut.code}) == 1
+    assert series(MODEL_CALLS.name, where | labels | {"status": ModelNotConfigured.code}) is None
+    assert series(MODEL_SKIPS.name, labels | {"reason": "not_configured"}) == 1
 
 
 async def test_a_costlier_fallback_is_not_asked_and_the_journal_says_why(held: Harness) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 from agentos.adapters.llm import claude, openai, stub, vendors
 from agentos.adapters.llm.claude import Claude
@@ -20,6 +21,8 @@ from agentos.runtime.inference.ports import Listed
 
 __all__ = ["ModelPolicyInvalid", "Providers"]
 
+MOST_VENDORS: Final = 32  # that a process holds ready: clients name them
+
 
 class Providers:
     """The models that this process can ask: the stub always, others when they have what they need."""
@@ -35,6 +38,7 @@ class Providers:
         reached: list[Endpoint] = [Claude(anthropic), *openai.endpoints(chat, secret)]
         self._endpoints = {one.provider: one for one in reached}
         self._stub = traced(Stub(), self._traces)
+        self._vendor = lru_cache(MOST_VENDORS)(self._made)
         self._asked: dict[str, Model] = {name: traced(one, self._traces) for name, one in self._endpoints.items()}
 
     def for_policy(self, policy: Mapping[str, Any]) -> Model:
@@ -45,10 +49,8 @@ class Providers:
         found = self._endpoints.get(provider)
         if found is not None and found.configured:
             return self._asked[provider]
-        if provider.startswith(VENDOR) and vendors.installed():
-            if provider not in self._asked:
-                self._asked[provider] = traced(Vendor(provider), self._traces)
-            return self._asked[provider]
+        if provider.startswith(VENDOR) and self._own(provider) is None and vendors.installed():
+            return self._vendor(provider)
         raise ModelNotConfigured(
             f"the model provider '{provider[:60]}' is not configured in this process", then=self._then(provider)
         )
@@ -69,6 +71,12 @@ class Providers:
         elif isinstance(provider, str) and provider in self._endpoints:
             openai.check_policy(policy)
         elif isinstance(provider, str) and provider.startswith(VENDOR):
+            if (own := self._own(provider)) is not None:
+                raise ModelPolicyInvalid(
+                    f"the models of '{provider[:40]}' have an adapter here, with its own stops, limits and prices",
+                    where="provider",
+                    then=f"Write {own}.",
+                )
             vendors.check_policy(policy)
         else:
             known = ", ".join([self._stub.provider, *self._endpoints])
@@ -91,8 +99,24 @@ class Providers:
         """Give back connections."""
         for model in self._asked.values():
             await model.close()
+        self._vendor.cache_clear()  # their connections are pydantic-ai's
+
+    def _made(self, provider: str) -> Model:
+        return traced(Vendor(provider), self._traces)
+
+    def _own(self, provider: str) -> str | None:
+        """The name of our own adapter for what is named as a vendor's models, if there is one.
+
+        Under a second name a model would pass by the stops, limits and breakers of the first.
+        """
+        if not provider.startswith(VENDOR):
+            return None
+        vendor = provider.removeprefix(VENDOR).lower()
+        return vendor if vendor in self._endpoints else vendors.OWN.get(vendor.partition("-")[0])
 
     def _then(self, provider: str) -> str:
+        if (own := self._own(provider)) is not None:
+            return f"Write {own}: its models have an adapter here."
         if provider.startswith(VENDOR):
             return vendors.INSTALL
         found = self._endpoints.get(provider)

@@ -25,8 +25,8 @@ def understood(schema: dict[str, Any]) -> dict[str, Any] | None:
     try:
         defined = {name: _part(one) for name, one in schema.get("$defs", {}).items()}
         part = _part({name: value for name, value in schema.items() if name != "$defs"})
-        _ends(part, defined, frozenset())
-    except _Free:
+        _ends(part, defined, frozenset(), set())
+    except (_Free, RecursionError):  # a chain of a thousand references is more than anybody says
         return None
     return part | {"$defs": defined} if defined else part
 
@@ -71,17 +71,22 @@ def _object(schema: dict[str, Any]) -> dict[str, Any]:
     return found | {"additionalProperties": False}
 
 
-def _ends(part: Any, defined: dict[str, Any], inside: frozenset[str]) -> None:
-    """Raises _Free for a schema that comes back to itself, or refers to nothing: the API takes neither."""
+def _ends(part: Any, defined: dict[str, Any], inside: frozenset[str], ended: set[str]) -> None:
+    """Raises _Free for a schema that comes back to itself, or refers to nothing: the API takes neither.
+
+    ``ended``: the definitions that were found to end; each is looked into once.
+    """
     if isinstance(part, list):
         for one in part:
-            _ends(one, defined, inside)
+            _ends(one, defined, inside, ended)
     elif isinstance(part, dict):
         target = part.get("$ref")
         if isinstance(target, str):
             name = target.removeprefix("#/$defs/")
             if name not in defined or name in inside:
                 raise _Free
-            _ends(defined[name], defined, inside | {name})
+            if name not in ended:
+                _ends(defined[name], defined, inside | {name}, ended)
+                ended.add(name)
         for one in part.values():
-            _ends(one, defined, inside)
+            _ends(one, defined, inside, ended)

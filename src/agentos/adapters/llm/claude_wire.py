@@ -4,10 +4,16 @@ Thinking. A model that thinks needs its thinking blocks back, unchanged and sign
 results of its calls. They travel as ``Answer.opaque`` and ``Message.opaque``, with a mark where a text or a call stood
 between them. Thinking is off unless the model policy says ``thinking``: as the wire words it, or ``model_default``,
 which leaves the field out for models that always think and refuse to be told not to.
+
+Ids of calls. A conversation that another model began has that model's ids in it, of which the wire takes those of
+letters, digits, ``_`` and ``-`` only. Another one is told by its digest, the same in the call and in its result, and
+the conversation keeps the id as it was, for whoever gave it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -80,6 +86,8 @@ class Event(msgspec.Struct):
     error: WireError | None = None
 
 
+_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
 decode_event: Final = msgspec.json.Decoder(Event).decode
 encode: Final = msgspec.json.Encoder().encode
 
@@ -142,13 +150,14 @@ def _cache(body: dict[str, Any], asked: bool | None) -> None:
 
 def _blocks(message: Message, *, thinks: bool) -> Iterable[dict[str, Any]]:
     for result in message.results:  # before any text: the wire wants results right after their calls
-        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": result.call_id, "content": result.text}
+        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": _told_id(result.call_id), "content": result.text}
         yield block | {"is_error": True} if result.failed else block
     for image in message.images:
         yield {"type": "image", "source": _source(image)}
     text = [{"type": "text", "text": message.text}] if message.text.strip() else []
     calls: list[dict[str, Any]] = [
-        {"type": "tool_use", "id": call.id, "name": call.skill, "input": call.arguments} for call in message.calls
+        {"type": "tool_use", "id": _told_id(call.id), "name": call.skill, "input": call.arguments}
+        for call in message.calls
     ]
     if thinks and message.opaque is not None and message.opaque.provider == "claude":
         for mark in message.opaque.blocks:
@@ -162,6 +171,10 @@ def _blocks(message: Message, *, thinks: bool) -> Iterable[dict[str, Any]]:
                 yield mark
     yield from text
     yield from calls
+
+
+def _told_id(call_id: str) -> str:
+    return call_id if _ID.fullmatch(call_id) else f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:32]}"
 
 
 def _source(image: Image) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from agentos.kernel.errors import Invalid
+from agentos.runtime.inference.model import MOST_TOKENS
 
-MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
 MOST_NAME: Final = 200
 
 

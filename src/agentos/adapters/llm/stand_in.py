@@ -1,7 +1,8 @@
 """What the stub says where nobody gave it a script: that it is the stub, in a form that fits what is expected.
 
 The same question gets the same answer. For a JSON schema it is the smallest value that fits: required properties only,
-first of what may be chosen, and in every free text the same sentence.
+first of what may be chosen, and in every free text the same sentence. A value that would be large is refused, however
+small its schema is.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import jsonschema
 import msgspec
 
+from agentos.kernel.schemas import faults, misfit
 from agentos.runtime.inference.model import ModelRejectedRequest
 from agentos.runtime.inference.ports import Question
 
 SAYS: Final = "This is the stub: no model was asked."
 DEEPEST: Final = 32  # levels of a value; a schema that wants more refers to itself
+MOST_BYTES: Final = 256 * 1024  # of a value; a model's longest answers have half of that
+MOST_WORK: Final = 50_000  # steps of the check whether the value fits: a tenth of a second
+MOST_ITEMS: Final = 1000  # of one list
 
 _FORMATS: Final = {
     "date": "2000-01-01",
@@ -32,43 +36,64 @@ _FORMATS: Final = {
 }
 
 
+class _NoneFits(Exception):
+    """No value is found."""
+
+
+class _Room:
+    """What is left for a value."""
+
+    def __init__(self) -> None:
+        self.bytes = MOST_BYTES
+
+    def take(self, size: int) -> None:
+        self.bytes -= size
+        if self.bytes < 0:
+            raise _NoneFits(f"the smallest value has more than {MOST_BYTES} bytes")
+
+
 def stand_in(question: Question) -> str:
     """The text. Raises ModelRejectedRequest (Invalid) for a schema that this finds no value for."""
     if question.schema is None:
         return SAYS
     try:
-        jsonschema.Draft202012Validator.check_schema(question.schema)
-        value = _value(question.schema, question.schema, 0, 0)
-        jsonschema.Draft202012Validator(question.schema).validate(value)
-    except (jsonschema.ValidationError, jsonschema.SchemaError) as error:
+        for fault in faults(question.schema, foreign=True):
+            raise _NoneFits(f"{fault.where}: {fault.what}" if fault.path else fault.what)
+        value = _value(question.schema, question.schema, 0, 0, _Room())
+        wrong = misfit(question.schema, value, MOST_WORK)
+        if wrong is not None:
+            raise _NoneFits(wrong.message[:200])
+        return msgspec.json.encode(value).decode()
+    except (_NoneFits, ArithmeticError, ValueError) as error:
         raise ModelRejectedRequest(
-            f"the stub stands in for a model and finds no value that fits the output schema: {error.message[:200]}",
+            f"the stub stands in for a model and finds no value that fits the output schema: {error}",
             then="Say what it is to answer: spec.model.routing.stand_in.",
         ) from None
-    return msgspec.json.encode(value).decode()
 
 
-def _value(schema: Any, root: Mapping[str, Any], depth: int, number: int) -> Any:
+def _value(schema: Any, root: Mapping[str, Any], depth: int, number: int, room: _Room) -> Any:
     """A value for a schema; ``number`` tells the members of a list apart."""
+    room.take(8)
     if not isinstance(schema, Mapping) or depth > DEEPEST:
         return None
     schema = _flat(schema, root)
     for name in ("enum", "examples"):
         if isinstance(schema.get(name), list) and schema[name]:
-            return schema[name][number % len(schema[name])]
+            return _taken(schema[name][number % len(schema[name])], room)
     for name in ("const", "default"):
         if name in schema:
-            return schema[name]
+            return _taken(schema[name], room)
     kind = _kind(schema)
     if kind == "object":
         wanted = schema.get("required", ())
         properties = schema.get("properties", {})
-        return {name: _value(properties.get(name, {}), root, depth + 1, number) for name in wanted}
+        room.take(sum(map(len, wanted)))
+        return {name: _value(properties.get(name, {}), root, depth + 1, number, room) for name in wanted}
     if kind == "array":
         first = schema.get("prefixItems", [])
-        length = max(int(schema.get("minItems", 0)), 0)
-        kinds = [first[at] if at < len(first) else schema.get("items", {}) for at in range(min(length, 1000))]
-        return [_value(one, root, depth + 1, at) for at, one in enumerate(kinds)]
+        length = min(max(int(schema.get("minItems", 0)), 0), MOST_ITEMS)
+        kinds = [first[at] if at < len(first) else schema.get("items", {}) for at in range(length)]
+        return [_value(one, root, depth + 1, at, room) for at, one in enumerate(kinds)]
     if kind in ("integer", "number"):
         return _number(schema, whole=kind == "integer") + number * (schema.get("multipleOf", 1) if number else 0)
     if kind == "boolean":
@@ -76,8 +101,14 @@ def _value(schema: Any, root: Mapping[str, Any], depth: int, number: int) -> Any
     if kind == "null":
         return None
     text = _FORMATS.get(str(schema.get("format")), SAYS if number == 0 else f"{SAYS} ({number})")
-    least = min(int(schema.get("minLength", 0)), 100_000)
+    least = max(int(schema.get("minLength", 0)), len(text))
+    room.take(least)
     return text.ljust(least, ".")[: schema.get("maxLength")]
+
+
+def _taken(value: Any, room: _Room) -> Any:
+    room.take(len(msgspec.json.encode(value)))
+    return value
 
 
 def _flat(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:

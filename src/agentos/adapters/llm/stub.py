@@ -20,12 +20,13 @@ import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from agentos.adapters.llm.stand_in import stand_in
 from agentos.kernel.errors import AgentOSError
+from agentos.runtime.inference.bounds import BYTES_PER_TOKEN
 from agentos.runtime.inference.model import (
     Answer,
     Call,
@@ -37,8 +38,6 @@ from agentos.runtime.inference.model import (
     Usage,
 )
 from agentos.runtime.inference.ports import Hear, Question
-
-BYTES_PER_TOKEN: Final = 4
 
 AnswerLike = str | Mapping[str, Any] | Answer
 Behaviour = Callable[[Question], AnswerLike | Awaitable[AnswerLike]]

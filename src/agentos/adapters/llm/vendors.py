@@ -11,9 +11,10 @@ import base64
 import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
+from agentos.adapters.http_dates import bounded
 from agentos.adapters.llm.policies import ModelPolicyInvalid, check_name, check_switch
 from agentos.kernel.errors import AgentOSError
 from agentos.runtime.inference.model import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from pydantic_ai.settings import ModelSettings
 
 VENDOR: Final = "vendor:"
+MOST_MODELS: Final = 128  # of a vendor that a process holds ready: clients name them
 INSTALL: Final = "Install the extra: pip install 'agentos[vendors]'."
 
 PASSED_ON: Final = (  # of a model policy
@@ -66,6 +68,9 @@ STOPS: Final = {
     "content_filter": Stop.REFUSAL,
     "tool_call": Stop.CALLS,
 }
+
+
+OWN: Final = {"openai": "openai", "anthropic": "claude", "claude": "claude", "stub": "stub"}  # pydantic-ai's, ours
 
 
 def installed() -> bool:
@@ -109,8 +114,7 @@ class Vendor:
 
     def __init__(self, provider: str, find: Callable[[str], Model] = found) -> None:
         self.provider = provider
-        self._find = find
-        self._models: dict[str, Model] = {}
+        self._found = lru_cache(MOST_MODELS)(find)  # what it leaves out is made anew when it is asked again
 
     async def ask(self, question: Question, *, hear: Hear | None = None) -> Answer:
         """Answer within ``question.timeout``, or raise as ``Model.ask`` says; without the extra, ModelNotConfigured."""
@@ -119,10 +123,7 @@ class Vendor:
         check_schemas(question)
         from pydantic_ai.exceptions import AgentRunError, UserError
 
-        model = self._models.get(question.model)
-        if model is None:
-            model = self._find(f"{self.provider.removeprefix(VENDOR)}:{question.model}")
-            self._models[question.model] = model
+        model = self._found(f"{self.provider.removeprefix(VENDOR)}:{question.model}")
         try:
             async with asyncio.timeout(question.timeout.total_seconds()) as limit:
                 response = await self._ask(model, question, hear)
@@ -140,7 +141,7 @@ class Vendor:
 
     async def close(self) -> None:
         """Forget the models; their connections are pydantic-ai's, which shares them and gives them back itself."""
-        self._models.clear()
+        self._found.cache_clear()
 
     async def _ask(self, model: Model, question: Question, hear: Hear | None) -> ModelResponse:
         from pydantic_ai.direct import model_request_stream
@@ -226,7 +227,7 @@ class Vendor:
         wait = getattr(error, "retry_after", None)
         raised = kind(
             f"{self.provider} answered {named}{said}",
-            retry_after=None if wait is None else timedelta(seconds=min(max(wait, 0.0), 86_400.0)),
+            retry_after=None if wait is None else bounded(wait),
         )
         if isinstance(raised, ModelUnavailable):
             raised.begun = getattr(error, "phase", None) not in ("pool", "connect")

@@ -5,7 +5,7 @@ name has now must be public, or the host allowed besides (``SkillContext.hosts``
 addresses (``targets``). Each hop of a redirect is checked in the same way, as an address of its own.
 
 Answers are asked for uncompressed, and what comes compressed all the same is handed on as it came: a few kilobytes can
-hold gigabytes.
+hold gigabytes. What a host sends back of a secret that it was sent is not told (``echoes``).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing_extensions import TypedDict
 from yarl import URL
 
 from agentos import __version__
+from agentos.adapters.skills.echoes import Echoes
 from agentos.adapters.skills.targets import allowed_host, connector, target
-from agentos.kernel.errors import Forbidden, Invalid, NotFound, Unavailable
+from agentos.kernel.errors import AgentOSError, Forbidden, Invalid, NotFound, Unavailable
 from agentos.runtime.skills import SkillContext
 
 CONNECT_SECONDS: Final = 5.0
@@ -115,7 +116,11 @@ class HttpNotReached(NotFound):
 
 
 class Answer(TypedDict):
-    """What a host answered. ``body`` is text, or base64 where it is none; ``bytes`` is how much of it was read."""
+    """What a host answered. ``bytes`` is how much of the body was read.
+
+    ``encoding`` says what ``body`` is: text; base64 where it is no text; withheld (and empty) where it came compressed
+    in answer to a secret, so that nobody can see whether it holds that.
+    """
 
     url: str
     status: int
@@ -149,6 +154,7 @@ async def fetch(context: SkillContext, ask: Ask, total: timedelta) -> tuple[Answ
     url, hops = target(ask.url), 0
     permitted(url, context)
     headers, secrets = _resolved(ask.headers, url, context)
+    echoes = Echoes(secrets)
     headers |= {"idempotency-key": ask.key} if ask.key else {}
     seconds = min(total.total_seconds(), max(0.1, context.timeout.total_seconds() - MARGIN_SECONDS))
     wait = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
@@ -168,10 +174,14 @@ async def fetch(context: SkillContext, ask: Ask, total: timedelta) -> tuple[Answ
                 ):
                     onward = await _onward(response, url, context) if ask.follows else None
                     if onward is None or not _within(url, onward):
-                        return await _answer(response, ask, secrets, hops), response.headers.copy()
+                        return await _answer(response, ask, echoes, hops), response.headers.copy()
                 url, hops = onward, hops + 1
                 if hops > MOST_HOPS:
                     raise HttpRedirectRefused(f"{url.host} redirects more than {MOST_HOPS} times", where=url.path[:200])
+    except AgentOSError as error:  # it may name where a host sends us, which is the host's word
+        error.what, error.where, error.then = map(echoes.masked, (error.what, error.where, error.then))
+        error.args = (error.what,)
+        raise
     except aiohttp.ClientConnectorError:
         raise HttpNotReached(f"nobody takes connections at {url.host}:{url.port}; nothing was sent") from None
     except TimeoutError:
@@ -239,34 +249,40 @@ def _within(url: URL, onward: URL) -> bool:
     return upgraded or (url.scheme, url.port) == (onward.scheme, onward.port)
 
 
-async def _answer(response: aiohttp.ClientResponse, ask: Ask, secrets: Mapping[str, str], hops: int) -> Answer:
+async def _answer(response: aiohttp.ClientResponse, ask: Ask, echoes: Echoes, hops: int) -> Answer:
     data = bytearray()
     while len(data) <= ask.most and (chunk := await response.content.read(ask.most + 1 - len(data))):
         data += chunk
-    kept = bytes(data[: ask.most])
+    read = min(len(data), ask.most)
+    cut = len(data) > ask.most
+    kept = echoes.masked_bytes(bytes(data[:read]), cut=cut)
     body, encoding = _decoded(kept, response)
-    headers = {name: response.headers[name] for name in _TOLD if name in response.headers}
-    for value, reference in secrets.items():  # a host that echoes what it was sent must not have it recorded
-        if value:
-            body = body.replace(value, reference)
-            headers = {name: said.replace(value, reference) for name, said in headers.items()}
+    headers = {name: echoes.masked(response.headers[name]) for name in _TOLD if name in response.headers}
+    if encoding == "text":
+        body = echoes.masked(body, cut=cut)
+    elif echoes and _packed(response):
+        body, encoding = "", "withheld"
     return {
-        "url": str(response.url),
+        "url": echoes.masked(str(response.url)),
         "status": response.status,
         "headers": headers,
         "body": body,
         "encoding": encoding,
-        "bytes": len(kept),
-        "truncated": len(data) > ask.most,
+        "bytes": read,
+        "truncated": cut,
         "redirects": hops,
     }
 
 
 def _decoded(data: bytes, response: aiohttp.ClientResponse) -> tuple[str, str]:
-    packed = response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+    packed = _packed(response)
     charset = (response.charset or "utf-8").lower()
     if not data or (not packed and charset in _CHARSETS and _TEXTUAL.match(response.content_type)):
         text = data.decode(charset if data else "utf-8", errors="replace")
         if "\0" not in text:
             return text, "text"
     return base64.b64encode(data).decode(), "base64"
+
+
+def _packed(response: aiohttp.ClientResponse) -> bool:
+    return response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")

@@ -2,20 +2,23 @@
 
 Five things keep it a read, each alone enough for what it stops:
 
-- the role: one that could step out of SQL (superuser, member of a role that runs programs, touches the server's files
-  or signals backends) is refused before anything else is said;
+- the role: one that could change anything in this database, or step out of SQL, is refused before anything else is
+  said, and what it could do is named;
 - the grammar: the query, whole by itself, stands inside ``DECLARE … CURSOR FOR SELECT … FROM (query)``, where only one
   query can stand: no second statement, no COPY, SET, DO or CALL, no data-changing WITH;
 - the transaction: READ ONLY, which PostgreSQL does not let its own statements lift again, and always rolled back;
 - the parameters: sent beside the query, never put into its text;
 - the limits: of time by the server and once more here, of rows, of a row and of all rows in bytes, cut by the server.
 
-A function can still do what its own code does outside of the transaction; give the role only what it may execute.
+PostgreSQL lets no transaction undo what a function does outside of it: signals to other sessions of the same role,
+files, connections of an extension. Those that PostgreSQL and its own extensions have are refused by name, wherever the
+query names them; the code of other functions nobody can look through, so give the role only what it may execute.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -45,19 +48,65 @@ _AS_TEXT: Final = (
     *("timestamp", "timestamptz", "interval", "inet", "cidr", "macaddr", "json", "jsonb", "text", "varchar", "bpchar"),
     *("name", "xml", "bytea", "bool"),
 )
-_ROLE: Final = """
-SELECT r.rolsuper OR r.rolcreaterole OR r.rolreplication OR EXISTS (
-  SELECT 1 FROM pg_roles m WHERE pg_has_role(session_user, m.oid, 'MEMBER') AND (m.rolsuper OR m.rolname = ANY($1))
-) FROM pg_roles r WHERE r.rolname = session_user
+# What the role could do besides reading, the first of it. Rights that it has by membership count, whether it inherits
+# them or would have to SET ROLE. Temporary tables are its own and are gone with the session.
+_POWERS: Final = """
+WITH mine AS (SELECT oid, rolname FROM pg_roles WHERE pg_has_role(session_user, oid, 'MEMBER')),
+relations AS (
+  SELECT c.oid, c.relkind, c.relowner, format('%I.%I', n.nspname, c.relname) AS named
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+)
+SELECT power FROM (
+  SELECT 1, 'it is a superuser' FROM pg_roles JOIN mine USING (oid) WHERE rolsuper
+  UNION ALL SELECT 2, 'it may make roles' FROM pg_roles JOIN mine USING (oid) WHERE rolcreaterole
+  UNION ALL SELECT 3, 'it may make databases' FROM pg_roles JOIN mine USING (oid) WHERE rolcreatedb
+  UNION ALL SELECT 4, 'it may replicate' FROM pg_roles JOIN mine USING (oid) WHERE rolreplication
+  UNION ALL SELECT 5, 'it has BYPASSRLS' FROM pg_roles JOIN mine USING (oid) WHERE rolbypassrls
+  UNION ALL SELECT 6, 'it is a member of ' || rolname FROM mine WHERE rolname = ANY($1)
+  UNION ALL SELECT 7, 'it owns the database' FROM pg_database JOIN mine ON mine.oid = datdba
+    WHERE datname = current_database()
+  UNION ALL SELECT 8, 'it may create in the database' FROM mine
+    WHERE has_database_privilege(mine.oid, current_database(), 'CREATE')
+  UNION ALL SELECT 9, 'it may create in the schema ' || quote_ident(nspname) FROM pg_namespace, mine
+    WHERE has_schema_privilege(mine.oid, pg_namespace.oid, 'CREATE') AND nspname !~ '^pg_(temp|toast)'
+  UNION ALL SELECT 10, 'it owns ' || named FROM relations JOIN mine ON mine.oid = relowner
+  UNION ALL SELECT 11, 'it may change ' || named FROM relations, mine
+    WHERE relkind <> 'S' AND (has_any_column_privilege(mine.oid, relations.oid, 'INSERT, UPDATE')
+      OR has_table_privilege(mine.oid, relations.oid, 'DELETE, TRUNCATE, TRIGGER'))
+  UNION ALL SELECT 12, 'it may change ' || named FROM relations, mine
+    WHERE relkind = 'S' AND has_sequence_privilege(mine.oid, relations.oid, 'USAGE, UPDATE')
+  UNION ALL SELECT 13, 'it may execute ' || p.oid::regprocedure FROM pg_proc p, mine
+    WHERE p.proname = ANY($2) AND p.pronamespace = 'pg_catalog'::regnamespace
+      AND has_function_privilege(mine.oid, p.oid, 'EXECUTE')
+) AS powers (place, power) ORDER BY place, power LIMIT 1
 """
 _TOO_STRONG: Final = (
     "pg_execute_server_program",
     "pg_read_server_files",
     "pg_write_server_files",
+    "pg_write_all_data",
+    "pg_database_owner",
     "pg_signal_backend",
+    "pg_signal_autovacuum_worker",
     "pg_checkpoint",
     "pg_maintain",
     "pg_create_subscription",
+    "pg_use_reserved_connections",
+)
+# Functions of the server that only a role which is too strong may execute.
+_OF_OPERATORS: Final = (
+    *("pg_reload_conf", "pg_rotate_logfile", "pg_promote", "pg_switch_wal", "pg_create_restore_point", "lo_export"),
+    *("lo_import", "pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_stat_reset", "pg_wal_replay_pause"),
+)
+# Functions that everybody may execute, and that act on other sessions, on other servers, on what is not taken back, or
+# execute a text as a query. No read needs one, so a query that names one is refused, also where it only says its name.
+_OUTSIDE: Final = re.compile(
+    r"\b(?:pg_(?:terminate|cancel)_backend|pg_log_backend_memory_contexts|pg_logical_emit_message|pg_replication_\w+"
+    r"|pg_(?:create|drop|copy|sync)_\w*slots?\w*|pg_(?:reload_conf|rotate_logfile|promote)|lo_(?:import|export)"
+    r"|dblink\w*|postgres_fdw_disconnect\w*|http_(?:get|head|post|put|patch|delete)|ts_(?:stat|rewrite)"
+    r"|(?:query|cursor|table|schema|database)_to_xml\w*|crosstab\w*|connectby|xpath_table)\b",
+    re.IGNORECASE,
 )
 
 
@@ -68,7 +117,7 @@ class DatabaseAddressMalformed(Invalid):
 
 
 class DatabaseRoleTooStrong(Forbidden):
-    """The role could do more than read: it is a superuser's, or may run programs or touch files of the server."""
+    """The role could do more than read: change data, make or own something, or step out of SQL. The error says what."""
 
     code = "database_role_too_strong"
 
@@ -144,6 +193,11 @@ async def postgres_query(
     timeout_seconds: Annotated[float, Field(ge=0.1, le=20, description="When the query is cancelled.")] = 10.0,
 ) -> Rows:
     """Read rows from a PostgreSQL database in a read-only transaction."""
+    if outside := _OUTSIDE.search(_plain(query)):
+        raise QueryForbidden(
+            f"'{outside[0][:60]}' acts outside of the transaction, where nothing takes it back",
+            then="Leave it out; write such a text as a parameter.",
+        )
     seconds = min(timeout_seconds, max(0.1, context.timeout.total_seconds() - MARGIN_SECONDS - CONNECT_SECONDS))
     connection = await _connected(context.secret(database.removeprefix("secret://")), seconds)
     try:
@@ -193,12 +247,19 @@ async def _connected(address: str, seconds: float) -> asyncpg.Connection[asyncpg
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise QueriedDatabaseUnavailable(f"the database cannot be reached: {type(error).__name__}") from None
     try:
-        if await connection.fetchval(_ROLE, list(_TOO_STRONG)) is not False:
+        power = await connection.fetchval(_POWERS, list(_TOO_STRONG), list(_OF_OPERATORS))
+        if power is not None:
             raise DatabaseRoleTooStrong(
-                "the database's role could do more than read", then="Name a role of its own that may only SELECT."
+                f"the database's role could do more than read: {power[:200]}",
+                then="Name a role of its own that may only SELECT.",
             )
         for one in _AS_TEXT:
             await connection.set_type_codec(one, schema="pg_catalog", encoder=_text, decoder=str, format="text")
+    except asyncpg.PostgresError as error:
+        connection.terminate()
+        raise QueriedDatabaseUnavailable(
+            f"nobody can tell what the role may do: {type(error).__name__}", then="Try it again later."
+        ) from None
     except BaseException:
         connection.terminate()
         raise
@@ -234,6 +295,13 @@ async def _read(
                 rows.append(_row(text))
             if len(batch) < BATCH:
                 return {"rows": rows, "count": len(rows), "truncated": False}
+
+
+def _plain(query: str) -> str:
+    """The query as its names are read: without quotes around them, and with its U& escapes refused."""
+    if re.search(r"u&\s*\"", query, re.IGNORECASE):
+        raise QueryForbidden("names with U& escapes are not taken", then="Write the name itself.")
+    return query.replace('"', "")
 
 
 def _row(text: str) -> dict[str, Any]:

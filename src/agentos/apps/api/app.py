@@ -74,6 +74,7 @@ ROUTERS = (
     runs.router,
     skills.router,
     gateway.router,
+    gateway.tests,
     replay.replays,
     ledger.router,
     subscriptions.router,

@@ -132,7 +132,10 @@ async def health() -> dict[str, str]:
 
 @router.get("/health/ready", responses={503: {"description": "Not now: the same document says what is missing."}})
 async def ready(request: Request, response: Response) -> dict[str, Any]:
-    """Whether requests can be carried out: database and its role, engine, and a worker that takes runs."""
+    """Whether requests can be carried out: database and its role, engine, and a worker that takes runs.
+
+    ``models`` says what the switches make of them: where it begins with stub, no live model is asked.
+    """
     held: Process = request.app.state.process
     names = ("database", "engine", "worker")
     found = await asyncio.gather(*(_probe(check) for check in (_database(held), _engine(held), _worker(held))))
@@ -141,7 +144,7 @@ async def ready(request: Request, response: Response) -> dict[str, Any]:
     response.status_code = 200 if good else 503
     if not good:
         response.headers["Retry-After"] = "2"
-    return {"ready": good, "checks": checks}
+    return {"ready": good, "checks": checks, "models": inference.says(held.parts.router)}
 
 
 @router.get("/health/adapters")
@@ -212,12 +215,21 @@ async def metrics(request: Request) -> Response:
 
 
 @router.get("/api/v1/agents/{agent_id}/health")
-async def agent_health(agent_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
-    """How an agent does: what serves, and its runs of the last 15 minutes; figures without enough runs are unknown."""
+async def agent_health(agent_id: str, request: Request, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+    """How an agent does: what serves, and its runs of the last 15 minutes; figures without enough runs are unknown.
+
+    ``models`` says so where a switch puts a stub in the place of a serving version's model.
+    """
+    held: Process = request.app.state.process
+    switches, replaced = held.parts.router.switches, False
     async with doors.open(caller.organization) as work:
         await agents.get_agent(work, agent_id)
         found = await deployments.list_deployments(work, agent_id=agent_id)
         rows = await work.all(_RECENT, {"agent": agent_id})
+        for one in found:
+            if one.version is not None:
+                version = await agents.get_version(work, agent_id, one.version)
+                replaced = replaced or switches.replace_model_of(version.definition.model)
     counts = {row.status: row.n for row in rows if row.status is not None}
     total = sum(counts.values())
     p95 = next((row.p95 for row in rows if row.status is None), None)
@@ -229,6 +241,7 @@ async def agent_health(agent_id: str, caller: Reader, doors: DoorsDep) -> dict[s
         "agent_id": agent_id,
         "status": status if active else "unhealthy" if found else "unknown",
         "deployments": [{"id": one.id, "environment": one.environment, "state": one.state} for one in found],
+        "models": inference.says(held.parts.router) if replaced else "its own",
         "window_seconds": 900,
         "runs": counts,
         "success_ratio": rate if enough else "unknown",

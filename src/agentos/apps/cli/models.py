@@ -45,7 +45,7 @@ def test_model(
     model: Annotated[str, typer.Argument(help="PROVIDER/NAME, as in spec.model.")],
     text: Annotated[str, typer.Option("--text", help="What it is told.")] = "ping",
 ) -> None:
-    """Ask a model one word, for at most 16 tokens, and show what came of it. It counts in no budget."""
+    """Ask a model one word, for at most 16 tokens, and show what came of it. It counts in the budgets."""
     provider, slash, name = model.partition("/")
     if not provider or (not slash and provider != "stub"):
         raise Invalid(f"'{model[:80]}' names no model", then="Write PROVIDER/NAME, as claude/claude-….")

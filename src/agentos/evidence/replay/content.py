@@ -28,7 +28,7 @@ class Kind(StrEnum):
     ORDER = "order"  # another step, one more or one less, or another end
     RETRY = "retry"  # how often a call was sent, or how the end of one was settled
     POLICY = "policy"  # what policy or people said of a call
-    COST = "cost"  # tokens and money
+    COST = "cost"  # tokens and money, where a what-if asks a model anew; a replay takes what was recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,14 @@ MEMBER: Final = "signature"
 MOST_BYTES: Final = 64 * 1024 * 1024  # of a file; a run of 500 steps with results of 100 kB
 LEAST_KEY: Final = 16  # characters; shorter ones are guessed
 
-# Signs the samples that come with the platform. It is public: it shows that a sample is whole, and nothing else.
+# Signs the samples that come with the platform. It is public, so anybody can sign with it: what it signs is taken only
+# where it is one of the samples, by the SHA-256 of its bytes.
 SAMPLE_KEY: Final = "the public key of AgentOS's samples"
+SAMPLES: Final = frozenset(
+    {
+        "sha256:9d42b4befd4584147400d4a503a753d3fecff6a28cb2c019a641397291f8010c",  # workflow_data_extraction.json
+    }
+)
 
 
 class GoldenUnreadable(Invalid):
@@ -48,7 +54,7 @@ class GoldenKeyUnusable(Unavailable):
 
 
 class GoldenForeignKey(Invalid):
-    """A golden file was signed with another key."""
+    """A golden file was signed with another key, or with the public one without being a sample."""
 
     code = "golden_foreign_key"
 
@@ -66,7 +72,7 @@ class Golden:
     recording: Recording
     content_hash: str
     key_id: str
-    is_sample: bool  # signed with the public key
+    is_sample: bool  # one of those that come with the platform
 
     async def replay(self) -> Outcome:
         """Execute the run again. Raises GoldenDiverged (Conflict) naming the first step and field that differ."""
@@ -103,8 +109,8 @@ def written(recording: Recording, key: str) -> bytes:
 def read(data: bytes, key: str = "", *, where: str = "") -> Golden:
     """The golden run of these bytes, after a look at their form, their signature and their hash.
 
-    ``key``: the only one that is accepted; without one, that of the samples is. Raises GoldenUnreadable,
-    GoldenTampered, GoldenForeignKey (Invalid), GoldenKeyUnusable (Unavailable).
+    ``key``: the only one that is accepted; without one, only the samples that come with the platform are. Raises
+    GoldenUnreadable, GoldenTampered, GoldenForeignKey (Invalid), GoldenKeyUnusable (Unavailable).
     """
     document = _parsed(data, where)
     signature = document.get(MEMBER)
@@ -112,6 +118,8 @@ def read(data: bytes, key: str = "", *, where: str = "") -> Golden:
         raise GoldenTampered("it has no signature", where=where, then=_AGAIN)
     if signature["algorithm"] != ALGORITHM:
         raise GoldenTampered("it is signed by another algorithm", where=where, then=_AGAIN)
+    if key == SAMPLE_KEY:
+        raise GoldenKeyUnusable("the key is public", then="Set AGENTOS_GOLDEN_KEY to one that only you know.")
     accepted = key or SAMPLE_KEY
     named = key_id(accepted)
     if signature["key_id"] != named:
@@ -130,6 +138,12 @@ def read(data: bytes, key: str = "", *, where: str = "") -> Golden:
         raise GoldenTampered("its signature is not that of its content", where=where, then=_AGAIN)
     if whole != data:
         raise GoldenTampered("it is not written as it was signed", where=where, then=_AGAIN)
+    if not key and digest_bytes(data) not in SAMPLES:
+        raise GoldenForeignKey(
+            "it is signed with the public key of the samples, and is none of them: anybody could have made it",
+            where=where,
+            then="Sign it with a key of your own, and set AGENTOS_GOLDEN_KEY.",
+        )
     if told.get("kind") != KIND:
         raise GoldenUnreadable("this is no golden run", where=where, then=_AGAIN)
     recording = Recording.read(told["recording"])

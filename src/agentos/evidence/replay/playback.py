@@ -12,7 +12,7 @@ What differs ends a replay at once (``Diverged``); a what-if goes on for as long
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any, Final, Never, cast
@@ -24,12 +24,13 @@ from agentos.control.agents.model import Definition
 from agentos.control.budgets.spending import Spending
 from agentos.control.policy.model import Decision, Tier, Verdict
 from agentos.control.policy.rules import Proposed, Rulebook, decide
-from agentos.control.stops.model import Subject
+from agentos.control.stops.model import InForce, Subject
 from agentos.evidence.replay.content import Content, Divergence, Kind, base_of, decision_row, verdict_of
 from agentos.evidence.replay.recording import Recording, ReplayReachedOut, fitted
 from agentos.kernel.canonical import digest_bytes
 from agentos.kernel.database import Database
-from agentos.kernel.errors import AgentOSError, Bug, Conflict, problem
+from agentos.kernel.errors import AgentOSError, Bug, Conflict, Unavailable, problem
+from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import Metric
 from agentos.runtime.inference import Call
@@ -39,7 +40,7 @@ from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed, RunStatus
 from agentos.runtime.runs.outside import drafted
 from agentos.runtime.runs.ports import Parts
-from agentos.runtime.runs.segment import Answered, Effect, Leave, Segment
+from agentos.runtime.runs.segment import Answered, Effect, Held, Leave, Segment
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.skills import Lookup, Registry, Skill
 from agentos.runtime.skills.service import canonical_arguments
@@ -124,6 +125,8 @@ class Plan:
     besides: frozenset[tuple[str, str]] = frozenset()  # fields that differ because that is what is tried
     parts: Parts | None = None  # to ask models with
     spending: Spending | None = None
+    organization: OrgId = field(default=OrgId(""))  # whose prices and rules hold for what is asked anew
+    stops: Callable[[], Awaitable[InForce]] | None = None  # those of now, where live models may be asked
 
 
 @dataclass(slots=True)
@@ -219,7 +222,8 @@ class Tape(Journal):
 
 
 class Again(Segment):
-    """A segment of a run that is executed again. No stop holds it, no time runs out, nobody interrupts it."""
+    """A segment of a run that is executed again. No time runs out, nobody interrupts it, and no stop holds it but where
+    it would ask a live model."""
 
     judged: int = 0
     taken: int = 0
@@ -231,8 +235,15 @@ class Again(Segment):
     def check_time(self) -> None:
         """A replay takes no time of the run's."""
 
-    async def may_begin(self, *, surely: bool = False) -> None:
-        """Begin: what withheld action then stands in the recording."""
+    async def may_begin(self, *, surely: bool = False) -> None:  # noqa: ARG002  # it always looks
+        """Begin: what withheld action then stands in the recording. What is asked now obeys the stops of now.
+
+        Raises Held or DatabaseUnavailable.
+        """
+        if self._plan.stops is not None:
+            self.rulebook = Rulebook(Subject("", "", ""), stops=await self._plan.stops())
+            if self.stops.held is not None:
+                raise Held(self.stops.held)
 
     def check_held(self) -> None:
         """Nothing holds a replay."""
@@ -417,9 +428,12 @@ class _Contracts(Registry):
 
 
 async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
-    """Execute a run again. Nothing live is called, read or written, but for models that the plan lets be asked."""
+    """Execute a run again. Nothing live is called, read or written, but for models that the plan lets be asked.
+
+    Raises DatabaseUnavailable, where the plan needs the database for those.
+    """
     plan = plan or Plan(recording.definition, recording.skills)
-    run = recording.run(plan.definition)
+    run = replace(recording.run(plan.definition), organization=plan.organization)
     claimed = Claimed(run, plan.definition.tier, "active", {}, inf)
     registry = _Contracts(recording, plan.skills)
     if plan.parts is None:
@@ -456,8 +470,12 @@ async def play(recording: Recording, plan: Plan | None = None) -> Outcome:
             why, left_at, untold = ends.why, ends.step, ends.divergence
     except Diverged as diverged:
         status, why, parted = RunStatus.RUNNING, "it parted from its recording", diverged.divergence
+    except Held as held:
+        status, why = RunStatus.RUNNING, f"a stop withholds the model that would be asked: {held.stop.id}"
     except Leave as left:
         status, why = RunStatus.RUNNING, f"the run would wait: {left}"
+    except Unavailable:  # the database is away: nothing is known of the run
+        raise
     except AgentOSError as error:
         status, said = loop.ends_in(error), problem(error)
     except Exception as error:  # as in the loop: a fault of ours ends this run and no other

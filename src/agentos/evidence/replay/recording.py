@@ -9,7 +9,6 @@ from functools import cached_property
 from operator import itemgetter
 from typing import Any, Final, Never
 
-import jsonschema
 import msgspec
 
 from agentos.control.agents.model import Definition
@@ -20,6 +19,7 @@ from agentos.evidence.replay.content import Content, Step, base_of, content_of
 from agentos.kernel.canonical import canonical
 from agentos.kernel.errors import Bug, Conflict, Invalid
 from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
+from agentos.kernel.schemas import misfit
 from agentos.runtime.inference import Call
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.model import Run, RunStatus, Token
@@ -260,10 +260,7 @@ def fitted(one: Skill, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     Raises ArgumentsRefused (Invalid), or NotCanonical (Invalid).
     """
     filled = _filled(given, one.input_schema, one.input_schema, 0)
-    validator = jsonschema.Draft202012Validator(one.input_schema)
-    if not validator.is_valid(filled):
-        error = jsonschema.exceptions.best_match(validator.iter_errors(filled))
-        assert error is not None
+    if (error := misfit(one.input_schema, filled)) is not None:
         raise ArgumentsRefused(f"{one.name}: {error.json_path}: {error.message[:300]}")
     assert isinstance(filled, dict)
     return filled, canonical(filled)

@@ -2,15 +2,17 @@
 
 Effects are those that were recorded: a call is answered by what came of the very same call then, and where there was
 none the run is left there, its outcome unknown. Answers are the recorded ones for as long as the model is told what it
-was told then; after that the stub is asked, and a live model only where the caller says so, under the caps in force.
+was told then; after that the stub is asked, and a live model only where the caller says so, under the stops and caps in
+force.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from agentos.control.agents import service as agents
@@ -21,6 +23,8 @@ from agentos.control.deployments import service as deployments
 from agentos.control.policy import service as policies
 from agentos.control.policy.model import Decision, DeploymentPolicy, OrganizationPolicy, Tier
 from agentos.control.policy.rules import Proposed, Rulebook, decide
+from agentos.control.stops import service as stops
+from agentos.control.stops.model import InForce, Subject
 from agentos.evidence.replay import again, store
 from agentos.evidence.replay.content import Content, Divergence
 from agentos.evidence.replay.model import Limits, Proposal, ReplayAsked
@@ -29,14 +33,14 @@ from agentos.evidence.replay.recording import Recording, contract_of
 from agentos.kernel import epochs, ids
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
 from agentos.kernel.errors import Invalid
+from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
-from agentos.runtime.inference import Tool
+from agentos.runtime.inference import Tool, routing
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.skills import Skill
 
 MOST_RUNS: Final = 200  # of one what-if: a second of work, without live models
-STUB: Final = "stub"
 
 
 class BadWhatIf(Invalid):
@@ -188,7 +192,7 @@ async def prepare(
         definition, besides = await _definition(work, recording, instead)
         skills = {ref.name: parts.registry.pinned(ref.name, ref.version, ref.digest) for ref in definition.skills}
         book = proposal.book(recording.subject, proposal.denylist.stops(at), organization, own)
-        only_stub = definition.model.get("provider") == STUB and not definition.model.get("fallback")
+        only_stub = all(one.provider == routing.STUB for one in routing.read(definition.model).every)
         asks_live = live and not only_stub
         plan = Plan(
             definition=definition,
@@ -200,6 +204,8 @@ async def prepare(
             besides=besides,
             parts=parts if asks_live else replace(parts, meter=SILENT),
             spending=_spending(work, parts, definition, recording.version_of(definition), counted=asks_live),
+            organization=work.organization,
+            stops=partial(_in_force, parts, work.organization, recording.subject) if asks_live else None,
         )
         plans.append((replace(recording, loaded=recording.loaded | set(skills)), plan))
     return Prepared(tried, tuple(plans))
@@ -234,15 +240,33 @@ async def _definition(
     if instead.version:
         return (await agents.get_version(work, own.agent_id, instead.version)).definition, frozenset(answerer)
     if instead.model:
-        provider, _, name = instead.model.partition("/")
-        policy = {name: value for name, value in own.model.items() if name not in ("script", "behaviour", "fallback")}
-        policy |= {"provider": provider} | ({"behaviour": name} if provider == STUB else {"name": name})
-        return replace(own, model=policy), frozenset(answerer)
+        return replace(own, model=_model(own.model, instead.model)), frozenset(answerer)
     limits = instead.policy.budgets if instead.policy is not None else Limits()
     given = {name: getattr(limits, name) for name in ("turns", "steps", "tokens") if getattr(limits, name) is not None}
     if not given:
         return own, frozenset()
     return replace(own, budgets=replace(own.budgets, **given)), frozenset({("run", "version")})
+
+
+def _model(own: Mapping[str, Any], written: str) -> dict[str, Any]:
+    """The policy of the model that is tried: no mode, rule or fallback of the version's leads to another one.
+
+    What must not leave the operator's machines does not leave them for a what-if.
+    """
+    provider, _, name = written.partition("/")
+    dropped = routing.OWN | {"script", "behaviour"}
+    policy = {word: value for word, value in own.items() if word not in dropped}
+    policy |= {"provider": provider} | ({"behaviour": name} if provider == routing.STUB else {"name": name})
+    route = routing.read(own)
+    if route.local_only or any(rule.local_only for rule in route.rules):
+        policy["routing"] = {"local_only": True}
+    return policy
+
+
+async def _in_force(parts: Parts, organization: OrgId, subject: Subject) -> InForce:
+    """The stops that concern the run's deployment now. Raises DatabaseUnavailable."""
+    async with parts.doors.open(organization) as work:
+        return await stops.in_force(work, subject)
 
 
 def _decides(instead: Instead, definition: Definition, present: Tier, book: Rulebook) -> Decide:

@@ -139,19 +139,12 @@ MODEL_CALLS = Metric(
     "Calls to models, by ok or the stable code of their error; provider says 'stub' where it was one.",
     sums=(Sum("aos_llm_calls_total", over="status"), Sum("aos_llm_errors_total", over="status", but="ok")),
 )
-MODEL_ERRORS = Metric(
-    "agentos_model_errors_total",
-    "counter",
-    "errors",
-    (*_WHERE, "provider", "code"),
-    "Calls to models that failed, by stable code.",
-)
 MODEL_SECONDS = Metric(
     "agentos_model_call_duration_seconds",
     "histogram",
     "seconds",
     ("provider",),
-    "From asking a model to its whole answer.",
+    "From asking a model to its whole answer, or to its error; what calls wait for before is not in it.",
     ("aos_llm_latency_seconds",),
 )
 MODEL_TOKENS = Metric(
@@ -189,7 +182,8 @@ MODEL_SKIPS = Metric(
     "counter",
     "hops",
     ("provider", "reason"),
-    "Models of a plan that were not asked: away (breaker, asked to wait) or not_allowed (stop, budget, context).",
+    "Models of a plan that were not asked: away (breaker, asked to wait), not_allowed (stop, budget, context), "
+    "no_room (place, limit, time) or not_configured.",
 )
 MODEL_BREAKERS = Metric(
     "agentos_model_breaker_state",
@@ -464,7 +458,6 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     DECISIONS,
     PERSONAL_DATA,
     MODEL_CALLS,
-    MODEL_ERRORS,
     MODEL_SECONDS,
     MODEL_TOKENS,
     MODEL_COST,

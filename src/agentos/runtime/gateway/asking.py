@@ -16,14 +16,13 @@ from typing import Any, Final
 
 import structlog
 
-from agentos.control.budgets.model import BudgetExhausted, Cost, ModelUnpriced, Tokens, Totals
-from agentos.control.budgets.prices import tariff_of
+from agentos.control.budgets.model import BudgetExhausted, Cost, ModelUnpriced, Standing, Totals
 from agentos.control.budgets.spending import FIRST, Spending
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import InForce, Subject
 from agentos.control.stops.model import Stop as StopOrder
 from agentos.kernel.clock import elapsed, now
-from agentos.kernel.errors import AgentOSError, Bug
+from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry.catalogue import (
@@ -32,7 +31,6 @@ from agentos.kernel.telemetry.catalogue import (
     MODEL_CALLS,
     MODEL_COST,
     MODEL_COST_UNKNOWN,
-    MODEL_ERRORS,
     MODEL_SECONDS,
     MODEL_TOKENS,
 )
@@ -41,9 +39,9 @@ from agentos.runtime.gateway.model import Asker, AskingStopped, ModelAsked, Said
 from agentos.runtime.inference import Model, Question, Usage
 from agentos.runtime.inference.bounds import about_tokens, most_tokens
 from agentos.runtime.inference.gate import Attempt, Gate, NotThis, Unanswered
-from agentos.runtime.inference.model import ModelUnavailable
-from agentos.runtime.inference.plans import Circumstances, Costs
+from agentos.runtime.inference.plans import Circumstances
 from agentos.runtime.inference.routing import Candidate, Route
+from agentos.runtime.inference.service import prices_of
 from agentos.runtime.runs.ports import Parts
 
 log = structlog.get_logger(__name__)
@@ -69,7 +67,6 @@ class Asking(Gate):
         self.told = False  # the client has heard a part of an answer, which no other model can go on with
         self.refused: AgentOSError | None = None  # why the last model that was left out must not be asked
         self.candidate: Candidate | None = None
-        self.open = False  # a model is being asked
 
     def refuses(self, candidate: Candidate) -> str | None:
         """Why a candidate must not be asked: a stop, or that another has begun to answer."""
@@ -100,7 +97,6 @@ class Asking(Gate):
                 raise
             self.refused = error
             raise NotThis(error.what) from None
-        self.open = True
         if self.candidate is not None:
             self.began(self.candidate)
 
@@ -113,15 +109,15 @@ class Asking(Gate):
             self.parts.meter.count(BUDGET_REFUSALS, 1, **where(self.asker), **labels)
             raise full.error("")
 
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        """Count a model that has no answer, and let go of the reserve where it surely cost nothing."""
-        self.open = False
+    def released(self) -> None:
+        """Let go of what was reserved for a call that surely cost nothing."""
+        self.spending.release()
+
+    def failed(self, candidate: Candidate, error: AgentOSError, seconds: float) -> None:
+        """Count a model that was asked and has no answer, and how long that took."""
         meter, provider = self.parts.meter, candidate.provider
         meter.count(MODEL_CALLS, 1, **where(self.asker), provider=provider, status=error.code)
-        meter.count(MODEL_ERRORS, 1, **where(self.asker), provider=provider, code=error.code)
-        begun = error.begun if isinstance(error, ModelUnavailable) else isinstance(error, Bug)
-        if opened and not answered and not begun:
-            self.spending.release()
+        meter.observe(MODEL_SECONDS, seconds, provider=provider)
 
 
 async def ask(
@@ -134,9 +130,10 @@ async def ask(
     within: float,
     hear: Callable[[str], None] | None,
     began: Began,
+    attempts: list[Attempt] | None = None,
 ) -> Said:
     """A model's answer. ``hear`` is told pieces of it as they come, and ``began`` which model they are of; without
-    ``hear`` a model that breaks off can still be followed by another.
+    ``hear`` a model that breaks off can still be followed by another. ``attempts`` is told what was tried.
 
     Raises AskingStopped, BudgetExhausted, ModelUnpriced, DatabaseUnavailable, and the errors of models. However it
     ends, what it cost is counted and the fact is published; when it is cancelled, too.
@@ -148,7 +145,7 @@ async def ask(
 
     spending = Spending(parts.database, parts.books, organization, ask_id, "", FIRST, (None, None), Totals(), seconds)
     gate = Asking(parts, asker, spending, began)
-    attempts: list[Attempt] = []
+    attempts = [] if attempts is None else attempts
 
     def heard(piece: str) -> None:
         assert hear is not None
@@ -177,8 +174,6 @@ async def ask(
         await _surely(_keep(gate, ask_id, route.own.key, error.code, attempts))
         raise error from None
     except asyncio.CancelledError:
-        if not gate.open:
-            spending.release()
         await _surely(_keep(gate, ask_id, (gate.candidate or route.own).key, CANCELLED, attempts))
         raise
     except AgentOSError as error:
@@ -186,8 +181,8 @@ async def ask(
         raise
     answer = routed.answer
     reserved = spending.reserved
-    cost, _bill = await spending.settle(_tokens(answer.usage), answer.model, 0, at=now())
-    _measure(parts, asker, attempts[-1].seconds, answer.provider, answer.usage, cost, reserved)
+    cost, _bill = await spending.settle(answer.usage.tokens(), answer.model, 0, at=now())
+    _measure(parts, asker, routed.seconds, answer.provider, answer.usage, cost, reserved)
     model = (answer.provider, answer.model)
     await _surely(_keep(gate, ask_id, model, "ok", attempts, answer.usage, cost))
     return Said.of(ask_id, answer)
@@ -220,18 +215,13 @@ def where(asker: Asker) -> dict[str, str]:
 async def _circumstances(
     parts: Parts, organization: OrgId, route: Route, question: Question, wanted: Wanted
 ) -> Circumstances:
-    prices: dict[tuple[str, str], Costs] = {}
-    if route.compares:
-        standing = await parts.books.standing(parts.database, organization)
-        for key in {one.key for one in route.every}:
-            try:
-                prices[key] = await tariff_of(standing, *key, at=now())
-            except ModelUnpriced:
-                continue
+    async def standing() -> Standing:
+        return await parts.books.standing(parts.database, organization)
+
     return Circumstances(
         tools=tuple(one.name for one in wanted.tools),
         tokens=lru_cache(1)(lambda: about_tokens(question)),
-        prices=prices,
+        prices=await prices_of(route, standing, at=now()),
         schema=wanted.schema,
     )
 
@@ -291,12 +281,6 @@ def _measure(
         meter.count(MODEL_COST_UNKNOWN, 1, **labels, provider=provider)
     if reserved is not None and (cost.money > reserved[0] or cost.tokens > reserved[1]):
         meter.count(BUDGET_OVERSHOTS, 1, **labels, provider=provider)
-
-
-def _tokens(usage: Usage) -> Tokens | None:
-    if usage.input is None or usage.output is None:
-        return None
-    return Tokens(usage.input, usage.output, usage.cache_read or 0, usage.cache_write or 0)
 
 
 async def _surely(work: Coroutine[Any, Any, None]) -> None:

@@ -16,7 +16,6 @@ from agentos.runtime.gateway import wire
 from agentos.runtime.gateway.model import (
     MOST_MESSAGES,
     MOST_NAME,
-    MOST_TOKENS,
     Opening,
     RequestNotUnderstood,
     Said,
@@ -25,6 +24,7 @@ from agentos.runtime.gateway.model import (
 )
 from agentos.runtime.gateway.ports import Form
 from agentos.runtime.inference import Call, Image, Message, Result, Stop, Tool, Usage
+from agentos.runtime.inference.model import MOST_TOKENS
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_NAME)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MOST_TOKENS)]
@@ -211,14 +211,15 @@ def read(body: bytes) -> Wanted:
     offered = [Tool(one.function.name, one.function.description or "", one.function.parameters or {"type": "object"})
                for one in given.tools or ()]  # fmt: skip
     choice, tool = _choice(given.tool_choice)
+    schema = _schema(given.response_format)
     stop = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     return Wanted(
         model=given.model,
         messages=tuple(messages),
         system="\n\n".join(one for one in system if one.strip()),
-        tools=wire.tools(offered),
+        tools=wire.tools(offered, schema, ("function.parameters", "response_format.json_schema.schema")),
         max_tokens=given.max_completion_tokens or given.max_tokens,
-        schema=_schema(given.response_format),
+        schema=schema,
         wishes=Wishes(
             temperature=given.temperature,
             top_p=given.top_p,

@@ -18,7 +18,6 @@ from agentos.runtime.gateway import wire
 from agentos.runtime.gateway.model import (
     MOST_MESSAGES,
     MOST_NAME,
-    MOST_TOKENS,
     Opening,
     RequestNotUnderstood,
     Said,
@@ -27,6 +26,7 @@ from agentos.runtime.gateway.model import (
 )
 from agentos.runtime.gateway.ports import Form
 from agentos.runtime.inference import Call, Image, Message, Opaque, Result, Stop, Tool, Usage
+from agentos.runtime.inference.model import MOST_TOKENS
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_NAME)]
 
@@ -166,13 +166,14 @@ def read(body: bytes) -> Wanted:
         offered.append(Tool(tool.name, tool.description or "", tool.input_schema or {"type": "object"}))
     messages = [turn for number, one in enumerate(given.messages) for turn in _turns(one, f"messages[{number}]")]
     choice, tool_named, parallel = _choice(given.tool_choice)
+    schema = _schema(given.output_config)
     return Wanted(
         model=given.model,
         messages=tuple(messages),
         system=_joined(given.system),
-        tools=wire.tools(offered),
+        tools=wire.tools(offered, schema, ("input_schema", "output_config.format.schema")),
         max_tokens=given.max_tokens,
-        schema=_schema(given.output_config),
+        schema=schema,
         wishes=Wishes(
             temperature=given.temperature,
             top_p=given.top_p,

@@ -16,7 +16,6 @@ MOST_BODY_BYTES: Final = 16 * 1024 * 1024  # a conversation with a few pictures;
 MOST_MESSAGES: Final = 5000
 MOST_TOOLS: Final = 512
 MOST_NAME: Final = 200  # characters of a model's name
-MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
 AGENT: Final = "agent:"
 STUB: Final = "stub"
 

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
 from agentos.control.privacy.routes import PrivacyDep, look
 from agentos.intake.identity.model import Caller, Permission
-from agentos.intake.identity.routes import demand, keyed
+from agentos.intake.identity.routes import demand, keyed, may
 from agentos.intake.requests.turns import Turns
 from agentos.kernel import ids
 from agentos.kernel.clock import now
@@ -18,13 +19,17 @@ from agentos.kernel.errors import AgentOSError
 from agentos.kernel.http import DoorsDep, Region
 from agentos.kernel.ids import OrgId
 from agentos.runtime.gateway import agents, asking, chat, messages, service, wire
-from agentos.runtime.gateway.model import AGENT, MOST_BODY_BYTES, Asker, Opening, Wanted
+from agentos.runtime.gateway.model import AGENT, MOST_BODY_BYTES, STUB, Asker, Opening, Wanted
 from agentos.runtime.gateway.ports import Form
 from agentos.runtime.gateway.talks import Gateway, Talk
+from agentos.runtime.inference.routes import ModelsDep
 from agentos.runtime.runs.routes import IdempotencyKey
 
 # No part of our own document: the vendors' documents describe these routes, and docs/models.md what differs.
 router = APIRouter(prefix="/v1", tags=["gateway"], include_in_schema=False)
+
+# A question of our own form, which is asked as all of these are.
+tests = APIRouter(prefix="/api/v1/models", tags=["models"])
 
 RUN: Final = "X-AgentOS-Run-Id"
 GONE: Final = 499  # nobody reads it: the client went away
@@ -40,6 +45,29 @@ async def gateway(request: Request) -> Gateway:
 
 
 GatewayDep = Annotated[Gateway, Depends(gateway)]
+
+
+class Test(BaseModel):
+    """One word to one model."""
+
+    model_config = ConfigDict(extra="forbid")
+    provider: str = Field(min_length=1, max_length=64)
+    model: str = Field(max_length=200, description="Its name, as in spec.model.name.")
+    text: str = Field("ping", min_length=1, max_length=1000, description="What it is told.")
+
+
+Tester = Annotated[Caller, may(Permission.TEST_MODELS)]
+
+
+@tests.post("/test")
+async def test_model(
+    body: Test, request: Request, caller: Tester, held: GatewayDep, known: ModelsDep
+) -> dict[str, Any]:
+    """Ask a model one word, for at most 16 tokens of answer, and tell what came of it. It counts in the budgets."""
+    if body.provider != STUB:
+        known.check({"provider": body.provider, "name": body.model})
+    asker = Asker(caller.organization, caller.handle, request.state.request_id)
+    return await service.ask_a_word(held.parts, asker, body.provider, body.model, body.text, at=now())
 
 
 @router.post("/chat/completions")

@@ -7,21 +7,28 @@ from datetime import datetime
 from typing import Any, Final
 
 from agentos.control.budgets import service as budgets
-from agentos.control.budgets.model import ModelUnpriced, Standing
+from agentos.control.budgets.model import ModelUnpriced, Standing, Tariff
 from agentos.control.budgets.prices import tariff_of
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PRODUCTION
+from agentos.kernel import ids
+from agentos.kernel.database import DatabaseUnavailable
+from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.gateway import options
-from agentos.runtime.gateway.model import AGENT, STUB, ModelUnclear, Wanted, named
-from agentos.runtime.inference import routing
+from agentos.kernel.units import dollars
+from agentos.runtime.gateway import asking, options
+from agentos.runtime.gateway.model import AGENT, STUB, Asker, ModelUnclear, Said, Wanted, named
+from agentos.runtime.inference import Message, routing
+from agentos.runtime.inference.gate import Attempt
 from agentos.runtime.inference.ports import Listed
 from agentos.runtime.inference.routing import Route
 from agentos.runtime.runs.ports import Parts
 
 Providers = Callable[[], Sequence[Listed]]
 
+UNKNOWN: Final = "unknown"
+TEST_TOKENS: Final = 16  # of the answer to a test: enough to see that it talks
 MOST_LISTED: Final = 200  # deployments whose agents are listed
 
 
@@ -79,6 +86,54 @@ async def _priced(standing: Standing, provider: str, model: str, at: datetime) -
     except ModelUnpriced:
         return False
     return True
+
+
+async def ask_a_word(
+    parts: Parts, asker: Asker, provider: str, model: str, text: str, *, at: datetime
+) -> dict[str, Any]:
+    """Ask a model a word, as any direct question is asked: under stops, switches, budgets, and with its fact.
+
+    What came of it, also where that is an error. Raises DatabaseUnavailable.
+    """
+    attempts: list[Attempt] = []
+    told: dict[str, Any] = {"provider": provider, "model": model, "answered": False}
+    route = routing.read({"provider": provider, "name": model, "max_tokens": TEST_TOKENS})
+    wanted = Wanted(named(provider, model), (Message("user", text),), max_tokens=TEST_TOKENS)
+    within = parts.router.timeout.total_seconds()
+    try:
+        said = await asking.ask(
+            parts,
+            asker,
+            ids.new("ask"),
+            wanted,
+            route,
+            within=within,
+            hear=None,
+            began=lambda _model: None,
+            attempts=attempts,
+        )
+    except DatabaseUnavailable:
+        raise
+    except AgentOSError as error:
+        told |= {"code": error.code, "detail": error.what}
+    else:
+        told |= {
+            "answered": True,
+            "by": {"provider": said.provider, "model": said.model},
+            "text": said.text[:500],
+            "tokens": {"input": said.usage.input, "output": said.usage.output},
+            "cost": await _cost(parts, asker, said, model, at),
+        }
+    return told | {"attempts": [one.record() for one in attempts]}
+
+
+async def _cost(parts: Parts, asker: Asker, said: Said, model: str, at: datetime) -> str:
+    standing = await parts.books.standing(parts.database, OrgId(asker.organization))
+    try:
+        tariff, used = await tariff_of(standing, said.provider, model, at=at), said.usage.tokens()
+    except ModelUnpriced:
+        return UNKNOWN
+    return dollars(tariff.cost(used)) if isinstance(tariff, Tariff) and used is not None else UNKNOWN
 
 
 async def nameable(work: UnitOfWork, *, models: bool, agents: bool) -> list[tuple[str, str]]:

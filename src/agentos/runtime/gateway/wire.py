@@ -22,6 +22,7 @@ from agentos.runtime.inference.model import (
     ModelTimedOut,
     ModelUnknown,
 )
+from agentos.runtime.inference.schemas import first_fault
 
 T = TypeVar("T")
 
@@ -56,13 +57,21 @@ def read(body: bytes, kind: type[T]) -> T:
         raise RequestNotUnderstood("the body is nested too deep", where="body", then="Nest it less.") from None
 
 
-def tools(found: list[Tool]) -> tuple[Tool, ...]:
-    """The client's tools. Raises RequestNotUnderstood (Invalid) where there are too many or two of one name."""
+def tools(found: list[Tool], schema: dict[str, Any] | None, named: tuple[str, str]) -> tuple[Tool, ...]:
+    """The client's tools, whose schemas and that of the answer may be used.
+
+    ``named``: what the interface calls the schema of a tool, and that of the answer. Raises RequestNotUnderstood
+    (Invalid) where there are too many, two of one name, or a schema that may not be used.
+    """
     names = [one.name for one in found]
     if len(names) > MOST_TOOLS:
         raise RequestNotUnderstood(f"there are more than {MOST_TOOLS} tools", where="tools", then="Send fewer.")
     if len(set(names)) < len(names):
         raise RequestNotUnderstood("two tools have the same name", where="tools", then="Rename one.")
+    if (fault := first_fault(found, schema)) is not None:
+        number, why = fault
+        where = named[1] if number is None else f"tools[{number}].{named[0]}"
+        raise RequestNotUnderstood(f"the schema cannot be used: {why.what}", where=where + why.where, then=why.then)
     return tuple(found)
 
 

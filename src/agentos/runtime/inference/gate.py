@@ -37,11 +37,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """An answer, the question as its model was asked it, and the candidate that gave it."""
+    """An answer, the question as its model was asked it, and the candidate that gave it.
+
+    ``seconds``: from asking it to its answer, without any wait for a place or for room in a limit.
+    """
 
     answer: Answer
     question: Question
     candidate: Candidate
+    seconds: float
 
 
 class Unanswered(Exception):  # told by its ``error``
@@ -70,8 +74,11 @@ class Gate:
         """Await something that takes time; the caller may break it off."""
         return await work
 
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        """Take note of a hop without an answer that counts. ``opened``: it was asked, ``answered``: and is billed."""
+    def released(self) -> None:
+        """Take note that the hop that was opened last surely cost nothing: the model refused it, or was never asked."""
+
+    def failed(self, candidate: Candidate, error: AgentOSError, seconds: float) -> None:
+        """Take note of a model that was asked for so long and has no answer that counts."""
 
 
 OPEN: Final = Gate()

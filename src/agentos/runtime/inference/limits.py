@@ -32,6 +32,7 @@ WINDOW_SECONDS: Final = 60.0
 # From its grant to the provider a call takes time, one more than another, so that calls which were granted 60 s apart
 # may arrive a little closer. The window of grants is longer by what that may differ; it costs 2.5 % of the limit.
 SLACK_SECONDS: Final = 1.5
+LATE_SECONDS: Final = 1.25  # a grant that was so long under way is given back: with the call's own way it is too late
 MOST_AT_ONCE: Final = 64  # callers that one statement lets through
 # Another process's settlement makes room that a sleeping one is not told of: nobody sleeps longer than this.
 LOOK_SECONDS: Final = 0.25
@@ -57,7 +58,7 @@ class _Line:
 
     waiting: deque[_Waiting] = field(default_factory=deque)
     serving: asyncio.Task[None] | None = None
-    used: dict[int, int] = field(default_factory=dict)
+    used: dict[int, int | None] = field(default_factory=dict)
     settling: asyncio.Task[None] | None = None
     freed: asyncio.Event = field(default_factory=asyncio.Event)  # calls of this process were settled
     wait: float = 0.0  # of whoever is first, as of the last look
@@ -75,6 +76,10 @@ class Granted:
         """Say how many tokens the call used; None leaves what was granted."""
         if tokens is not None:
             self.limits.settle(self.provider, self.id, tokens)
+
+    def give_back(self) -> None:
+        """Say that nothing was sent: it is as if the room had never been given."""
+        self.limits.settle(self.provider, self.id, None)
 
 
 class SharedLimits:
@@ -105,7 +110,7 @@ class SharedLimits:
                 found = await one.granted
             except asyncio.CancelledError:
                 if one.granted.done() and not one.granted.cancelled() and (unused := one.granted.result()) is not None:
-                    self.settle(provider, unused, 0)
+                    self.settle(provider, unused, None)
                 raise
         if found is None:
             requests, most = self._settings.limit_of(provider)
@@ -124,8 +129,11 @@ class SharedLimits:
             rows: Any = await pool.fetch(_USED, WINDOW_SECONDS)
         return {row["provider"]: (row["requests"], row["tokens"]) for row in rows}
 
-    def settle(self, provider: str, grant: int, tokens: int) -> None:
-        """Say what a call used. Returns at once; while the database is away the grant counts as it was made."""
+    def settle(self, provider: str, grant: int, tokens: int | None) -> None:
+        """Say what a call used, None where nothing was sent. Returns at once.
+
+        While the database is away the grant counts as it was made.
+        """
         line = self._lines[provider]
         line.used[grant] = tokens
         if line.settling is None:
@@ -146,10 +154,10 @@ class SharedLimits:
                 began = elapsed()
                 group = list(islice((one for one in line.waiting if not one.granted.done()), MOST_AT_ONCE))
                 grants, line.wait = await self._look(provider, [one.tokens for one in group]) if group else ([], 0.0)
-                late = elapsed() - began > SLACK_SECONDS / 2  # too late to be sent in its own second: ask again
+                late = elapsed() - began > LATE_SECONDS
                 for one, grant in zip(group, grants, strict=False):
                     if late or one.granted.done():
-                        self.settle(provider, grant, 0)
+                        self.settle(provider, grant, None)
                     else:
                         one.granted.set_result(grant)
                 for one in line.waiting:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
+from agentos.control.budgets.model import Tokens
 from agentos.kernel.errors import Bug, Exhausted, Forbidden, Invalid, Unavailable
+
+MOST_TOKENS: Final = 1_000_000  # of an answer; eight times what the longest-winded models can say
 
 
 class ModelUnavailable(Unavailable):
@@ -159,6 +162,12 @@ class Usage:
     cache_read: int | None = None
     cache_write: int | None = None
     reasoning: int | None = None  # of the output
+
+    def tokens(self) -> Tokens | None:
+        """What is billed; None where the provider did not say."""
+        if self.input is None or self.output is None:
+            return None
+        return Tokens(self.input, self.output, self.cache_read or 0, self.cache_write or 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,11 @@ from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from agentos.kernel.units import dollars
-from agentos.runtime.inference.routing import STUB, Candidate, Mode, Route
+from agentos.runtime.inference.routing import STUB, Candidate, Mode, Route, read
 
 FALLBACK_ONLY: Final = "FALLBACK_MODE: only fallback models are asked"
-
-
 LIVE_DISABLED: Final = "DISABLE_LIVE_ADAPTERS: no live model is asked"
+STUB_FORCED: Final = "FORCE_STUB_ADAPTER: every call is answered by the stub"
 
 
 class Costs(Protocol):
@@ -70,8 +69,10 @@ class Switches:
     stub_forced: bool = False  # FORCE_STUB_ADAPTER
 
     def replace_model_of(self, policy: Mapping[str, Any]) -> bool:
-        """Whether a switch puts a stub in the place of the version's own model, or could."""
-        return (self.stub_forced or self.live_disabled) and policy.get("provider") != STUB
+        """Whether a switch puts a stub in the place of a model that this policy would choose, or could."""
+        if not (self.stub_forced or self.live_disabled):
+            return False
+        return policy.get("provider") != STUB or any(one.provider != STUB for one in read(policy).chosen)
 
 
 NONE: Final = Switches()
@@ -91,10 +92,11 @@ def plan(
     done = Plan((route.own,), (), route.on_blocked == "fallback", route.deadline, here.schema)
     if not (route.fallback or route.rules or route.local_only) and (switches == NONE or route.own.provider == STUB):
         return done
-    if switches.stub_forced and route.own.provider != STUB:
-        instead = "FORCE_STUB_ADAPTER: every call is answered by the stub"
-        skipped = [Skipped(one.provider, one.name, instead) for one in route.every]
-        return replace(done, candidates=(_stand_in(route),), skipped=tuple(skipped))
+    order, local_only = _ordered(route, here)
+    first = order[0]
+    if switches.stub_forced and (first.provider != STUB or (route.mode is Mode.COST and _names_live(order))):
+        skipped = [Skipped(one.provider, one.name, STUB_FORCED) for one in route.every]
+        return replace(done, candidates=(_stand_in(route, first),), skipped=tuple(skipped))
     skipped = []
 
     def keep(one: Candidate, why: str | None) -> bool:
@@ -102,8 +104,6 @@ def plan(
             skipped.append(Skipped(one.provider, one.name, why))
         return why is None
 
-    order, local_only = _ordered(route, here)
-    first = order[0]
     if route.mode is Mode.COST:
         order = _by_cost(order, here, keep)
     if local_only:
@@ -113,8 +113,9 @@ def plan(
     if switches.fallback_only and any(not one.same(first) for one in order):
         order = [one for one in order if keep(one, FALLBACK_ONLY if one.same(first) else None)]
     if switches.live_disabled or switches.stub_forced:
-        order = [one for one in order if keep(one, None if one.provider == STUB else LIVE_DISABLED)]
-        if route.own.provider != STUB:
+        why = STUB_FORCED if switches.stub_forced else LIVE_DISABLED
+        order = [one for one in order if keep(one, None if one.provider == STUB else why)]
+        if first.provider != STUB:
             order = [replace(one, stands_in=True) for one in order]
     return replace(done, candidates=tuple(order), skipped=tuple(skipped))
 
@@ -176,9 +177,15 @@ def _cost(one: Candidate, here: Circumstances) -> int | None:
     return None if price is None else price.most(here.tokens(), int(one.policy.get("max_tokens", 4096)))
 
 
-def _stand_in(route: Route) -> Candidate:
-    policy = {"provider": STUB, "max_tokens": route.own.policy.get("max_tokens", 4096), **route.stand_in}
-    why = f"FORCE_STUB_ADAPTER: the stub stands in for {route.own.written()}"
+def _names_live(order: Sequence[Candidate]) -> bool:
+    return any(one.provider != STUB for one in order)
+
+
+def _stand_in(route: Route, instead_of: Candidate) -> Candidate:
+    """The stub in the place of a model. Where the version's own is a stub, that is what stands in."""
+    own = route.own.policy if route.own.provider == STUB else {}
+    policy = {"max_tokens": instead_of.policy.get("max_tokens", 4096), **own, "provider": STUB, **route.stand_in}
+    why = f"FORCE_STUB_ADAPTER: the stub stands in for {instead_of.written()}"
     return Candidate(STUB, "", policy, why, stands_in=True)
 
 

@@ -92,6 +92,10 @@ class Grant(Protocol):
         """Say how many tokens the call used, or None where nobody knows. Returns at once."""
         ...
 
+    def give_back(self) -> None:
+        """Say that nothing was sent: it is as if the room had never been given. Returns at once."""
+        ...
+
 
 class Limiter(Protocol):
     """What all processes together may ask of a provider."""

@@ -1,14 +1,12 @@
-"""The HTTP door to models: which there are, whether one answers, and which would serve a step."""
+"""The HTTP door to models: which there are, and which would serve a step."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.intake.identity.model import Caller, Permission
-from agentos.intake.identity.routes import Reader, may
+from agentos.intake.identity.routes import Reader
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.http import DoorsDep
@@ -17,8 +15,6 @@ from agentos.runtime.inference.ports import Checked
 from agentos.runtime.inference.router import Router
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
-
-Tester = Annotated[Caller, may(Permission.TEST_MODELS)]
 
 
 async def _router(request: Request) -> Router:
@@ -33,15 +29,6 @@ async def _models(request: Request) -> Checked:
 
 RouterDep = Annotated[Router, Depends(_router)]
 ModelsDep = Annotated[Checked, Depends(_models)]
-
-
-class Test(BaseModel):
-    """One word to one model."""
-
-    model_config = ConfigDict(extra="forbid")
-    provider: str = Field(min_length=1, max_length=64)
-    model: str = Field(max_length=200, description="Its name, as in spec.model.name.")
-    text: str = Field("ping", min_length=1, max_length=1000, description="What it is told.")
 
 
 @router.get("")
@@ -73,13 +60,3 @@ async def explain_route(
     """Which models would be asked for a step of the deployment's agent now, in which order, and why."""
     async with doors.open(caller.organization) as work:
         return await service.explain(work, asks, deployment_id, task=task, private=private, tokens=tokens, at=now())
-
-
-@router.post("/test")
-async def test_model(body: Test, caller: Tester, doors: DoorsDep, asks: RouterDep, known: ModelsDep) -> dict[str, Any]:
-    """Ask a model one word, for at most 16 tokens of answer, and tell what came of it. It counts in no budget."""
-    if body.provider != "stub":
-        known.check({"provider": body.provider, "name": body.model})
-    async with doors.open(caller.organization) as work:
-        question, denied, prices = await service.test(work, asks, body.provider, body.model, body.text)
-    return await service.ask_a_word(asks, body.provider, question, denied, prices, at=now())

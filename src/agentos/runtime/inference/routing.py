@@ -113,6 +113,13 @@ class Route:
         return (self.own, *self.fallback, *more)
 
     @property
+    def chosen(self) -> tuple[Candidate, ...]:
+        """Each model that the policy may put first, which is not there for another's failure."""
+        if self.mode is Mode.COST:
+            return self.every
+        return (self.own, *(rule.use for rule in self.rules if rule.use is not None))
+
+    @property
     def compares(self) -> bool:
         """Whether its plan depends on prices."""
         return self.mode is Mode.COST or (self.costlier is not None and len(self.every) > 1)

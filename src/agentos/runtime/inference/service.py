@@ -1,17 +1,16 @@
-"""Tell which models there are, how they do, which of them would serve a step and why; and ask one a word."""
+"""Tell which models there are, how they do, and which of them would serve a step and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
 
 from agentos.control.agents import service as agents
-from agentos.control.agents.model import Version
 from agentos.control.budgets import service as budgets
-from agentos.control.budgets.model import Ceiling, ModelUnpriced, Standing, Tariff, Tokens
+from agentos.control.budgets.model import Ceiling, ModelUnpriced, Standing
 from agentos.control.budgets.prices import tariff_of
 from agentos.control.deployments import service as deployments
 from agentos.control.stops import service as stops
@@ -21,11 +20,9 @@ from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.kernel.units import dollars
 from agentos.runtime.inference import routing
 from agentos.runtime.inference.breaker import State
-from agentos.runtime.inference.gate import Attempt, Gate, Unanswered
 from agentos.runtime.inference.limits import SharedLimits
-from agentos.runtime.inference.model import Message
-from agentos.runtime.inference.plans import Circumstances
-from agentos.runtime.inference.ports import Listed, Question
+from agentos.runtime.inference.plans import Circumstances, Costs
+from agentos.runtime.inference.ports import Listed
 from agentos.runtime.inference.router import Router
 from agentos.runtime.inference.routing import Candidate, Route
 from agentos.runtime.inference.standings import Board, Seen
@@ -35,7 +32,6 @@ log = structlog.get_logger(__name__)
 UNKNOWN: Final = "unknown"
 RECENT: Final = timedelta(minutes=5)  # a breaker that nobody has looked at for longer says nothing of now
 MOST_DEPLOYMENTS: Final = 200
-TEST_TOKENS: Final = 16  # of the answer to a test: enough to see that it talks
 
 _WORST: Final = (State.OPEN, State.HALF_OPEN, State.CLOSED)
 _BREAKERS: Final = {State.OPEN: "breaker_open", State.HALF_OPEN: "breaker_half_open", State.CLOSED: "live"}
@@ -54,7 +50,7 @@ async def adapters(
 
     It names no model, because models are what organizations chose.
     """
-    switches, seen, used = router.switches, list[Seen](), None
+    seen, used = list[Seen](), None
     try:
         seen = [] if board is None else await board.every()
         used = None if limits is None else await limits.used()
@@ -64,12 +60,12 @@ async def adapters(
     asked = [one for one in shown if one["state"] not in ("disabled", "not_configured")]
     return {
         "switches": {
-            "FALLBACK_MODE": switches.fallback_only,
-            "DISABLE_LIVE_ADAPTERS": switches.live_disabled,
-            "FORCE_STUB_ADAPTER": switches.stub_forced,
+            "FALLBACK_MODE": router.switches.fallback_only,
+            "DISABLE_LIVE_ADAPTERS": router.switches.live_disabled,
+            "FORCE_STUB_ADAPTER": router.switches.stub_forced,
             "API_TIMEOUT": router.settings.api_timeout,
         },
-        "says": _says(router),
+        "says": says(router),
         "adapters": asked,
         "not_asked": [one for one in shown if one not in asked],
     }
@@ -126,7 +122,20 @@ async def explain(
         )
     version = await agents.get_version(work, deployment.agent_id, deployment.version)
     route = routing.read(version.definition.model)
-    here = await _circumstances(work, version, route, task=task, private=private, tokens=tokens, at=at)
+    definition = version.definition
+
+    async def standing() -> Standing:
+        return await _standing(work)
+
+    here = Circumstances(
+        agent=version.agent_id,
+        category=definition.category,
+        task=task or route.task,
+        tools=tuple(one.name for one in definition.skills),
+        private=private or definition.prompts is not None,
+        tokens=lambda: tokens,
+        prices=await prices_of(route, standing, at=at),
+    )
     made = router.plan(route, here)
     subject = Subject(deployment.id, version.agent_id, version.definition.category)
     stopped = await stops.in_force(work, subject)
@@ -143,61 +152,27 @@ async def explain(
     }
 
 
-async def test(
-    work: UnitOfWork, router: Router, provider: str, model: str, text: str
-) -> tuple[Question, Stop | None, Standing]:
-    """What is needed to ask a model a word: the question, the stop that denies it, and the organization's prices."""
-    question = Question(model, "", (Message("user", text),), max_tokens=TEST_TOKENS, timeout=router.timeout)
-    stopped = await stops.in_force(work, Subject("", "", ""))
-    return question, stopped.denies_provider(provider), await _standing(work)
+async def prices_of(
+    route: Route, standing: Callable[[], Awaitable[Standing]], *, at: datetime
+) -> dict[tuple[str, str], Costs]:
+    """What is known of the cost of a route's models, where its plan depends on that.
 
-
-async def ask_a_word(
-    router: Router, provider: str, question: Question, denied: Stop | None, standing: Standing, *, at: datetime
-) -> dict[str, Any]:
-    """Ask it, as a run would under this process's switches; what came of it, also where that is an error."""
-    attempts: list[Attempt] = []
-    policy = {"provider": provider, "name": question.model, "max_tokens": TEST_TOKENS}
-    told: dict[str, Any] = {"provider": provider, "model": question.model, "answered": False}
-    try:
-        routed = await router.ask(
-            router.plan(routing.read(policy)), question, gate=_Denying(provider, denied), attempts=attempts
-        )
-    except Unanswered as none:
-        code = "denied" if none.error is None else none.error.code
-        told |= {"code": code, "detail": attempts[-1].why if none.error is None else none.error.what}
-    else:
-        usage = routed.answer.usage
-        told |= {
-            "answered": True,
-            "by": {"provider": routed.answer.provider, "model": routed.answer.model},
-            "text": routed.answer.text[:500],
-            "tokens": {"input": usage.input, "output": usage.output},
-            "cost": UNKNOWN,
-        }
+    ``standing`` tells the organization's prices and is asked only then. Raises what it raises.
+    """
+    found: dict[tuple[str, str], Costs] = {}
+    if not route.compares:
+        return found
+    prices = await standing()
+    for key in {one.key for one in route.every}:
         try:
-            tariff = await tariff_of(standing, routed.answer.provider, question.model, at=at)
-            if isinstance(tariff, Tariff) and usage.input is not None and usage.output is not None:
-                told["cost"] = dollars(tariff.cost(Tokens(usage.input, usage.output)))
+            found[key] = await tariff_of(prices, *key, at=at)
         except ModelUnpriced:
-            pass
-    return told | {"attempts": [one.record() for one in attempts]}
+            continue
+    return found
 
 
-class _Denying(Gate):
-    """What a stop says of a test."""
-
-    def __init__(self, provider: str, stop: Stop | None) -> None:
-        self._provider, self._stop = provider, stop
-
-    def refuses(self, candidate: Candidate) -> str | None:
-        """Why the provider must not be asked, if a stop denies it."""
-        if self._stop is None or candidate.provider != self._provider:
-            return None
-        return f"stop {self._stop.id} denies '{self._provider}'"
-
-
-def _says(router: Router) -> str:
+def says(router: Router) -> str:
+    """What the switches of this process make of every model, in a few words."""
     switches = router.switches
     if switches.stub_forced:
         return "stub: every call is answered by the stub, and agents whose model it replaces act at L1"
@@ -210,7 +185,8 @@ def _adapter(
     one: Listed, router: Router, seen: Sequence[Seen], used: Mapping[str, tuple[int, int]] | None, at: datetime
 ) -> dict[str, Any]:
     latest = _latest(seen, at)
-    state = _BREAKERS[State(latest["breaker"])] if latest["breaker"] != UNKNOWN else "live"
+    # Nobody asked it lately: whether it answers is not known.
+    state = _BREAKERS[State(latest["breaker"])] if latest["breaker"] != UNKNOWN else UNKNOWN
     if one.name == routing.STUB:
         state = "stub"
     elif router.switches.stub_forced or router.switches.live_disabled:
@@ -264,24 +240,3 @@ async def _price(standing: Standing, provider: str, model: str, at: datetime) ->
     if isinstance(tariff, Ceiling):
         return {"call_ceiling": dollars(tariff.amount)}
     return {"input": dollars(tariff.input.base), "output": dollars(tariff.output.base)}
-
-
-async def _circumstances(
-    work: UnitOfWork, version: Version, route: Route, *, task: str, private: bool, tokens: int, at: datetime
-) -> Circumstances:
-    standing, prices = await _standing(work), dict[tuple[str, str], Any]()
-    for key in {one.key for one in route.every} if route.compares else ():
-        try:
-            prices[key] = await tariff_of(standing, *key, at=at)
-        except ModelUnpriced:
-            continue
-    definition = version.definition
-    return Circumstances(
-        agent=version.agent_id,
-        category=definition.category,
-        task=task or route.task,
-        tools=tuple(one.name for one in definition.skills),
-        private=private or definition.prompts is not None,
-        tokens=lambda: tokens,
-        prices=prices,
-    )

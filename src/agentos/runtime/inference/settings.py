@@ -10,7 +10,7 @@ from agentos.runtime.inference.plans import Switches
 
 
 class RouterSettings(Section):
-    """How models are asked: switches for emergencies, limits and patience."""
+    """How models are asked: switches for emergencies, and limits."""
 
     model_config = SettingsConfigDict(env_prefix="AGENTOS_ROUTER_", frozen=True, extra="ignore", populate_by_name=True)
 
@@ -70,12 +70,6 @@ class RouterSettings(Section):
     )
     probe_seconds: float = Field(
         2.0, gt=0, le=60, description="How long a probe may take: a question of one word, for an answer of one token."
-    )
-    pause_seconds: float = Field(
-        0.25,
-        gt=0,
-        le=60,
-        description="First pause before models that all failed are asked again; doubled, with jitter.",
     )
     rest_most_seconds: float = Field(
         60.0, ge=0, le=3600, description="Longest time that a provider's retry-after keeps its model from being asked."

@@ -18,6 +18,7 @@ from agentos.runtime.inference.breaker import State
 log = structlog.get_logger(__name__)
 
 GATHER_SECONDS: Final = 0.5  # for changes to come together: a health page may be that late
+MOST_MODELS: Final = 200  # that a process keeps in mind, least recently asked out: clients choose their names
 AGAIN_SECONDS: Final = 15.0  # after which the same word of a model is written again, so that a page tells its time
 
 _PUT: Final = "SELECT model_standings_put($1, $2::jsonb)"
@@ -49,16 +50,21 @@ class Board:
     def tell(self, provider: str, model: str, state: State, outcome: str) -> None:
         """Take note of how a model did. Returns at once, and never fails: what cannot be written now is later."""
         key, at = (provider, model), elapsed()
-        before = self._told.get(key)
+        before = self._told.pop(key, None)
         if before is not None and before[:2] == (state, outcome) and at - before[2] < AGAIN_SECONDS:
+            self._told[key] = before
             return
         self._told[key] = (state, outcome, at)
+        if len(self._told) > MOST_MODELS:
+            oldest = next(iter(self._told))
+            del self._told[oldest]
+            self._changed.discard(oldest)
         self._changed.add(key)
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
 
     async def every(self) -> list[Seen]:
-        """How models did that any process asked in the last day, the latest word of each model first.
+        """How models did that any process asked in the last day, the latest word first.
 
         Raises DatabaseUnavailable.
         """

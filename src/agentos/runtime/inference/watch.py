@@ -30,7 +30,7 @@ from agentos.runtime.inference.model import (
 from agentos.runtime.inference.ports import Hear, Limiter, Model, Question
 from agentos.runtime.inference.routing import STUB, Candidate
 from agentos.runtime.inference.settings import RouterSettings
-from agentos.runtime.inference.standings import Board
+from agentos.runtime.inference.standings import MOST_MODELS, Board
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class Watch:
         self._clock = clock
         self._breakers: dict[tuple[str, str], Breaker] = {}
         self._outcomes: dict[tuple[str, str], tuple[str, float]] = {}
-        self._probes: set[asyncio.Task[None]] = set()
+        self._probes: dict[tuple[str, str], asyncio.Task[None]] = {}
 
     def standings(self) -> list[Standing]:
         """How each model does that was asked."""
@@ -89,23 +89,39 @@ class Watch:
         if breaker.probe_due(at):
             self._show(candidate, breaker)
             probe = asyncio.create_task(self._probe(candidate, model, breaker))
-            self._probes.add(probe)
-            probe.add_done_callback(self._probes.discard)
+            self._probes[candidate.key] = probe
+            probe.add_done_callback(lambda _ended: self._probes.pop(candidate.key, None))
         if breaker.state is not State.CLOSED:
             return ModelUnavailable(
                 f"the breaker of {candidate.written()} is {breaker.state}",
                 then="It is probed, and asked again once it answers.",
                 begun=False,
-                retry_after=timedelta(seconds=max(0.0, breaker.until - at)),
+                retry_after=timedelta(seconds=self._decided_in(breaker, at)),
             )
         if at < breaker.rests_until:
             left = timedelta(seconds=breaker.rests_until - at)
             return ModelRateLimited(f"{candidate.written()} asked to be left alone for now", retry_after=left)
         return None
 
+    def _decided_in(self, breaker: Breaker, at: float) -> float:
+        """Seconds until a breaker that is not closed is probed, or until the probe under way has surely ended."""
+        return breaker.until - at if breaker.state is State.OPEN else self.settings.probe_seconds
+
+    def probes(self, candidate: Candidate) -> bool:
+        """Whether a probe of the model is under way."""
+        return candidate.key in self._probes
+
+    async def probed(self, candidate: Candidate, seconds: float) -> bool:
+        """Wait for the probe under way, for so many seconds at most; whether the model may be asked then."""
+        probe = self._probes.get(candidate.key)
+        if probe is not None:
+            await asyncio.wait((probe,), timeout=seconds)
+        breaker = self._breakers.get(candidate.key)
+        return breaker is None or breaker.state is State.CLOSED
+
     async def _probe(self, candidate: Candidate, model: Model, breaker: Breaker) -> None:
         """Ask a model whose breaker is open for one token, and let the answer decide."""
-        answered, grant, outcome = False, None, UNTOLD
+        answered, outcome = False, UNTOLD
         question = Question(
             model=candidate.name,
             system="",
@@ -116,7 +132,7 @@ class Watch:
         )
         try:
             if self._limiter is not None and self._limiter.limits(model.provider):
-                grant = await self._limiter.take(model.provider, most_tokens(question) + 1, within=0)
+                await self._limiter.take(model.provider, most_tokens(question) + 1, within=0)
             await timed(model, question, None)
             answered, outcome = True, "ok"
         except (ModelRejectedRequest, ContentBlocked):  # whoever says no is there
@@ -128,8 +144,6 @@ class Watch:
             self._show(candidate, breaker)
             if outcome != UNTOLD:
                 self._note(candidate, outcome, self._clock())
-            if grant is not None:
-                grant.settle(None)
 
     def answered(self, candidate: Candidate) -> None:
         """Take note of an answer."""
@@ -139,7 +153,12 @@ class Watch:
         self._note(candidate, "ok", self._clock())
 
     def _note(self, candidate: Candidate, outcome: str, at: float) -> None:
+        self._outcomes.pop(candidate.key, None)
         self._outcomes[candidate.key] = (outcome, at)
+        if len(self._outcomes) > MOST_MODELS:
+            oldest = next(iter(self._outcomes))
+            del self._outcomes[oldest]
+            self._breakers.pop(oldest, None)
         if self.board is not None:
             breaker = self._breakers.get(candidate.key)
             self.board.tell(*candidate.key, State.CLOSED if breaker is None else breaker.state, outcome)
@@ -171,9 +190,10 @@ class Watch:
 
     async def close(self) -> None:
         """Let no probe go on."""
-        for probe in list(self._probes):
+        probes = list(self._probes.values())
+        for probe in probes:
             probe.cancel()
-        await asyncio.gather(*self._probes, return_exceptions=True)
+        await asyncio.gather(*probes, return_exceptions=True)
 
 
 async def timed(model: Model, question: Question, hear: Hear | None) -> Answer:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from agentos.control.agents.model import Definition
-from agentos.control.budgets.model import Cost, Tokens, Totals
+from agentos.control.budgets.model import Cost, Totals
 from agentos.control.budgets.spending import Spending
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.epochs import ORGANIZATION
-from agentos.kernel.errors import AgentOSError, Bug
 from agentos.kernel.telemetry.catalogue import (
     BUDGET_OVERSHOTS,
     BUDGET_REFUSALS,
@@ -19,7 +18,6 @@ from agentos.kernel.telemetry.catalogue import (
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Question
 from agentos.runtime.inference.bounds import most_tokens
-from agentos.runtime.inference.model import ModelUnavailable, Usage
 from agentos.runtime.runs.journal import Entry, Journal
 from agentos.runtime.runs.model import Claimed
 from agentos.runtime.runs.ports import Parts
@@ -68,18 +66,11 @@ def next_step(segment: Segment) -> str:
     return f"t{segment.spending.totals.calls}"
 
 
-def failed(segment: Segment, error: AgentOSError) -> None:
-    """Take note that a call has no answer. A call that was refused cost nothing; one that broke off, nobody knows."""
-    begun = error.begun if isinstance(error, ModelUnavailable) else isinstance(error, Bug)
-    if not begun:
-        segment.spending.release()
-
-
 async def settle(segment: Segment, question: Question, answer: Answer) -> dict[str, Any]:
     """What the answer cost, for its journal row; what is reserved for it is settled in the transaction of that row."""
     usage = answer.usage
     reserved = segment.spending.reserved
-    cost, bill = await segment.spending.settle(_tokens(usage), answer.model, len(answer.calls), at=now())
+    cost, bill = await segment.spending.settle(usage.tokens(), answer.model, len(answer.calls), at=now())
     segment.journal.bill = bill
     counted_input(segment, question.model, len(question.messages), answer)
     segment.parts.meter.count(MODEL_COST, cost.money / MICROS, **segment.labels, provider=answer.provider)
@@ -97,12 +88,6 @@ def counted_input(segment: Segment, model: str, messages: int, answer: Answer) -
     """Keep what the provider counted for the conversation so far: it makes the next bound a close one."""
     if answer.usage.input is not None:
         segment.counted_input = (answer.provider, model, messages, answer.usage.input)
-
-
-def _tokens(usage: Usage) -> Tokens | None:
-    if usage.input is None or usage.output is None:
-        return None
-    return Tokens(usage.input, usage.output, usage.cache_read or 0, usage.cache_write or 0)
 
 
 def _recorded(entry: Entry) -> Cost:

@@ -8,17 +8,17 @@ from collections.abc import Coroutine, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
-from agentos.control.budgets.model import BudgetExhausted, ModelUnpriced
-from agentos.control.budgets.prices import tariff_of
+from agentos.control.budgets.model import BudgetExhausted, ModelUnpriced, Standing
 from agentos.control.stops.model import Stop
 from agentos.kernel.clock import elapsed, now
 from agentos.kernel.errors import AgentOSError, Exhausted, Unavailable
-from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_ERRORS
+from agentos.kernel.telemetry.catalogue import MODEL_CALLS, MODEL_SECONDS
 from agentos.runtime.inference import Model, Question
 from agentos.runtime.inference.bounds import about_tokens
 from agentos.runtime.inference.gate import Attempt, Gate, NotThis
-from agentos.runtime.inference.plans import ANYWHERE, NONE, Circumstances, Costs
+from agentos.runtime.inference.plans import ANYWHERE, NONE, Circumstances
 from agentos.runtime.inference.routing import Candidate, Route
+from agentos.runtime.inference.service import prices_of
 from agentos.runtime.runs import bills
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.model import Reason, Waiting
@@ -68,12 +68,14 @@ class Hops(Gate):
         """Await the model, or what comes before it; an order or a stop breaks it off. Raises Interrupted."""
         return await (work if model.instant else self.segment.interruptible(work))
 
-    def failed(self, candidate: Candidate, error: AgentOSError, *, opened: bool, answered: bool) -> None:
-        """Count a model that has no answer, and let go of the reserve where it surely cost nothing."""
+    def released(self) -> None:
+        """Let go of what was reserved for a call that surely cost nothing."""
+        self.segment.spending.release()
+
+    def failed(self, candidate: Candidate, error: AgentOSError, seconds: float) -> None:
+        """Count a model that was asked and has no answer, and how long that took."""
         self.segment.count(MODEL_CALLS, provider=candidate.provider, status=error.code)
-        self.segment.count(MODEL_ERRORS, provider=candidate.provider, code=error.code)
-        if opened and not answered:
-            bills.failed(self.segment, error)
+        self.segment.parts.meter.observe(MODEL_SECONDS, seconds, provider=candidate.provider)
 
     async def unanswered(self, error: AgentOSError | None, attempts: Sequence[Attempt]) -> Exception:
         """Journal a call that no model answered; what to raise: the run waits for a model or a lift, or ends."""
@@ -87,12 +89,21 @@ class Hops(Gate):
         return error
 
     async def record(self, status: str, attempts: Sequence[Attempt]) -> None:
-        """Journal attempts that came to nothing, in a row of their own."""
-        number = 1
-        while self.segment.journal.result(key := f"{self.key}!tried{number}") is not None:
+        """Journal attempts that came to nothing, in a row of their own.
+
+        A run may wait for days and try every minute: what a row of the step tells already is not told again.
+        """
+        number, meta = 1, {"attempts": [one.record() for one in attempts]}
+        while (before := self.segment.journal.result(key := f"{self.key}!tried{number}")) is not None:
+            if before.status == status and _outcomes(before.meta) == _outcomes(meta):
+                return
             number += 1
-        meta = {"attempts": [one.record() for one in attempts]}
         await self.segment.record(Entry(key, "result", "note", "model", status, meta))
+
+
+def _outcomes(meta: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What became of each model in a row of attempts. Seconds and a provider's words differ each time."""
+    return [(one["provider"], one["model"], one["outcome"]) for one in meta["attempts"]]
 
 
 async def circumstances(segment: Segment, route: Route, question: Question) -> Circumstances:
@@ -101,7 +112,10 @@ async def circumstances(segment: Segment, route: Route, question: Question) -> C
         return ANYWHERE
     run, definition = segment.claimed.run, segment.definition
     labels = _labels(run.input)
-    prices = await _prices(segment, route) if route.compares else {}
+
+    async def standing() -> Standing:
+        return await segment.parts.books.standing(segment.parts.database, run.organization)
+
     return Circumstances(
         agent=run.agent_id,
         category=run.category,
@@ -109,7 +123,7 @@ async def circumstances(segment: Segment, route: Route, question: Question) -> C
         tools=tuple(segment.skills),
         private=labels["private"] or definition.prompts is not None,
         tokens=lru_cache(1)(lambda: about_tokens(question)),
-        prices=prices,
+        prices=await prices_of(route, standing, at=now()),
         schema=definition.output_schema,
     )
 
@@ -117,17 +131,6 @@ async def circumstances(segment: Segment, route: Route, question: Question) -> C
 def seconds_left(segment: Segment) -> float:
     """How much of the run's time is left."""
     return segment.claimed.seconds_left - (elapsed() - segment.began)
-
-
-async def _prices(segment: Segment, route: Route) -> Mapping[tuple[str, str], Costs]:
-    parts, found = segment.parts, dict[tuple[str, str], Costs]()
-    standing = await parts.books.standing(parts.database, segment.claimed.run.organization)
-    for key in {one.key for one in route.every}:
-        try:
-            found[key] = await tariff_of(standing, *key, at=now())
-        except ModelUnpriced:
-            continue
-    return found
 
 
 def _labels(data: bytes) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from logging import DEBUG, INFO
 from typing import Any, Final
 
-import jsonschema
 import msgspec
 import structlog
 
@@ -24,6 +24,7 @@ from agentos.control.stops.model import Stop as StopOrder
 from agentos.control.stops.model import StopKind
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
+from agentos.kernel.schemas import misfit
 from agentos.kernel.telemetry.catalogue import (
     ERRORS,
     MODEL_CALLS,
@@ -63,6 +64,7 @@ from agentos.runtime.skills.model import SkillChanged, SkillUnknown, SkillWithhe
 log = structlog.get_logger(__name__)
 
 SCOPES: Final = (GLOBAL, ORGANIZATION, "category:*", "deployment:*")
+MICROS_PER_CENT: Final = 10_000
 SKILL_WAIT_SECONDS: Final = 30.0  # for a worker that has the pinned skill; a rolling deployment takes minutes
 
 Watch = Callable[[Segment], None]
@@ -288,17 +290,27 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
         if attempts:
             await gate.record("interrupted", attempts)
         raise
-    answer, seconds = routed.answer, attempts[-1].seconds
+    finally:
+        _log_failed(key, attempts)
+    answer, seconds = routed.answer, routed.seconds
     parts.meter.observe(MODEL_SECONDS, seconds, provider=answer.provider)
     segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
-    log.debug("model_answered", provider=answer.provider, model=answer.model, step=key, seconds=seconds)
     for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
         if tokens:
             parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
     told = msgspec.to_builtins(answer)
     meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
     meta["seconds"] = round(seconds, 4)
-    meta["cost"] = await bills.settle(segment, routed.question, answer)
+    cost = meta["cost"] = await bills.settle(segment, routed.question, answer)
+    log.log(
+        DEBUG if router.instant(routed.candidate) else INFO,
+        "model_answered",
+        provider=answer.provider,
+        model=answer.model,
+        step=key,
+        seconds=round(seconds, 4),
+        cost_cents=None if cost["unknown"] else cost["micros"] / MICROS_PER_CENT,
+    )
     if routed.question.model != name:
         meta["asked"] = routed.question.model
     if len(attempts) > 1 or not route.plain:
@@ -314,6 +326,13 @@ async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) ->
     else:
         await segment.record(entry)
     return answer
+
+
+def _log_failed(key: str, attempts: list[Attempt]) -> None:
+    """Tell the log which models had no answer, by code. What was asked and said stays in the journal."""
+    for one in attempts:
+        if one.outcome not in ("ok", "skipped"):
+            log.warning("model_failed", provider=one.provider, model=one.model, step=key, code=one.outcome)
 
 
 async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tuple[Message, ...], dict[str, int]]:
@@ -362,12 +381,10 @@ def _output(schema: dict[str, Any] | None, text: str) -> tuple[Any, str | None]:
         return text, None
     try:
         output = json.loads(text)
-        jsonschema.Draft202012Validator(schema).validate(output)
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None, "it is not JSON"
-    except jsonschema.ValidationError as error:
-        return None, f"{error.json_path}: {error.message[:300]}"
-    return output, None
+    error = misfit(schema, output)
+    return (output, None) if error is None else (None, f"{error.json_path}: {error.message[:300]}")
 
 
 async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-import jsonschema
 from sqlalchemy import Row
 
 from agentos.control.agents import service as agents
@@ -19,6 +18,7 @@ from agentos.intake.triggers import service as triggers
 from agentos.kernel import epochs, ids
 from agentos.kernel.canonical import canonical
 from agentos.kernel.ids import RunId
+from agentos.kernel.schemas import misfit
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.runs import store
 from agentos.runtime.runs.model import (
@@ -116,13 +116,11 @@ async def check_schedules(work: UnitOfWork, asked: Request) -> None:
 
 def check_input(definition: Definition, given: Any) -> None:
     """Raises InputRefused (Invalid) naming the first field of the input that the version's schema refuses."""
-    error = jsonschema.exceptions.best_match(
-        jsonschema.Draft202012Validator(definition.input_schema).iter_errors(given)
-    )
+    error = misfit(definition.input_schema, given)
     if error is not None:
         message = error.message
         if error.validator == "maxLength":  # the library repeats the whole text
-            message = f"{len(error.instance)} characters, at most {error.validator_value} are allowed"
+            message = f"{len(str(error.instance))} characters, at most {error.validator_value} are allowed"
         raise InputRefused(
             f"the input does not fit the agent's schema: {message[:300]}",
             where=error.json_path,
