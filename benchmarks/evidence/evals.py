@@ -1,4 +1,4 @@
-"""Cases per second of an eval: ``python -m benchmarks.evidence.evals``. BENCH_ROUNDS sets the rounds, at least 3.
+"""Cases per second of an eval, beside Inspect AI. BENCH_ROUNDS sets the rounds, at least 3.
 
 Ours is the whole way: a data set is kept, an eval is started over HTTP, and one worker process executes it through the
 loop, the router and the scorers, each outcome durable in PostgreSQL. The time is the caller's, from the request to the
@@ -24,7 +24,7 @@ from agentos.apps.embedded import ports, probe
 from benchmarks import report
 from benchmarks.evidence import sums
 from benchmarks.report import Row
-from benchmarks.stack import PEERS, ROOT, Answering, NoAnswer, Stack, engines
+from benchmarks.stack import PEERS, ROOT, Answering, NoAnswer, Stack
 
 TARGET: Final = 300.0
 CONCURRENCY: Final = 32
@@ -138,19 +138,5 @@ def _right() -> int:
     return sum(sums.said(one["asked"]) == one["right"] for one in sums.cases())
 
 
-async def main() -> None:
-    """Measure, keep the row, and print it."""
-    missing: dict[str, str] = {}
-    async with engines(LOG_LEVEL="WARNING") as stack:
-        for name, said in (await stack.settings()).items():
-            print(f"{name}: {said}")
-        found = await rows(stack, missing)
-    report.write("evals", found, title="evals", missing=missing)
-
-
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(main())

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.evidence.search``: how long finding takes among as many artifacts as likeness is measured in.
+"""How long finding takes among as many artifacts as likeness is measured in.
 
 An organization has 10,000 artifacts of one or two passages, of made-up words that are as common as words are. Queries
 are three words of some artifact: as they stand, and each with two letters exchanged, which only likeness finds.
@@ -6,7 +6,6 @@ are three words of some artifact: as they stand, and each with two letters excha
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from datetime import timedelta
@@ -28,9 +27,8 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
-from benchmarks import report
 from benchmarks.report import Row, percentile
-from benchmarks.stack import Stack, engines
+from benchmarks.stack import Stack
 
 ARTIFACTS: Final = 10_000
 QUERIES: Final = 200
@@ -136,15 +134,3 @@ def _misspelt(word: str) -> str:
 async def _all(stored: Stored) -> Any:
     assert stored.use.kind is Kind.READ
     return stored.value
-
-
-async def main() -> None:
-    """Measure, keep the rows, and print them."""
-    async with engines(LOG_LEVEL="WARNING") as stack:
-        for name, said in (await stack.settings()).items():
-            print(f"{name}: {said}")
-        report.write("evidence-search", await rows(stack), title="evidence search")
-
-
-if __name__ == "__main__":
-    asyncio.run(main())
