@@ -88,7 +88,7 @@ def test_calibration_is_shown_by_bins(monkeypatch: pytest.MonkeyPatch, said: lis
 def test_a_judgement_names_what_blocks_what_warns_and_what_passes(
     monkeypatch: pytest.MonkeyPatch, said: list[Any]
 ) -> None:
-    verdicts = [{"passed": True, "reason": "good"}, {"passed": None, "reason": "unknown"}]
+    verdicts = [{"result": "passed", "reason": "good"}, {"result": "unknown", "reason": "unknown"}]
     found = {"version": "v", "may_be_promoted": False, "blocking": ["unknown"], "warnings": [], "verdicts": verdicts}
     asking(monkeypatch, found)
     quality.judge("dep_" + "0" * 26, "1")

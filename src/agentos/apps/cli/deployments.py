@@ -116,7 +116,7 @@ def show_deployment(found: dict[str, Any]) -> None:
     output.show(found | {"last_known_good": known})
     output.show("")
     output.show([_short(one) for one in history], columns=_HISTORY)
-    for line in [*left.get("said", []), *(one["said"] for one in gates)]:
+    for line in [*left.get("said", []), *(one["reason"] for one in gates)]:
         output.show(line)
 
 

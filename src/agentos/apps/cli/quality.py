@@ -127,7 +127,7 @@ def judge(
     output.show({"version": found["version"], "may_be_promoted": found["may_be_promoted"]})
     blocking, warnings = ([{"what": what, "reason": one} for one in found[name]] for what, name in
                           (("blocks", "blocking"), ("warns", "warnings")))  # fmt: skip
-    passed = [{"what": "passes", "reason": one["reason"]} for one in found["verdicts"] if one["passed"]]
+    passed = [{"what": "passes", "reason": one["reason"]} for one in found["verdicts"] if one["result"] == "passed"]
     output.show([*blocking, *warnings, *passed])
 
 

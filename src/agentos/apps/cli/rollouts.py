@@ -155,7 +155,7 @@ def impact(
     if output.as_json:
         output.show(found)
         return
-    for line in [*found["said"], *(one["said"] for one in found.get("gates", []))]:
+    for line in [*found["said"], *(one["reason"] for one in found.get("gates", []))]:
         output.show(line)
 
 

@@ -216,6 +216,27 @@ class Verdict:
             )
         return f"{self.gate.said}: {'passed' if self.passed else 'failed'} with {found}"
 
+    def document(self) -> dict[str, Any]:
+        """What the gate says, with its figures, as everybody is shown it."""
+        gate = self.gate
+        return {
+            "gate": gate.id,
+            "scope": gate.scope.value,
+            "target": gate.target,
+            "metric": gate.metric,
+            "comparator": gate.comparator.value,
+            "threshold": gate.threshold,
+            "severity": gate.severity.value,
+            "samples_needed": gate.samples,
+            "result": {True: "passed", False: "failed", None: "unknown"}[self.passed],
+            "value": _known(self.value),
+            "interval": [_known(self.low), _known(self.high)],
+            "samples": self.samples,
+            "serving": "unknown" if self.serving is None else _known(self.serving.value),
+            "loss": "unknown" if self.loss is None else _known(self.loss.value),
+            "reason": self.reason,
+        }
+
     def _missing(self) -> str:
         needed = self.gate.samples
         if self.gate.comparator is not Comparator.NO_WORSE:
@@ -395,6 +416,10 @@ class PromotionUnfrozen(Fact):
     scope: str
     target: str
     by: str
+
+
+def _known(value: float | None) -> float | str:
+    return "unknown" if value is None else value
 
 
 def _shown(value: float | None) -> str:

@@ -16,7 +16,6 @@ from agentos.evidence.quality.model import (
     MOST_RUNS,
     Comparator,
     Feedback,
-    Figure,
     Freeze,
     FreezeScope,
     Gate,
@@ -26,7 +25,6 @@ from agentos.evidence.quality.model import (
     Scope,
     Severity,
     Standing,
-    Verdict,
 )
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
@@ -384,20 +382,8 @@ def _judgement(one: Judgement) -> dict[str, Any]:
         "may_be_promoted": not one.blocking,
         "blocking": list(one.blocking),
         "warnings": list(one.warnings),
-        "verdicts": [_verdict(verdict) for verdict in one.verdicts],
+        "verdicts": [verdict.document() for verdict in one.verdicts],
         "frozen": [_freeze(each) for each in one.frozen],
-    }
-
-
-def _verdict(one: Verdict) -> dict[str, Any]:
-    figure = Figure(one.value, one.low, one.high, one.samples)
-    return {
-        "gate": _gate(one.gate),
-        "passed": one.passed,
-        "figure": shown(figure),
-        "serving": None if one.serving is None else shown(one.serving),
-        "loss": None if one.loss is None else shown(one.loss),
-        "reason": one.reason,
     }
 
 

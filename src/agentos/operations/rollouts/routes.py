@@ -389,7 +389,7 @@ async def _answer(work: UnitOfWork, done: Done, response: Response) -> dict[str,
 
 def _gates(found: Judged) -> dict[str, Any]:
     return {
-        "gates": [service.gate_document(one) for one in found.judgement.verdicts],
+        "gates": [one.document() for one in found.judgement.verdicts],
         "warnings": list(found.judgement.warnings),
         "what_if": None if found.tried is None else found.tried.document(),
     }

@@ -19,7 +19,7 @@ from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Status
 from agentos.control.deployments.service import Etags
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import Judgement, Severity, Verdict
+from agentos.evidence.quality.model import Judgement, Severity
 from agentos.evidence.replay import what_if
 from agentos.evidence.replay.what_if import Comparison, Instead, Prepared
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -325,30 +325,9 @@ async def shadow_runs(work: UnitOfWork, deployment_id: str, *, before: str, most
     return await store.shadow_runs(work, found.deployment_id, found.version, before, most)
 
 
-def gate_document(one: Verdict) -> dict[str, Any]:
-    """What one gate says, with its figures, as it is shown."""
-    gate = one.gate
-    return {
-        "gate": gate.id,
-        "scope": gate.scope.value,
-        "target": gate.target,
-        "metric": gate.metric,
-        "comparator": gate.comparator.value,
-        "threshold": gate.threshold,
-        "severity": gate.severity.value,
-        "samples_needed": gate.samples,
-        "value": _shown(one.value),
-        "interval": [_shown(one.low), _shown(one.high)],
-        "samples": one.samples,
-        "serving": "unknown" if one.serving is None else _shown(one.serving.value),
-        "result": {True: "passed", False: "failed", None: "unknown"}[one.passed],
-        "said": one.reason,
-    }
-
-
 def _check(deployment_id: str, order: Order, found: Judged) -> None:
     figures: dict[str, Any] = {
-        "gates": [gate_document(one) for one in found.judgement.verdicts],
+        "gates": [one.document() for one in found.judgement.verdicts],
         "what_if": None if found.tried is None else found.tried.document(),
     }
     what = "promoted" if order.percent is None else "a canary"
@@ -383,7 +362,3 @@ async def _close_canary(work: UnitOfWork, before: Deployment, after: Deployment,
 
 def _said(reasons: Sequence[str]) -> list[str]:
     return [one[:MOST_WORDS] for one in reasons]
-
-
-def _shown(value: float | None) -> float | str:
-    return "unknown" if value is None else value
