@@ -227,7 +227,9 @@ async def test_a_model_is_told_what_nobody_is_kept_from(archive: Archive, mind: 
     async def look(value: Any) -> Any:
         return str(value).replace("ann@example.com", "[REDACTED: EMAIL]")
 
-    found = await archive.ask("anything about the crane for ann@example.com", model=True, hidden=Sight(masked, look))
+    found = await archive.ask(
+        "anything about the crane for ann@example.com", model=True, hidden=Sight(masked, look, masks=True)
+    )
     assert found.known and "ann@example.com" not in mind.asked[0].messages[0].text
-    told = await archive.ask("anything about the crane", sight=Sight(everything, look))
+    told = await archive.ask("anything about the crane", sight=Sight(everything, look, masks=True))
     assert "ann@example.com" in told.entries[0].quote

@@ -35,6 +35,7 @@ class Sight:
 
     see: See
     look: Look
+    masks: bool  # whether anything is kept from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,13 @@ class Evidence:
     embedder: Embedder
     teller: Teller
 
-    async def search(self, organization: OrgId, words: str, filters: Filters, *, most: int, see: See) -> Found:
+    async def search(
+        self, organization: OrgId, words: str, filters: Filters, *, most: int, see: See, masks: bool
+    ) -> Found:
         """See ``search.search``."""
-        return await searching.search(self.doors, organization, self.embedder, words, filters, most=most, see=see)
+        return await searching.search(
+            self.doors, organization, self.embedder, words, filters, most=most, see=see, masks=masks
+        )
 
     async def ask(self, asked: Asked, sight: Sight, hidden: Sight, *, at: datetime) -> Reply:
         """Answer a question from what was found, every sentence with the entries that it stands on; else say nothing.
@@ -116,13 +121,13 @@ class Evidence:
         if set(question.like_agents) - set(agents):  # it names an agent that is not there: nothing is about it
             return []
         words = _left(question, agents)
-        hits = await self._hits(organization, question, agents, words, sight.see)
+        hits = await self._hits(organization, question, agents, words, sight)
         async with self.doors.open(organization) as work:
             found = await entries.gathered(work, question, agents, hits, see=sight.see, look=sight.look)
         return [one for one in found if one.sort == entries.ARTIFACT or not words or one.mentions(words)]
 
     async def _hits(
-        self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], see: See
+        self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], sight: Sight
     ) -> Sequence[Hit]:
         if not words:
             return ()
@@ -132,7 +137,7 @@ class Evidence:
         for agent in agents or ("",):
             one = replace(filters, agent=agent)
             asked = " ".join(words)[: searching.MOST_WORDS]
-            found = await self.search(organization, asked, one, most=MOST_HITS, see=see)
+            found = await self.search(organization, asked, one, most=MOST_HITS, see=sight.see, masks=sight.masks)
             hits += found.hits
         return hits
 
