@@ -14,6 +14,7 @@ from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.evidence.artifacts.answers import Sentence, checked
 from agentos.evidence.artifacts.entries import Entry
+from agentos.evidence.artifacts.questions import understood
 from agentos.evidence.artifacts.service import EXTRACTION, Sight
 from agentos.evidence.artifacts.settings import EvidenceSettings
 from agentos.kernel.clock import now
@@ -56,10 +57,15 @@ def entry(sentence: str, **more: Any) -> Entry:
     return Entry("effect", now(), sentence, **more)
 
 
+OTHER_RUN = "run_01m7y3jdhbeycse6s7f0x9362p"
 ENTRIES = (
     entry("bob approved pay at 14:05.", names=frozenset({"bob", "pay"})),
     entry("tester called note.", names=frozenset({"tester", "note", "eve"}), quote="42 pages"),
+    entry("ada approved send.", names=frozenset({"ada", "send"})),
+    entry("zoe.lee@example.com approved send.", names=frozenset({"zoe.lee@example.com", "send"})),
 )
+
+ASKED = f"did bob approve 7 calls of {OTHER_RUN} between 13:00 and 15:30"
 
 
 @pytest.mark.parametrize(
@@ -68,10 +74,20 @@ ENTRIES = (
         ("bob approved it at 14:05", (1,), True),
         ("It had 42 pages", (2,), True),
         ("Somebody said so", (), False),
-        ("Somebody said so", (3,), False),
+        ("Somebody said so", (5,), False),
         ("Somebody said so", (0,), False),
         ("Somebody said so", (1, 9), False),
         ("eve approved it", (1,), False),
+        ("Bob approved it at 14:05", (1,), True),
+        ("Bob approved it", (3,), False),
+        ("BOB approved it", (3,), False),
+        ("bob.lee approved it", (3,), False),
+        ("bob@example.org approved it", (3,), False),
+        ("Zoe Lee approved it", (4,), True),
+        ("Zoe approved it", (3,), False),
+        (f"ada approved {OTHER_RUN}", (3,), False),
+        ("ada approved 7 of them", (3,), False),
+        ("ada approved it between 13:00 and 15:30", (3,), True),
         ("bob approved it at 14:06", (1,), False),
         ("It had 43 pages", (2,), False),
         ("apr_01m7y3jdhbeycse6s7f0x9362p says so", (1,), False),
@@ -80,7 +96,7 @@ ENTRIES = (
     ],
 )
 def test_a_sentence_stands_only_on_what_it_cites(said: str, cites: tuple[int, ...], stands: bool) -> None:
-    found = checked([Sentence(said, cites)], ENTRIES, "who approved it?")
+    found = checked([Sentence(said, cites)], ENTRIES, understood(ASKED, at=now()).window.words)
     assert (len(found.kept), found.dropped) == ((1, 0) if stands else (0, 1))
 
 

@@ -102,7 +102,7 @@ class Evidence:
                 if found:
                     text = str(await hidden.look(question.text))
                     said, name = await asking.said(self.teller, asked.asker, text, found, at=at)
-                    kept = answers.checked(said, found, question.text)
+                    kept = answers.checked(said, found, question.window.words)
                     if kept.kept:
                         return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name)
                     because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
@@ -110,7 +110,7 @@ class Evidence:
                 because, why = error.code, error.what
                 log.info("evidence_not_told_by_model", model=model, code=error.code)
         found = await self._found(organization, question, agents, sight)
-        kept = answers.checked(answers.extracted(found), found, question.text)
+        kept = answers.checked(answers.extracted(found), found, question.window.words)
         return Reply(
             question, agents, kept.kept, tuple(found), kept.dropped, EXTRACTION, model if because else "", because, why
         )
