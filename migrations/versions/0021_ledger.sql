@@ -44,6 +44,8 @@ CREATE TABLE ledger_heads (
   org         text PRIMARY KEY,          -- '-': nobody's, as in facts about keys that nobody knows
   number      bigint NOT NULL,           -- of the last entry
   hash        bytea NOT NULL,
+  txid        xid8 NOT NULL DEFAULT '0', -- of the fact of the last entry
+  seq         bigint NOT NULL DEFAULT 0,
   is_sealed   boolean NOT NULL,          -- whether any fact up to it was sealed: from then on all are
   chained_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   -- What the last look over the whole chain found.
@@ -103,6 +105,7 @@ $$;
 CREATE FUNCTION ledger_append(
   p_txid text, p_seq bigint,
   p_ends text[], p_was bigint[], p_was_hash bytea[], p_now bigint[], p_now_hash bytea[], p_sealed boolean[],
+  p_now_txid text[], p_now_seq bigint[],
   p_orgs text[], p_numbers bigint[], p_hashes bytea[], p_entries bytea[], p_ats timestamptz[], p_names text[],
   p_keys text[], p_persons text[], p_runs text[], p_deployments text[]
 ) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentos AS $$
@@ -114,8 +117,10 @@ BEGIN
   INSERT INTO ledger_heads (org, number, hash, is_sealed)
   SELECT e.org, 0, e.was_hash, false FROM unnest(p_ends, p_was, p_was_hash) AS e (org, was, was_hash) WHERE e.was = 0
   ON CONFLICT DO NOTHING;
-  UPDATE ledger_heads h SET number = e.now, hash = e.now_hash, is_sealed = e.sealed, chained_at = clock_timestamp()
-  FROM unnest(p_ends, p_was, p_was_hash, p_now, p_now_hash, p_sealed) AS e (org, was, was_hash, now, now_hash, sealed)
+  UPDATE ledger_heads h SET number = e.now, hash = e.now_hash, is_sealed = e.sealed, txid = e.txid::xid8, seq = e.seq,
+                            chained_at = clock_timestamp()
+  FROM unnest(p_ends, p_was, p_was_hash, p_now, p_now_hash, p_sealed, p_now_txid, p_now_seq)
+    AS e (org, was, was_hash, now, now_hash, sealed, txid, seq)
   WHERE h.org = e.org AND h.number = e.was AND h.hash = e.was_hash;
   GET DIAGNOSTICS held = ROW_COUNT;
   IF held <> cardinality(p_ends) THEN
@@ -141,8 +146,10 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   FROM ledger_heads h
 $$;
 
--- How many facts wait to be chained, and for how long the oldest of them has.
-CREATE FUNCTION ledger_waiting(OUT facts bigint, OUT seconds double precision)
+-- How many facts wait to be chained, and for how long the oldest of them has. ``is_astray``: the chainer would not begin
+-- behind the last fact that was chained, or begins where no transaction of this cluster was yet, so that it passes facts:
+-- its cursor was set, or the database was restored into a cluster with lower transaction ids.
+CREATE FUNCTION ledger_waiting(OUT facts bigint, OUT seconds double precision, OUT is_astray boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentos AS $$
 DECLARE
   v_txid xid8 := '0';
@@ -150,6 +157,9 @@ DECLARE
 BEGIN
   SELECT coalesce(max(c.txid), '0'), coalesce(max(c.seq), 0) INTO v_txid, v_seq
   FROM outbox_cursors c WHERE c.consumer = 'ledger';
+  is_astray := v_txid >= pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
+    SELECT FROM (SELECT h.txid, h.seq FROM ledger_heads h ORDER BY h.txid DESC, h.seq DESC LIMIT 1) AS last
+    WHERE (last.txid, last.seq) <> (v_txid, v_seq));
   SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(o.at)), 0) INTO facts, seconds
   FROM outbox o WHERE (o.txid, o.seq) > (v_txid, v_seq);
 END $$;

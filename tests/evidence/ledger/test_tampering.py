@@ -156,6 +156,33 @@ async def test_a_fact_that_was_changed_or_made_up_before_it_was_chained_is_found
     assert broken.number == (6 if done.startswith("INSERT") else 4)
 
 
+async def test_facts_that_are_chained_again_are_told_and_so_is_a_cursor_that_was_set(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await chain(books, organization)
+
+    async def is_astray(statement: str) -> bool:
+        await driver.execute(statement)
+        return bool((await service.standing(books.database, books.anchors))["is_astray"])
+
+    forward = "UPDATE outbox_cursors SET txid = (txid::text::bigint + 1000000000)::text::xid8 WHERE consumer = 'ledger'"
+    back = forward.replace("+", "-")
+    assert not await is_astray("SELECT 1")
+    assert await is_astray(forward)
+    await books.toss(organization, 1)
+    assert await books.chain() == 0  # what a cursor passes is not chained: so it is told
+    assert not await is_astray(back)
+    assert await is_astray("UPDATE outbox_cursors SET txid = '0', seq = 0 WHERE consumer = 'ledger'")
+    assert await books.chain() >= 13
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.REPETITION, 13), broken.what
+    page = await books.look_from(organization, 12)
+    assert page.broken == broken
+    assert not await is_astray("SELECT 1")
+    await driver.close()
+
+
 async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
     books: Books, organization: OrgId
 ) -> None:

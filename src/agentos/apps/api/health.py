@@ -192,8 +192,15 @@ async def ledger_health(request: Request) -> dict[str, Any]:
     broken = sum(1 for one in chains if one.verified_broken)
     known = [one.verified_seconds for one in chains if one.verified_seconds is not None]
     late = found["waiting_seconds"] > LATE_SECONDS
+    wrong = {
+        "a chain is broken": broken,
+        "facts wait to be chained": late,
+        "the chainer's cursor is not behind the last entry's fact": found["is_astray"],
+    }
+    because = [what for what, it_is in wrong.items() if it_is]
     return {
-        "status": "degraded" if broken or late else "ok",
+        "status": "degraded" if because else "ok",
+        "because": because,
         "chains": len(chains),
         "entries": sum(one.number for one in chains),
         "waiting": found["waiting"],

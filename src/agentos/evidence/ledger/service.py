@@ -140,6 +140,7 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
         "chains": chains,
         "waiting": waiting.facts,
         "waiting_seconds": waiting.seconds,
+        "is_astray": waiting.is_astray,
         "anchored_at": max((one.at for one in last.values()), default=None),
     }
 

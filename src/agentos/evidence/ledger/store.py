@@ -17,7 +17,9 @@ from agentos.kernel.unit_of_work import UnitOfWork
 _LOCK: Final = text("SELECT outbox_lock('ledger')")
 _READ: Final = "SELECT * FROM ledger_read($1)"
 _ENDS: Final = "SELECT * FROM ledger_ends($1::text[])"
-_APPEND: Final = "SELECT ledger_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+_APPEND: Final = (
+    "SELECT ledger_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
+)
 _COLUMNS: Final = "number, hash, entry, at, name, key, person, run_id, deployment_id"
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 PAGE: Final = f"SELECT {_COLUMNS} FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT $3"
@@ -85,6 +87,8 @@ async def append(driver: Any, batch: Batch, transaction: str, sequence: int) -> 
         [one.number for one in now],
         [one.hash for one in now],
         [one.is_sealed for one in now],
+        [batch.upto[name][0] for name in names],
+        [batch.upto[name][1] for name in names],
         batch.organizations,
         *(list(column) for column in zip(*batch.rows, strict=True)),
     )
