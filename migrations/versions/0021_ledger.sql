@@ -164,6 +164,16 @@ BEGIN
   FROM outbox o WHERE (o.txid, o.seq) > (v_txid, v_seq);
 END $$;
 
+-- For how long the oldest entry has stood without an anchor, where these are the anchored ends of these chains.
+CREATE FUNCTION ledger_unanchored(p_orgs text[], p_numbers bigint[]) RETURNS double precision
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
+  SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(l.at)), 0))::double precision
+  FROM ledger_heads h
+  LEFT JOIN unnest(p_orgs, p_numbers) AS a (org, number) ON a.org = h.org
+  JOIN LATERAL (SELECT e.at FROM ledger e WHERE e.org = h.org AND e.number > coalesce(a.number, 0)
+                ORDER BY e.number LIMIT 1) AS l ON true
+$$;
+
 -- Where the chainer begins: with everything that the outbox holds.
 INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('ledger', '0', 0);
 
@@ -211,10 +221,10 @@ BEGIN
 END $$;
 
 REVOKE EXECUTE ON FUNCTION outbox_sealed, ledger_read, ledger_ends, ledger_append, ledger_verified,
-  ledger_counted, ledger_waiting, outbox_skip, outbox_forget FROM PUBLIC;
+  ledger_counted, ledger_waiting, ledger_unanchored, outbox_skip, outbox_forget FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox_sealed TO agentos_app;
 GRANT EXECUTE ON FUNCTION outbox_sealed, ledger_read, ledger_ends, ledger_append, ledger_verified, ledger_counted,
-  ledger_waiting, outbox_skip, outbox_forget TO agentos_system;
+  ledger_waiting, ledger_unanchored, outbox_skip, outbox_forget TO agentos_system;
 
 ------------------------------------------------------------------------------------------------------------------------
 -- As in 0015, and what was decided and done of skills is a fact, too, in the very statement that journals it: one for all

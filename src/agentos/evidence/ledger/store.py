@@ -29,6 +29,12 @@ END: Final = (
 )
 LAST: Final = "SELECT max(number) FROM ledger WHERE org = $1"
 NAMED: Final = "SELECT number, hash FROM ledger WHERE org = $1 AND number = ANY ($2::bigint[])"
+UNANCHORED: Final = (
+    "SELECT number, at, clock_timestamp() AS now FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT 1"
+)
+_UNANCHORED: Final = text(
+    "SELECT ledger_unanchored(CAST(:organizations AS text[]), CAST(:numbers AS bigint[])) AS seconds"
+)
 _VERIFIED: Final = text("SELECT ledger_verified(:org, :number, :broken)")
 _COUNTED: Final = text("SELECT * FROM ledger_counted()")
 _WAITING: Final = text("SELECT * FROM ledger_waiting()")
@@ -130,6 +136,13 @@ async def keep_verified(database: Database, organization: str, number: int, brok
     """Keep what a look over a whole chain found."""
     async with database.connection("agentos_system") as connection:
         await connection.execute(_VERIFIED, {"org": organization, "number": number, "broken": broken})
+
+
+async def unanchored_seconds(database: Database, anchored: Mapping[str, int]) -> float:
+    """For how long the oldest entry behind these numbers of its chain has stood there; 0 where there is none."""
+    values = {"organizations": list(anchored), "numbers": list(anchored.values())}
+    async with database.connection("agentos_system") as connection:
+        return float((await connection.execute(_UNANCHORED, values)).scalar_one())
 
 
 async def counted(database: Database) -> tuple[Sequence[Any], Any]:

@@ -422,7 +422,7 @@ LEDGER_ANCHOR_AGE = Metric(
     "gauge",
     "seconds",
     (),
-    "Since an end of a chain was last anchored outside the database; absent before the first.",
+    "For how long the oldest entry has stood without an anchor; absent while anchors cannot be read.",
 )
 LEDGER_SOUND = Metric(
     "agentos_ledger_sound",
