@@ -7,7 +7,7 @@ entry proves by itself which place it has, and a chain is whole when every place
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -50,7 +50,10 @@ def chained(key: LedgerKey, ends: Mapping[str, End], facts: Iterable[Mapping[str
             end = batch.was[org] = ends.get(org, EMPTY)
             keys[org] = key.chain(org)
         seal = _seal(key, fact, end.is_sealed)
-        said = _said.decode(fact["body"])
+        try:
+            said = _said.decode(fact["body"])
+        except msgspec.DecodeError:  # no fact of the platform is such a body
+            said, seal = _said.decode("{}"), Seal.BROKEN
         person = next((one for name in PERSONS if (one := _text(said, name))), None)
         run_id, deployment_id = _text(said, "run_id"), _text(said, "deployment_id")
         entry = Entry(
@@ -199,9 +202,12 @@ class Links:
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
-def body_of(row: Row) -> bytes:
-    """The body of the fact that an entry is about, as JSON."""
-    return bytes(_entry.decode(row.entry).body)
+def believed(rows: Iterable[Row]) -> Iterator[tuple[str, bytes]]:
+    """Names and bodies of the facts that entries are about, without what was changed or written past the platform."""
+    for row in rows:
+        one = _entry.decode(row.entry)
+        if one.seal in (Seal.WHOLE, Seal.EARLIER):
+            yield row.name, bytes(one.body)
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -219,8 +225,15 @@ def shown(row: Row) -> dict[str, Any]:
         "seal": one.seal.value,
         "hash": row.hash.hex(),
         "prev": one.prev,
-        "body": msgspec.json.decode(one.body),
+        "body": _body(one.body),
     }
+
+
+def _body(body: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:  # no fact of the platform: a number that no program reads
+        return bytes(body).decode()
 
 
 def told_time(at: datetime) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from agentos.control.stops import service as stops
 from agentos.evidence.ledger import past, store
 from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
-from agentos.evidence.ledger.chain import Links, body_of
+from agentos.evidence.ledger.chain import Links, believed
 from agentos.evidence.ledger.model import (
     Anchor,
     Broken,
@@ -114,7 +114,7 @@ async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, A
     if first is None or at < first:
         return told | dict.fromkeys(("deployments", "stops", "policies", "budgets"), past.UNKNOWN)
     rows = await store.told_until(work, list(past.CHANGES), at)
-    found = past.in_force((row.name, body_of(row)) for row in rows)
+    found = past.in_force(believed(rows))
     for one in await stops.of_everybody(work, at=at):
         found["stops"][one.id] = {
             "kind": one.kind.value,
@@ -149,6 +149,7 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
         "waiting": waiting.facts,
         "waiting_seconds": waiting.seconds,
         "is_astray": waiting.is_astray,
+        "set_aside": waiting.set_aside,
         "unanchored_seconds": await store.unanchored_seconds(database, anchored),
         "anchors_unusable": unusable,
         "anchored_at": max((one.at for one in last.values()), default=None),

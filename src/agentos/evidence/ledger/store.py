@@ -17,9 +17,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 _LOCK: Final = text("SELECT outbox_lock('ledger')")
 _READ: Final = "SELECT * FROM ledger_read($1)"
 _ENDS: Final = "SELECT * FROM ledger_ends($1::text[])"
-_APPEND: Final = (
-    "SELECT ledger_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"
-)
+_APPEND: Final = f"SELECT ledger_append({', '.join(f'${number}' for number in range(1, 23))})"
 _COLUMNS: Final = "number, hash, entry, at, name, key, person, run_id, deployment_id"
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 PAGE: Final = f"SELECT {_COLUMNS} FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT $3"
@@ -79,14 +77,19 @@ async def ends(driver: Any, organizations: Sequence[str] | None = None) -> dict[
     }
 
 
-async def append(driver: Any, batch: Batch, transaction: str, sequence: int) -> None:
-    """Add the batch, and move behind its last fact, in one transaction. Raises where a chain has gone on."""
+async def append(driver: Any, batch: Batch, first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
+    """Add the batch, and move behind its last fact, in one transaction. Raises where its facts were chained meanwhile.
+
+    Gives back the organizations whose chains do not go on from their ends: their facts are set aside.
+    """
     names = list(batch.was)
     was, now = [batch.was[name] for name in names], [batch.now[name] for name in names]
-    await driver.execute(
+    left_out: list[str] = await driver.fetchval(
         _APPEND,
-        transaction,
-        sequence,
+        first["txid"],
+        first["seq"],
+        last["txid"],
+        last["seq"],
         names,
         [one.number for one in was],
         [one.hash for one in was],
@@ -98,6 +101,7 @@ async def append(driver: Any, batch: Batch, transaction: str, sequence: int) -> 
         batch.organizations,
         *(list(column) for column in zip(*batch.rows, strict=True)),
     )
+    return left_out
 
 
 async def search(work: UnitOfWork, wanted: Search, *, beyond: int, is_oldest_first: bool, most: int) -> list[Row]:

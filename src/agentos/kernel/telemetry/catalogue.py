@@ -434,6 +434,13 @@ LEDGER_SOUND = Metric(
 LEDGER_VERIFIED_AGE = Metric(
     "agentos_ledger_verified_age_seconds", "gauge", "seconds", ("org",), "Since the whole ledger was last verified."
 )
+LEDGER_ANCHOR_ERRORS = Metric(
+    "agentos_ledger_anchor_errors_total",
+    "counter",
+    "anchors",
+    ("code",),
+    "Times that ends could not be anchored (anchors_unusable), or the file was found cut or replaced (anchors_cut).",
+)
 LEDGER_FACTS_AMISS = Metric(
     "agentos_ledger_facts_amiss_total",
     "counter",
@@ -502,6 +509,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     LEDGER_ANCHOR_AGE,
     LEDGER_SOUND,
     LEDGER_VERIFIED_AGE,
+    LEDGER_ANCHOR_ERRORS,
     LEDGER_FACTS_AMISS,
     ARTIFACTS,
     EMBEDDING_ERRORS,
