@@ -216,21 +216,25 @@ BEGIN
 END $$;
 
 -- Forget facts that are chained and that every consumer has passed; how many there were. What a consumer has set aside
--- stays. A consumer that has no cursor yet reads what is left.
+-- stays. A consumer that has no cursor yet reads what is left. Where whoever forgets has no key, there is no chainer to wait for:
+-- facts that were never sealed go without being chained, sealed ones never do.
 CREATE FUNCTION outbox_forget(p_before timestamptz, p_most integer) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentos AS $$
 DECLARE
   v_txid xid8;
   v_seq  bigint;
   done   bigint;
+  has_key boolean := coalesce(length(current_setting('agentos.seal', true)), 0) > 0;
 BEGIN
-  SELECT c.txid, c.seq INTO v_txid, v_seq FROM outbox_cursors c ORDER BY c.txid, c.seq LIMIT 1;
+  SELECT c.txid, c.seq INTO v_txid, v_seq FROM outbox_cursors c WHERE has_key OR c.consumer <> 'ledger' ORDER BY c.txid, c.seq LIMIT 1;
   IF NOT FOUND THEN
     RETURN 0;
   END IF;
   WITH old AS MATERIALIZED (
     SELECT o.txid, o.seq FROM outbox o
     WHERE (o.txid, o.seq) <= (v_txid, v_seq)
+      AND (has_key OR o.seal IS NULL
+           OR (o.txid, o.seq) <= (SELECT c.txid, c.seq FROM outbox_cursors c WHERE c.consumer = 'ledger'))
       AND NOT EXISTS (SELECT FROM outbox_failures f WHERE f.txid = o.txid AND f.seq = o.seq)
     ORDER BY o.txid, o.seq LIMIT p_most
   ), gone AS (

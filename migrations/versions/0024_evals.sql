@@ -146,3 +146,6 @@ END $$;
 
 REVOKE EXECUTE ON FUNCTION eval_is_held, eval_note, eval_finish, eval_close FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eval_is_held, eval_note, eval_finish, eval_close TO agentos_app;
+
+-- It begins with everything that the outbox holds, which forgets nothing that it has not passed.
+INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('evals', '0', 0) ON CONFLICT DO NOTHING;

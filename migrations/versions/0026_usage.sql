@@ -217,3 +217,6 @@ BEGIN
   END IF;
   RETURN overshot;
 END $$;
+
+-- It begins with everything that the outbox holds, which forgets nothing that it has not passed.
+INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('usage', '0', 0) ON CONFLICT DO NOTHING;

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -28,6 +29,9 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.retention import forget
+from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.unit_of_work import Doors
+from tests.conftest import new_database
 from tests.evidence.ledger.conftest import Books, CoinTossed
 
 WRITERS = 4
@@ -248,6 +252,42 @@ async def test_facts_are_forgotten_once_they_are_chained_and_every_consumer_has_
     assert (found.entries, found.broken) == (4, None)
     await driver.execute("DELETE FROM outbox_cursors WHERE consumer = 'late'")
     await driver.close()
+
+
+async def test_without_a_key_facts_are_forgotten_unchained_but_never_sealed_ones(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await books.superuser()
+    await driver.execute("DELETE FROM outbox_cursors WHERE consumer <> 'ledger'")
+    await books.chain()
+    await books.toss(organization, 1)  # sealed, and not chained
+    keyless = Database(DatabaseSettings(url=SecretStr(books.url), pool_size=2))
+    try:
+        async with Doors(keyless).open(organization) as work:
+            await work.publish(CoinTossed("pound", 1))
+        await driver.execute(
+            "INSERT INTO outbox_cursors (consumer, txid, seq) SELECT 'late', max(txid), 1000000000 FROM outbox"
+        )
+        left = "SELECT array_agg(key ORDER BY key) FROM outbox WHERE org = $1"
+        await forget(books.database, outbox.KEPT, at=now() + outbox.KEPT.kept * 2)
+        assert await driver.fetchval(left, organization) == ["euro", "pound"]  # with a key nothing goes unchained
+        await forget(keyless, outbox.KEPT, at=now() + outbox.KEPT.kept * 2)
+        assert await driver.fetchval(left, organization) == ["euro"]
+    finally:
+        await keyless.close()
+        await driver.execute("DELETE FROM outbox_cursors WHERE consumer = 'late'")
+        await driver.close()
+
+
+async def test_consumers_of_evidence_begin_with_everything() -> None:
+    url = await new_database(f"seeded_{os.getpid()}")
+    database = Database(DatabaseSettings(url=SecretStr(url), pool_size=2))
+    try:
+        async with database.connection("agentos_system") as connection:
+            rows = (await connection.execute(text("SELECT consumer FROM outbox_lag()"))).all()
+    finally:
+        await database.close()
+    assert {row.consumer for row in rows} >= {"ledger", "artifacts", "quality", "evals", "usage"}
 
 
 async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_new(
