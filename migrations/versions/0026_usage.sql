@@ -3,7 +3,7 @@
 CREATE TABLE usage_days (
   org                 text NOT NULL REFERENCES organizations,
   day                 date NOT NULL,
-  source              text NOT NULL CHECK (source IN ('run', 'ask', 'replay')),
+  source              text NOT NULL CHECK (source IN ('run', 'ask', 'replay', 'eval')),
   agent_id            text NOT NULL,                          -- '': of no agent, as a direct question
   version             text NOT NULL,
   provider            text NOT NULL,

@@ -257,6 +257,7 @@ COVERED: Final = {
         "PromotionUnfrozen",
         "DatasetAdded",
         "EvalStarted",
+        "EvalAsked",
         "EvalEnded",
     ),
 }
