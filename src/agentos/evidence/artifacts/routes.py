@@ -280,7 +280,9 @@ def _reply(one: Reply) -> dict[str, Any]:
         "question": one.question.text,
         "answer": " ".join(sentence.text for sentence in one.sentences) if one.known else UNKNOWN,
         "sentences": [{"text": sentence.text, "citations": list(sentence.cites)} for sentence in one.sentences],
-        "citations": [_entry(number, entry) for number, entry in _cited(one)],
+        "citations": [
+            _entry(number, entry) | {"ledger_entry": one.ledger.get(entry.key)} for number, entry in _cited(one)
+        ],
         "answered_by": one.answered_by,
         "instead_of": None if not one.instead_of else {"model": one.instead_of, "code": one.because, "why": one.why},
         "dropped": one.dropped,

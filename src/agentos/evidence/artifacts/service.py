@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -59,6 +59,7 @@ class Reply:
     dropped: int  # sentences that did not stand on what they cite
     answered_by: str  # EXTRACTION, or a model by its name
     instead_of: str = ""  # the model that was to answer
+    ledger: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # entries of the ledger, by the key of ours
     because: str = ""  # the code of why it did not
     why: str = ""
 
@@ -104,7 +105,8 @@ class Evidence:
                     said, name = await asking.said(self.teller, asked.asker, text, found, at=at)
                     kept = answers.checked(said, found, question.window.words)
                     if kept.kept:
-                        return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name)
+                        told = await self._in_ledger(organization, kept.kept, found)
+                        return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name, ledger=told)
                     because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
             except AgentOSError as error:
                 because, why = error.code, error.what
@@ -112,8 +114,25 @@ class Evidence:
         found = await self._found(organization, question, agents, sight)
         kept = answers.checked(answers.extracted(found), found, question.window.words)
         return Reply(
-            question, agents, kept.kept, tuple(found), kept.dropped, EXTRACTION, model if because else "", because, why
+            question,
+            agents,
+            kept.kept,
+            tuple(found),
+            kept.dropped,
+            EXTRACTION,
+            instead_of=model if because else "",
+            because=because,
+            why=why,
+            ledger=await self._in_ledger(organization, kept.kept, found),
         )
+
+    async def _in_ledger(
+        self, organization: OrgId, said: Sequence[Sentence], found: Sequence[Entry]
+    ) -> dict[tuple[str, ...], int]:
+        """The ledger's entries beside those that are cited."""
+        cited = {number for one in said for number in one.cites}
+        async with self.doors.open(organization) as work:
+            return await entries.ledger_numbers(work, [found[number - 1] for number in sorted(cited)])
 
     async def _found(
         self, organization: OrgId, question: Question, agents: tuple[str, ...], sight: Sight

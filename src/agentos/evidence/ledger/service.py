@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from itertools import islice
@@ -100,6 +100,12 @@ async def entry(work: UnitOfWork, number: int) -> Row:
     if found is None:
         raise EntryUnknown(f"there is no entry {number}", then="See 'agentos audit search'.")
     return found
+
+
+async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str]) -> list[tuple[int, str, str, bytes]]:
+    """The newest entries of these facts about these ids: number, fact, id and body; not of what was amiss."""
+    rows = await store.about(work, names, keys, PAGE)
+    return [(row.number, name, row.key, body) for row in rows for name, body in believed([row])]
 
 
 async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:

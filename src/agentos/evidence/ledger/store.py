@@ -52,6 +52,10 @@ _CONDITIONS: Final = {
 _NAMED_UNTIL: Final = text(
     f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"
 )
+_ABOUT: Final = text(
+    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND key = ANY (:keys) "
+    "ORDER BY number DESC LIMIT :most"
+)
 _FIRST_AND_LAST: Final = text(
     "SELECT (SELECT min(at) FROM ledger WHERE org = :org) AS first, "
     "(SELECT max(at) FROM ledger WHERE org = :org) AS last"
@@ -121,6 +125,12 @@ async def entry(work: UnitOfWork, number: int) -> Row | None:
     """One entry."""
     found = await search(work, Search(), beyond=number - 1, is_oldest_first=True, most=1)
     return found[0] if found and found[0].number == number else None
+
+
+async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str], most: int) -> list[Row]:
+    """The newest entries of these facts about these ids."""
+    values = {"org": work.organization, "names": list(names), "keys": list(keys), "most": most}
+    return [Row._make(row) for row in await work.all(_ABOUT, values)]
 
 
 async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime) -> list[Row]:
