@@ -190,7 +190,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(l.at)), 0))::double precision
   FROM ledger_heads h
   LEFT JOIN unnest(p_orgs, p_numbers) AS a (org, number) ON a.org = h.org
-  JOIN LATERAL (SELECT e.at FROM ledger e WHERE e.org = h.org AND e.number > coalesce(a.number, 0)
+  JOIN LATERAL (SELECT e.at FROM ledger e WHERE e.org = h.org AND e.number > coalesce(a.number, 0) AND e.number <= h.number
                 ORDER BY e.number LIMIT 1) AS l ON true
 $$;
 
