@@ -44,6 +44,8 @@ CREATE TABLE ledger_heads (
   org         text PRIMARY KEY,          -- '-': nobody's, as in facts about keys that nobody knows
   number      bigint NOT NULL,           -- of the last entry
   hash        bytea NOT NULL,
+  txid        xid8 NOT NULL DEFAULT '0', -- of the fact of the last entry
+  seq         bigint NOT NULL DEFAULT 0,
   is_sealed   boolean NOT NULL,          -- whether any fact up to it was sealed: from then on all are
   chained_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
   -- What the last look over the whole chain found.
@@ -98,32 +100,52 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   SELECT h.org, h.number, h.hash, h.is_sealed FROM ledger_heads h WHERE p_orgs IS NULL OR h.org = ANY (p_orgs)
 $$;
 
--- Add entries and move the cursor behind their facts, in one transaction: all of it, or nothing when a chain has gone on
--- since its end was read. Each chain has one writer at a time, by its lock.
+-- Add entries and move the cursor behind their facts, in one transaction: all of it, or nothing when the first of them was
+-- chained since it was read. Each chain has one writer at a time, by its lock. A chain whose end is not where it was read, or
+-- that has entries behind it, was changed by somebody: its facts are set aside, and the others go on. Those are given back.
 CREATE FUNCTION ledger_append(
-  p_txid text, p_seq bigint,
+  p_first_txid text, p_first_seq bigint, p_txid text, p_seq bigint,
   p_ends text[], p_was bigint[], p_was_hash bytea[], p_now bigint[], p_now_hash bytea[], p_sealed boolean[],
+  p_now_txid text[], p_now_seq bigint[],
   p_orgs text[], p_numbers bigint[], p_hashes bytea[], p_entries bytea[], p_ats timestamptz[], p_names text[],
   p_keys text[], p_persons text[], p_runs text[], p_deployments text[]
-) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentos AS $$
+) RETURNS text[] LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentos AS $$
 DECLARE
-  held integer;
+  left_out text[];
 BEGIN
   PERFORM pg_advisory_xact_lock(hashtextextended('ledger ' || o.one, 0))
   FROM (SELECT one FROM unnest(p_ends) AS one ORDER BY one) AS o;
-  INSERT INTO ledger_heads (org, number, hash, is_sealed)
-  SELECT e.org, 0, e.was_hash, false FROM unnest(p_ends, p_was, p_was_hash) AS e (org, was, was_hash) WHERE e.was = 0
-  ON CONFLICT DO NOTHING;
-  UPDATE ledger_heads h SET number = e.now, hash = e.now_hash, is_sealed = e.sealed, chained_at = clock_timestamp()
-  FROM unnest(p_ends, p_was, p_was_hash, p_now, p_now_hash, p_sealed) AS e (org, was, was_hash, now, now_hash, sealed)
-  WHERE h.org = e.org AND h.number = e.was AND h.hash = e.was_hash;
-  GET DIAGNOSTICS held = ROW_COUNT;
-  IF held <> cardinality(p_ends) THEN
-    RAISE EXCEPTION 'a chain has gone on' USING ERRCODE = '40001';
+  PERFORM FROM outbox_cursors c
+  WHERE c.consumer = 'ledger' AND (c.txid, c.seq) >= (p_first_txid::xid8, p_first_seq) FOR UPDATE;
+  IF FOUND THEN
+    RAISE EXCEPTION 'the chaining has gone on' USING ERRCODE = '40001';
   END IF;
+  left_out := ARRAY(
+    SELECT e.org FROM unnest(p_ends, p_was, p_was_hash) AS e (org, was, was_hash)
+    LEFT JOIN ledger_heads h ON h.org = e.org
+    WHERE CASE WHEN h.org IS NULL THEN e.was <> 0 ELSE h.number <> e.was OR h.hash <> e.was_hash END
+       OR EXISTS (SELECT FROM ledger l WHERE l.org = e.org AND l.number > e.was));
+  INSERT INTO ledger_heads (org, number, hash, is_sealed)
+  SELECT e.org, 0, e.was_hash, false FROM unnest(p_ends, p_was, p_was_hash) AS e (org, was, was_hash)
+  WHERE e.was = 0 AND e.org <> ALL (left_out)
+  ON CONFLICT DO NOTHING;
+  UPDATE ledger_heads h SET number = e.now, hash = e.now_hash, is_sealed = e.sealed, txid = e.txid::xid8, seq = e.seq,
+                            chained_at = clock_timestamp()
+  FROM unnest(p_ends, p_now, p_now_hash, p_sealed, p_now_txid, p_now_seq) AS e (org, now, now_hash, sealed, txid, seq)
+  WHERE h.org = e.org AND e.org <> ALL (left_out);
   INSERT INTO ledger (org, number, hash, entry, at, name, key, person, run_id, deployment_id)
-  SELECT * FROM unnest(p_orgs, p_numbers, p_hashes, p_entries, p_ats, p_names, p_keys, p_persons, p_runs, p_deployments);
+  SELECT * FROM unnest(p_orgs, p_numbers, p_hashes, p_entries, p_ats, p_names, p_keys, p_persons, p_runs, p_deployments)
+    AS e (org, number, hash, entry, at, name, key, person, run_id, deployment_id)
+  WHERE e.org <> ALL (left_out);
+  IF cardinality(left_out) > 0 THEN
+    INSERT INTO outbox_failures (consumer, txid, seq, error)
+    SELECT 'ledger', o.txid, o.seq, 'the chain does not go on from its end' FROM outbox o
+    WHERE o.org = ANY (left_out) AND (o.txid, o.seq) >= (p_first_txid::xid8, p_first_seq)
+      AND (o.txid, o.seq) <= (p_txid::xid8, p_seq)
+    ON CONFLICT DO NOTHING;
+  END IF;
   PERFORM outbox_move('ledger', p_txid, p_seq);
+  RETURN left_out;
 END $$;
 
 -- Keep what a look over the whole chain of an organization found.
@@ -141,8 +163,12 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
   FROM ledger_heads h
 $$;
 
--- How many facts wait to be chained, and for how long the oldest of them has.
-CREATE FUNCTION ledger_waiting(OUT facts bigint, OUT seconds double precision)
+-- How many facts wait to be chained, and for how long the oldest of them has. ``is_astray``: the chainer would not begin
+-- behind the last fact that was chained, or begins where no transaction of this cluster was yet, so that it passes facts:
+-- its cursor was set, or the database was restored into a cluster with lower transaction ids.
+-- ``set_aside``: facts of chains that do not go on from their ends.
+CREATE FUNCTION ledger_waiting(OUT facts bigint, OUT seconds double precision, OUT is_astray boolean,
+                               OUT set_aside bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentos AS $$
 DECLARE
   v_txid xid8 := '0';
@@ -150,9 +176,23 @@ DECLARE
 BEGIN
   SELECT coalesce(max(c.txid), '0'), coalesce(max(c.seq), 0) INTO v_txid, v_seq
   FROM outbox_cursors c WHERE c.consumer = 'ledger';
+  SELECT count(*) INTO set_aside FROM outbox_failures f WHERE f.consumer = 'ledger';
+  is_astray := v_txid >= pg_snapshot_xmax(pg_current_snapshot()) OR EXISTS (
+    SELECT FROM (SELECT h.txid, h.seq FROM ledger_heads h ORDER BY h.txid DESC, h.seq DESC LIMIT 1) AS last
+    WHERE (last.txid, last.seq) <> (v_txid, v_seq));
   SELECT count(*), coalesce(extract(epoch FROM clock_timestamp() - min(o.at)), 0) INTO facts, seconds
   FROM outbox o WHERE (o.txid, o.seq) > (v_txid, v_seq);
 END $$;
+
+-- For how long the oldest entry has stood without an anchor, where these are the anchored ends of these chains.
+CREATE FUNCTION ledger_unanchored(p_orgs text[], p_numbers bigint[]) RETURNS double precision
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
+  SELECT greatest(0, coalesce(extract(epoch FROM clock_timestamp() - min(l.at)), 0))::double precision
+  FROM ledger_heads h
+  LEFT JOIN unnest(p_orgs, p_numbers) AS a (org, number) ON a.org = h.org
+  JOIN LATERAL (SELECT e.at FROM ledger e WHERE e.org = h.org AND e.number > coalesce(a.number, 0) AND e.number <= h.number
+                ORDER BY e.number LIMIT 1) AS l ON true
+$$;
 
 -- Where the chainer begins: with everything that the outbox holds.
 INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('ledger', '0', 0);
@@ -176,21 +216,25 @@ BEGIN
 END $$;
 
 -- Forget facts that are chained and that every consumer has passed; how many there were. What a consumer has set aside
--- stays. A consumer that has no cursor yet reads what is left.
+-- stays. A consumer that has no cursor yet reads what is left. Where whoever forgets has no key, there is no chainer to wait for:
+-- facts that were never sealed go without being chained, sealed ones never do.
 CREATE FUNCTION outbox_forget(p_before timestamptz, p_most integer) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentos AS $$
 DECLARE
   v_txid xid8;
   v_seq  bigint;
   done   bigint;
+  has_key boolean := coalesce(length(current_setting('agentos.seal', true)), 0) > 0;
 BEGIN
-  SELECT c.txid, c.seq INTO v_txid, v_seq FROM outbox_cursors c ORDER BY c.txid, c.seq LIMIT 1;
+  SELECT c.txid, c.seq INTO v_txid, v_seq FROM outbox_cursors c WHERE has_key OR c.consumer <> 'ledger' ORDER BY c.txid, c.seq LIMIT 1;
   IF NOT FOUND THEN
     RETURN 0;
   END IF;
   WITH old AS MATERIALIZED (
     SELECT o.txid, o.seq FROM outbox o
     WHERE (o.txid, o.seq) <= (v_txid, v_seq)
+      AND (has_key OR o.seal IS NULL
+           OR (o.txid, o.seq) <= (SELECT c.txid, c.seq FROM outbox_cursors c WHERE c.consumer = 'ledger'))
       AND NOT EXISTS (SELECT FROM outbox_failures f WHERE f.txid = o.txid AND f.seq = o.seq)
     ORDER BY o.txid, o.seq LIMIT p_most
   ), gone AS (
@@ -201,10 +245,10 @@ BEGIN
 END $$;
 
 REVOKE EXECUTE ON FUNCTION outbox_sealed, ledger_read, ledger_ends, ledger_append, ledger_verified,
-  ledger_counted, ledger_waiting, outbox_skip, outbox_forget FROM PUBLIC;
+  ledger_counted, ledger_waiting, ledger_unanchored, outbox_skip, outbox_forget FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox_sealed TO agentos_app;
 GRANT EXECUTE ON FUNCTION outbox_sealed, ledger_read, ledger_ends, ledger_append, ledger_verified, ledger_counted,
-  ledger_waiting, outbox_skip, outbox_forget TO agentos_system;
+  ledger_waiting, ledger_unanchored, outbox_skip, outbox_forget TO agentos_system;
 
 ------------------------------------------------------------------------------------------------------------------------
 -- As in 0015, and what was decided and done of skills is a fact, too, in the very statement that journals it: one for all

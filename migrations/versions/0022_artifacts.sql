@@ -180,3 +180,6 @@ REVOKE EXECUTE ON FUNCTION artifacts_forget, artifacts_by_words, artifacts_by_li
 GRANT EXECUTE ON FUNCTION artifacts_forget TO agentos_system;
 GRANT EXECUTE ON FUNCTION artifacts_by_words, artifacts_by_likeness, artifact_words, artifact_passages_add,
   artifact_passages_embed TO agentos_app;
+
+-- It begins with everything that the outbox holds, which forgets nothing that it has not passed.
+INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('artifacts', '0', 0) ON CONFLICT DO NOTHING;

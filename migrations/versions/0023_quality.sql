@@ -141,3 +141,6 @@ $$;
 
 REVOKE EXECUTE ON FUNCTION quality_scopes, quality_drifts_known FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION quality_scopes, quality_drifts_known TO agentos_system;
+
+-- It begins with everything that the outbox holds, which forgets nothing that it has not passed.
+INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('quality', '0', 0) ON CONFLICT DO NOTHING;

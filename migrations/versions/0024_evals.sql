@@ -91,7 +91,7 @@ BEGIN
   RETURN FOUND;
 END $$;
 
--- Keep answers of a talk, and settle what the last of them cost, in one commit. False, and no answer kept: the eval is
+-- Keep answers of a talk, settle what the last of them cost, and tell that they were asked for, in one commit. False, and no answer kept: the eval is
 -- over or another attempt has it; what was paid is counted all the same.
 CREATE FUNCTION eval_note(
   p_org text, p_eval text, p_attempt integer, p_talk text, p_keys text[], p_names text[], p_metas jsonb[],
@@ -107,6 +107,15 @@ BEGIN
     ON CONFLICT DO NOTHING;
   END IF;
   PERFORM budget_settle(p_org, p_eval || '.' || p_talk, p_bill, NULL);
+  INSERT INTO outbox (org, name, key, body)
+  SELECT p_org, 'EvalAsked', a.ask, jsonb_build_object(
+    'ask_id', a.ask, 'eval_id', p_eval, 'agent_id', e.agent_id,
+    'version', CASE WHEN starts_with(p_talk, 'against.') THEN e.against ELSE e.version END,
+    'answers', (SELECT jsonb_agg(jsonb_build_object(
+        'model', n.name, 'provider', n.meta->'provider', 'usage', n.meta->'usage', 'cost', n.meta->'cost',
+        'seconds', n.meta->'seconds', 'attempts', n.meta->'attempts')) FROM unnest(p_names, p_metas) AS n (name, meta)))
+  FROM (SELECT p_eval || '.' || p_talk || '.' || p_keys[1] || '~' || p_attempt AS ask) AS a, evals e
+  WHERE e.org = p_org AND e.id = p_eval;
   RETURN is_held;
 END $$;
 
@@ -146,3 +155,6 @@ END $$;
 
 REVOKE EXECUTE ON FUNCTION eval_is_held, eval_note, eval_finish, eval_close FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION eval_is_held, eval_note, eval_finish, eval_close TO agentos_app;
+
+-- It begins with everything that the outbox holds, which forgets nothing that it has not passed.
+INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('evals', '0', 0) ON CONFLICT DO NOTHING;

@@ -3,7 +3,7 @@
 CREATE TABLE usage_days (
   org                 text NOT NULL REFERENCES organizations,
   day                 date NOT NULL,
-  source              text NOT NULL CHECK (source IN ('run', 'ask', 'replay')),
+  source              text NOT NULL CHECK (source IN ('run', 'ask', 'replay', 'eval')),
   agent_id            text NOT NULL,                          -- '': of no agent, as a direct question
   version             text NOT NULL,
   provider            text NOT NULL,
@@ -217,3 +217,6 @@ BEGIN
   END IF;
   RETURN overshot;
 END $$;
+
+-- It begins with everything that the outbox holds, which forgets nothing that it has not passed.
+INSERT INTO outbox_cursors (consumer, txid, seq) VALUES ('usage', '0', 0) ON CONFLICT DO NOTHING;

@@ -88,6 +88,8 @@ async def test_what_a_run_did_is_found_and_the_answer_cites_its_step_and_its_app
 async def test_a_viewer_neither_sees_nor_finds_personal_data(platform: Platform) -> None:
     await published(platform)
     async with platform.acting(await person(platform, "looker", "viewer")) as viewer:
+        asked = await viewer.post(f"{PATH}/ask", json={"question": f"what was sent to {EMAIL}"})
+        assert asked.status_code == 403
         refused = await viewer.get(f"{PATH}/search", params={"q": EMAIL})
         assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
         for path, params in (("search", {"q": "billing postponed"}), ("artifacts", {"kind": "read"})):

@@ -16,6 +16,7 @@ from typing import Final
 
 from agentos.apps.home import credentials_file
 from agentos.apps.settings import AppSettings
+from agentos.evidence.ledger import service as ledger
 from agentos.intake.identity import service
 from agentos.intake.identity.model import PersonUnknown, Role
 from agentos.kernel import seals
@@ -60,6 +61,27 @@ async def give_key(work: UnitOfWork, handle: str, role: Role) -> str:
     return secret
 
 
+async def make_ledger_key(settings: DatabaseSettings) -> None:
+    """Make sure that there is a key of the ledger; never another one than its chains were made with.
+
+    Raises LedgerKeyLost (Conflict), DatabaseUnavailable.
+    """
+    file = Path(settings.ledger_key)
+    if not await asyncio.to_thread(file.exists):
+        database = Database(settings.model_copy(update={"ledger_key": ""}))
+        try:
+            chains = len((await ledger.standing(database, None))["chains"])
+        finally:
+            await database.close()
+        if chains:
+            raise seals.LedgerKeyLost(
+                f"the key of the ledger's {chains} chains is not there",
+                where=str(file),
+                then="Put its copy there. To go on without it, begin a new ledger: see docs/audit.md, 'A lost key'.",
+            )
+    seals.make_key(file)
+
+
 async def main() -> None:
     """Bootstrap with the settings of the environment."""
     AppSettings.read()
@@ -67,7 +89,7 @@ async def main() -> None:
         make_key(Path(key))
     settings = DatabaseSettings.read()
     if settings.ledger_key:
-        seals.make_key(Path(settings.ledger_key))
+        await make_ledger_key(settings)
     database = Database(settings)
     try:
         await bootstrap(Path(os.environ.get("AGENTOS_HOME", ".agentos")), database)

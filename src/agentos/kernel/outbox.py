@@ -3,7 +3,7 @@
 A fact's position is (transaction id, sequence). A reader stops at the oldest transaction that is still open, so a
 transaction that commits late is never skipped; the price is that one long transaction holds back all readers, which is
 why no transaction stays open across a call outside. Transaction ids are the cluster's own: after a logical restore into
-a new cluster the cursors start again (see docs/decisions/0003-facts-in-order.md).
+a new cluster its ids are raised above the old ones (see docs/decisions/0003-facts-in-order.md).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import secrets
 from pathlib import Path
 from typing import Final, Self
 
-from agentos.kernel.errors import Unavailable
+from agentos.kernel.errors import Conflict, Unavailable
 from agentos.kernel.keyfiles import made_once
 
 BYTES: Final = 32
@@ -23,6 +23,12 @@ class LedgerKeyMissing(Unavailable):
     """The key that seals facts and chains the ledger is not set, cannot be read, or lies open to other users."""
 
     code = "ledger_key_missing"
+
+
+class LedgerKeyLost(Conflict):
+    """The key that the ledger's chains were made with is not there; another could not go on with them."""
+
+    code = "ledger_key_lost"
 
 
 class LedgerKey:

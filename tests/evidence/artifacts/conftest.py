@@ -51,7 +51,7 @@ async def same(value: Any) -> Any:
     return value
 
 
-ALL = Sight(everything, same)
+ALL = Sight(everything, same, masks=False)
 
 
 @dataclass
@@ -93,7 +93,8 @@ class Archive:
 
     async def search(self, words: str, *, see: Any = everything, most: int = 10, **filters: Any) -> Found:
         organization = self.runs.organization
-        return await self.evidence.search(organization, words, Filters(**filters), most=most, see=see)
+        masks = see is not everything
+        return await self.evidence.search(organization, words, Filters(**filters), most=most, see=see, masks=masks)
 
     async def ask(self, text: str, *, model: bool = False, sight: Sight = ALL, hidden: Sight = ALL) -> Reply:
         asker = Asker(self.runs.organization, "author", "req-1")

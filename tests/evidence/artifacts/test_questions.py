@@ -41,6 +41,15 @@ def time(day: int, hour: int = 0, minute: int = 0, month: int = 11) -> datetime:
         ("since 09:15", time(21, 9, 15), AT),
         ("before yesterday", EVER, time(20)),
         ("at 09:15", time(21, 9, 15), time(21, 9, 16)),
+        ("3 hours ago", time(21, 13), time(21, 14)),
+        ("2 days ago", time(19), time(20)),
+        ("since 3 hours ago", time(21, 13, 30), AT),
+        ("this morning", time(21), time(21, 12)),
+        ("last night", time(20, 18), time(21, 6)),
+        ("at 3pm", time(21, 15), time(21, 16)),
+        ("at 3:15 pm", time(21, 15, 15), time(21, 15, 16)),
+        ("yesterday at 3pm", time(20, 15), time(20, 16)),
+        ("between 2pm and 3pm", time(21, 14), time(21, 15)),
     ],
 )
 def test_the_words_of_a_time_are_the_time_that_is_meant(words: str, since: datetime, until: datetime) -> None:
@@ -48,6 +57,12 @@ def test_the_words_of_a_time_are_the_time_that_is_meant(words: str, since: datet
         window = understood(question, at=AT).window
         assert (window.since, window.until) == (since, until), question
         assert window.words
+
+
+@pytest.mark.parametrize("words", ["in the morning", "at noon", "last year", "at 17pm", "long ago"])
+def test_a_time_that_is_not_understood_is_said_and_never_all_time(words: str) -> None:
+    with pytest.raises(BadEvidenceQuery, match="not understood"):
+        understood(f"what did tester publish {words}", at=AT)
 
 
 def test_a_day_is_that_of_the_one_who_asks() -> None:

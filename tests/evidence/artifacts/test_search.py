@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
-from agentos.evidence.artifacts import content, indexing, service
-from agentos.evidence.artifacts.model import Filters, Kind, Stored
+from agentos.evidence.artifacts import content, indexing, search, service
+from agentos.evidence.artifacts.model import BadEvidenceQuery, Filters, Kind, Stored
 from agentos.kernel.clock import now
 from agentos.kernel.ids import OrgId
 from agentos.kernel.retention import forget
-from tests.evidence.artifacts.conftest import Archive, Away
+from tests.evidence.artifacts.conftest import Archive, Away, everything
 from tests.runtime.runs.harness import DONE, calls
 
 REPORT = {"title": "Quarterly report", "body": "Revenue of the harbour branch rose after the crane was repaired."}
@@ -126,7 +127,7 @@ async def test_filters_narrow_to_agent_run_kind_and_time(archive: Archive) -> No
 async def test_another_organization_finds_nothing(archive: Archive) -> None:
     await archive.run("look", REPORT)
     other = OrgId(archive.runs.organization + "_b")
-    found = await archive.evidence.search(other, "harbour", Filters(), most=10, see=_never)
+    found = await archive.evidence.search(other, "harbour", Filters(), most=10, see=_never, masks=True)
     assert not found.hits
 
 
@@ -144,6 +145,45 @@ async def test_what_is_hidden_from_the_one_who_looks_finds_nothing_for_them(arch
     (hit,) = (await archive.search("crane", see=masked, kind="read")).hits
     assert "ann" not in hit.text + hit.snippet
     assert (await archive.search("ann@example.com", kind="read")).hits
+
+
+async def test_no_choice_of_words_tells_a_masked_looker_where_a_hidden_name_stands(archive: Archive) -> None:
+    for number in range(6):
+        name = "Smith" if number == 4 else "Jones"
+        await archive.run("look", {"about": "invoice", "number": number, "from": name})
+
+    async def masked(stored: Stored) -> Any:
+        return {**stored.value, "from": "[REDACTED: NAME]"} if stored.use.kind is Kind.READ else stored.value
+
+    async def found(words: str, most: int, see: Any = masked) -> list[str]:
+        hits = (await archive.search(words, see=see, most=most, kind="read")).hits
+        return [hit.use.digest for hit in hits]
+
+    assert len(await found("invoice", 10)) == 6
+    for most in (1, 3, 10):
+        for words in ("invoice smith", "smith or invoice", "invoice jones", "invoice zxqwv"):
+            assert await found(words, most) == await found("invoice", most), (words, most)
+    assert await found("smith", 10) == []
+    with pytest.raises(BadEvidenceQuery):
+        await found("invoice -smith", 10)
+    assert await found("invoice -smith", 10, everything)
+
+
+async def test_a_hidden_name_brings_nothing_near_among_more_than_are_looked_through(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "DEPTH", 4)
+    for number in range(6):
+        await archive.run("look", {"about": "invoice", "number": number, "from": f"person{number}"})
+
+    async def masked(stored: Stored) -> Any:
+        return {**stored.value, "from": "[REDACTED: NAME]"} if stored.use.kind is Kind.READ else stored.value
+
+    found = set()
+    for number in range(6):
+        hits = (await archive.search(f"invoice person{number}", see=masked, most=1, kind="read")).hits
+        found.add(tuple(hit.use.digest for hit in hits))
+    assert len(found) == 1
 
 
 async def test_without_embeddings_words_still_find_and_the_answer_says_why(archive: Archive) -> None:

@@ -29,11 +29,13 @@ from agentos.evidence.evals.model import (
     Outcome,
     TooManyEvals,
 )
+from agentos.evidence.usage.model import Dimension
 from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import EvalId, OrgId
 from agentos.runtime.inference.ports import Question
+from tests.evidence.usage.fleet import count, lines
 from tests.fakes.models import KEY, FakeModels
 from tests.fakes.replies import Fault, Reply
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
@@ -333,6 +335,13 @@ async def test_an_attempt_after_a_lost_one_repeats_no_paid_call(
     assert found.report is not None and found.report["candidate"]["scores"]["exact"]["mean"] == 1
     assert len(vendor.requests) - 3 == 12
     assert found.report["candidate"]["micros"] > 0
+    await count(held)
+    counts = (await lines(held, Dimension.SOURCE))["eval"]
+    assert counts.money + counts.unknown_money == await spent(held)
+    assert counts.money >= found.report["candidate"]["micros"] > 0
+    assert counts.calls == 12
+    (agent,) = await lines(held, Dimension.AGENT)
+    assert agent == "tester"
     await held.models.close()
 
 

@@ -75,6 +75,11 @@ class Books:
         async with self.doors.open(organization) as work:
             return await service.look(await work.driver(), organization, self.key, self.anchors)
 
+    async def look_from(self, organization: OrgId, after: int) -> Verified:
+        """What verifying finds behind an entry."""
+        async with self.doors.open(organization) as work:
+            return await service.look(await work.driver(), organization, self.key, self.anchors, after=after)
+
     async def superuser(self) -> Any:
         """A connection that nothing binds."""
         url = make_url(os.environ["AGENTOS_TEST_SUPERUSER_URL"]).set(

@@ -7,24 +7,31 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from agentos.evidence.ledger import store
+from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import chained, shown
 from agentos.evidence.ledger.chainer import Chainer
 from agentos.evidence.ledger.model import Search
-from agentos.evidence.ledger.service import search
+from agentos.evidence.ledger.service import search, standing, state
+from agentos.intake.identity import service as identity
 from agentos.kernel import outbox
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.retention import forget
+from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.unit_of_work import Doors
+from tests.conftest import new_database
 from tests.evidence.ledger.conftest import Books, CoinTossed
 
 WRITERS = 4
@@ -105,9 +112,67 @@ async def test_a_batch_on_an_end_that_has_moved_is_refused_whole(books: Books, o
     batch = chained(books.key, await store.ends(driver, [organization]), facts)
     assert await books.chain() >= 2
     with pytest.raises(asyncpg.PostgresError, match="has gone on"):
-        await store.append(driver, batch, facts[-1]["txid"], facts[-1]["seq"])
+        await store.append(driver, batch, facts[0], facts[-1])
     await (await books.database.driver("agentos_system")).release(driver)
     assert (await books.look(organization)).entries == 2
+
+
+async def test_a_body_that_is_no_facts_is_chained_as_broken_and_holds_back_nobody(
+    books: Books, organization: OrgId
+) -> None:
+    await books.toss(organization, 1)
+    driver = await books.superuser()
+    for body in ("[]", "7", '{"by": 1e5000}'):
+        await driver.execute(
+            "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'PolicyChanged', 'x', $2::text::jsonb)",
+            organization,
+            body,
+        )
+    await driver.close()
+    await books.toss(organization, 1)
+    await books.chain()
+    async with books.doors.open(organization) as work:
+        rows = await search(work, Search(), beyond=None, is_oldest_first=True, most=10)
+        assert [shown(row)["seal"] for row in rows] == ["whole", "broken", "broken", "broken", "whole"]
+        await state(work, at=now(), now=now())
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert broken.number == 2
+
+
+@pytest.mark.parametrize(
+    "done",
+    [
+        "DELETE FROM ledger_heads WHERE org = $1",
+        "UPDATE ledger_heads SET number = 1 WHERE org = $1",
+        "UPDATE ledger_heads SET number = 0, hash = sha256(hash) WHERE org = $1",
+    ],
+)
+async def test_a_chain_whose_end_was_changed_holds_back_no_other(books: Books, organization: OrgId, done: str) -> None:
+    other = OrgId(f"{organization}_b")
+    await identity.found_organization(books.database, other, name="Other")
+    await books.toss(organization, 3)
+    await books.chain()
+    before = (await standing(books.database, None))["set_aside"]
+    driver = await books.superuser()
+    await driver.execute(done, organization)
+    await driver.close()
+    await books.toss(organization, 2)
+    await books.toss(other, 2)
+    await books.chain()
+    assert (await books.look(other)).entries >= 2
+    assert (await books.look(organization)).broken is not None
+    assert (await standing(books.database, None))["set_aside"] == before + 2
+
+
+async def test_anchors_that_cannot_be_written_are_counted_and_chaining_goes_on(
+    books: Books, organization: OrgId, tmp_path: Path
+) -> None:
+    books.anchors = Anchors(tmp_path, books.key)  # a directory
+    await books.toss(organization, 2)
+    assert await books.chainer().turn() >= 2
+    assert (await standing(books.database, None))["waiting"] == 0
+    assert 'agentos_ledger_anchor_errors_total{code="anchors_unusable"' in books.meter.page().decode()
 
 
 async def test_a_late_commit_is_chained_in_its_place(books: Books, organization: OrgId) -> None:
@@ -187,6 +252,42 @@ async def test_facts_are_forgotten_once_they_are_chained_and_every_consumer_has_
     assert (found.entries, found.broken) == (4, None)
     await driver.execute("DELETE FROM outbox_cursors WHERE consumer = 'late'")
     await driver.close()
+
+
+async def test_without_a_key_facts_are_forgotten_unchained_but_never_sealed_ones(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await books.superuser()
+    await driver.execute("DELETE FROM outbox_cursors WHERE consumer <> 'ledger'")
+    await books.chain()
+    await books.toss(organization, 1)  # sealed, and not chained
+    keyless = Database(DatabaseSettings(url=SecretStr(books.url), pool_size=2))
+    try:
+        async with Doors(keyless).open(organization) as work:
+            await work.publish(CoinTossed("pound", 1))
+        await driver.execute(
+            "INSERT INTO outbox_cursors (consumer, txid, seq) SELECT 'late', max(txid), 1000000000 FROM outbox"
+        )
+        left = "SELECT array_agg(key ORDER BY key) FROM outbox WHERE org = $1"
+        await forget(books.database, outbox.KEPT, at=now() + outbox.KEPT.kept * 2)
+        assert await driver.fetchval(left, organization) == ["euro", "pound"]  # with a key nothing goes unchained
+        await forget(keyless, outbox.KEPT, at=now() + outbox.KEPT.kept * 2)
+        assert await driver.fetchval(left, organization) == ["euro"]
+    finally:
+        await keyless.close()
+        await driver.execute("DELETE FROM outbox_cursors WHERE consumer = 'late'")
+        await driver.close()
+
+
+async def test_consumers_of_evidence_begin_with_everything() -> None:
+    url = await new_database(f"seeded_{os.getpid()}")
+    database = Database(DatabaseSettings(url=SecretStr(url), pool_size=2))
+    try:
+        async with database.connection("agentos_system") as connection:
+            rows = (await connection.execute(text("SELECT consumer FROM outbox_lag()"))).all()
+    finally:
+        await database.close()
+    assert {row.consumer for row in rows} >= {"ledger", "artifacts", "quality", "evals", "usage"}
 
 
 async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_new(

@@ -10,6 +10,9 @@ import pytest
 from agentos.apps.facts import every_fact
 from agentos.control.budgets.model import BudgetChanged
 from agentos.control.deployments.model import (
+    CanaryEnded,
+    CanaryResized,
+    CanaryStarted,
     DeploymentCreated,
     DeploymentPaused,
     TierChanged,
@@ -67,11 +70,15 @@ async def test_each_moment_has_what_was_in_force_then(books: Books, organization
             await service.state(work, at=after + timedelta(hours=1), now=after)
     assert {early[kind] for kind in ("deployments", "stops", "policies", "budgets")} == {UNKNOWN}
     place = {"agent_id": "writer", "environment": "production"}
-    assert one["deployments"] == {"dep_1": {**place, "version": "v1", "revision": 1, "tier": "L2", "state": "active"}}
+    assert one["deployments"] == {
+        "dep_1": {**place, "version": "v1", "revision": 1, "canary": None, "tier": "L2", "state": "active"}
+    }
     assert one["stops"]["stop_1"] == {"kind": "kill", "scope": "agent", "target": "writer", "ordered_by": "ada"}
     assert one["policies"] == {"organization": {"number": 1, "policy": "p1"}}
     assert one["budgets"] == {"agent:writer day": {"money": 5, "tokens": None, "steps": None, "seconds": None}}
-    assert two["deployments"] == {"dep_1": {**place, "version": "v1", "revision": 3, "tier": "L1", "state": "paused"}}
+    assert two["deployments"] == {
+        "dep_1": {**place, "version": "v1", "revision": 3, "canary": None, "tier": "L1", "state": "paused"}
+    }
     assert "stop_1" not in two["stops"]
     assert two["budgets"] == {}
     assert [(change["kind"], change["id"]) for change in changes] == [
@@ -79,6 +86,31 @@ async def test_each_moment_has_what_was_in_force_then(books: Books, organization
         ("stops", "stop_1"),
         ("budgets", "agent:writer day"),
     ]
+
+
+async def test_a_canary_is_in_force_with_its_share_until_it_ends(books: Books, organization: OrgId) -> None:
+    await told(
+        books,
+        organization,
+        DeploymentCreated("dep_1", "writer", "production", "ada", 2),
+        CanaryStarted("dep_1", 2, "v2", 10, "ada"),
+    )
+    moments = [now()]
+    for fact in (CanaryResized("dep_1", 2, "v2", 50, 10, "ada"), CanaryEnded("dep_1", 2, "v2", "rolled_back", "ada")):
+        await told(books, organization, fact)
+        moments.append(now())
+    async with books.doors.open(organization) as work:
+        canaries = [
+            (await service.state(work, at=at, now=moments[-1]))["deployments"]["dep_1"]["canary"] for at in moments
+        ]
+        told_changes = await service.difference(work, before=moments[0], after=moments[1], now=moments[-1])
+    assert canaries == [
+        {"version": "v2", "revision": 2, "percent": 10},
+        {"version": "v2", "revision": 2, "percent": 50},
+        None,
+    ]
+    (change,) = told_changes["changes"]
+    assert (change["before"]["canary"]["percent"], change["after"]["canary"]["percent"]) == (10, 50)
 
 
 async def test_what_no_entry_tells_is_unknown(books: Books, organization: OrgId) -> None:

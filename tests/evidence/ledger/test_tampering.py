@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.evidence.tamperer import LENGTH, tamper
 
 from agentos.evidence.ledger import service
+from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
 from agentos.kernel.ids import OrgId
 from tests.evidence.ledger.conftest import Books
@@ -156,6 +159,33 @@ async def test_a_fact_that_was_changed_or_made_up_before_it_was_chained_is_found
     assert broken.number == (6 if done.startswith("INSERT") else 4)
 
 
+async def test_facts_that_are_chained_again_are_told_and_so_is_a_cursor_that_was_set(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await chain(books, organization)
+
+    async def is_astray(statement: str) -> bool:
+        await driver.execute(statement)
+        return bool((await service.standing(books.database, books.anchors))["is_astray"])
+
+    forward = "UPDATE outbox_cursors SET txid = (txid::text::bigint + 1000000000)::text::xid8 WHERE consumer = 'ledger'"
+    back = forward.replace("+", "-")
+    assert not await is_astray("SELECT 1")
+    assert await is_astray(forward)
+    await books.toss(organization, 1)
+    assert await books.chain() == 0  # what a cursor passes is not chained: so it is told
+    assert not await is_astray(back)
+    assert await is_astray("UPDATE outbox_cursors SET txid = '0', seq = 0 WHERE consumer = 'ledger'")
+    assert await books.chain() >= 13
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.REPETITION, 13), broken.what
+    page = await books.look_from(organization, 12)
+    assert page.broken == broken
+    assert not await is_astray("SELECT 1")
+    await driver.close()
+
+
 async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
     books: Books, organization: OrgId
 ) -> None:
@@ -209,6 +239,45 @@ async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow
     assert broken is not None
     assert (broken.kind, broken.number) == (Tampering.FACT, 4)
     await driver.close()
+
+
+async def test_a_file_of_anchors_that_was_cut_removed_or_put_back_is_found(
+    books: Books, organization: OrgId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = await chain(books, organization, 3)
+    before = books.anchors.path.read_bytes()
+    await books.toss(organization, 2)
+    await books.chain()
+    monkeypatch.setattr(service, "UNANCHORED", timedelta())
+    assert (await books.look(organization, driver)).broken is None
+    for left, number in ((None, 1), (b"", 1), (before, 4)):
+        if left is None:
+            books.anchors.path.unlink()
+        else:
+            books.anchors.path.write_bytes(left)
+        broken = (await books.look(organization, driver)).broken
+        assert broken is not None
+        assert (broken.kind, broken.number) == (Tampering.ANCHOR, number), broken.what
+        assert (await service.standing(books.database, books.anchors))["unanchored_seconds"] > 0
+    await driver.close()
+
+
+async def test_a_chainer_anchors_anew_what_was_cut_off_the_file(books: Books, organization: OrgId) -> None:
+    await books.toss(organization, 2)
+    await books.chain()
+    chainer = books.chainer()
+    assert await chainer.anchor() == 0
+    for cut in (books.anchors.path.unlink, lambda: books.anchors.path.write_bytes(b"")):
+        cut()
+        assert await chainer.anchor() > 0
+        assert books.anchors.last()[organization].number == 2
+    assert books.anchors.cuts == 2
+    assert (await service.standing(books.database, books.anchors))["unanchored_seconds"] == 0
+
+
+async def test_anchors_that_cannot_be_read_are_told(books: Books, tmp_path: Path) -> None:
+    found = await service.standing(books.database, Anchors(tmp_path, books.key))
+    assert found["anchors_unusable"]
 
 
 async def test_anchors_that_nobody_here_wrote_are_found_and_torn_ones_are_passed_over(

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from agentos.control.budgets.model import ReserveLost
+from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage.model import Counts, Place, Source
-from agentos.evidence.usage.tally import Ended, Row, of_ask, of_lost, of_replay, of_run
+from agentos.evidence.usage.tally import Ended, Row, of_ask, of_eval, of_lost, of_replay, of_run
 from agentos.runtime.gateway.model import ModelAsked
 
 NIGHT = datetime(2026, 11, 20, 23, 59, tzinfo=UTC)
@@ -37,6 +38,16 @@ def test_a_row_of_a_release_that_kept_no_cost_is_unpriced_and_untimed() -> None:
     old = row("t0", "model", "m", provider="p", usage={"input": 20, "output": None})
     (counts,) = (one for place, one in of_run(RUN, [old]).items() if place.model)
     assert (counts.unpriced_calls, counts.untold_calls, counts.untimed_calls, counts.unknown_tokens) == (1, 1, 1, 20)
+
+
+def test_answers_of_an_eval_count_as_those_of_a_run_do() -> None:
+    said = {"provider": "p", "usage": {"input": 20, "output": 10}, "cost": COST, "seconds": 0.5}
+    tried = [{"provider": "q", "model": "n", "outcome": "late"}, {"provider": "p", "model": "m", "outcome": "ok"}]
+    answers = [{**said, "model": "m", "attempts": None}, {**said, "model": "m", "attempts": tried}]
+    tally = of_eval(EvalAsked("eval_1.candidate.0.0.t0~1", "eval_1", "tester", "v1", answers), NIGHT)
+    place = Place(NIGHT.date(), Source.EVAL, "tester", "v1", "p", "m")
+    assert (tally[place].money, tally[place].calls, tally[place].fallback_calls) == (140, 2, 1)
+    assert tally[replace(place, provider="q", model="n")].failed_calls == 1
 
 
 def test_a_ceiling_is_no_price_though_the_tokens_are_known() -> None:

@@ -62,6 +62,7 @@ router = APIRouter(tags=["health"])
 
 PROBE_SECONDS: Final = 2.0  # a healthy engine or database answers in milliseconds
 LATE_SECONDS: Final = 10.0  # until a fact is chained it has its seal alone; the chainer looks five times a second
+UNANCHORED_SECONDS: Final = 30.0  # ends of chains are anchored every five seconds
 MINIMUM_RUNS: Final = 20  # below it a success rate is noise: its 95 % interval is wider than ±20 points
 
 _ROLE: Final = text(
@@ -192,13 +193,24 @@ async def ledger_health(request: Request) -> dict[str, Any]:
     broken = sum(1 for one in chains if one.verified_broken)
     known = [one.verified_seconds for one in chains if one.verified_seconds is not None]
     late = found["waiting_seconds"] > LATE_SECONDS
+    wrong = {
+        "a chain is broken": broken,
+        "facts wait to be chained": late,
+        "the chainer's cursor is not behind the last entry's fact": found["is_astray"],
+        "facts are set aside, as their chain does not go on from its end": found["set_aside"],
+        "entries are not anchored": found["unanchored_seconds"] > UNANCHORED_SECONDS,
+        "the file of anchors cannot be used": bool(found["anchors_unusable"]),
+    }
+    because = [what for what, it_is in wrong.items() if it_is]
     return {
-        "status": "degraded" if broken or late else "ok",
+        "status": "degraded" if because else "ok",
+        "because": because,
         "chains": len(chains),
         "entries": sum(one.number for one in chains),
         "waiting": found["waiting"],
         "lag_seconds": round(found["waiting_seconds"], 3),
         "anchored_at": anchored or "unknown",
+        "unanchored_seconds": "unknown" if found["anchors_unusable"] else round(found["unanchored_seconds"], 3),
         "broken_chains": broken if known else "unknown",
         "verified_seconds_ago": round(min(known), 3) if known else "unknown",
     }
@@ -343,8 +355,8 @@ def _set_ledger(held: Process, found: dict[str, Any]) -> None:
     meter = held.parts.meter
     meter.set(LEDGER_WAITING, found["waiting"])
     meter.set(LEDGER_LAG, found["waiting_seconds"])
-    if found["anchored_at"] is not None:
-        meter.set(LEDGER_ANCHOR_AGE, max(0.0, (now() - found["anchored_at"]).total_seconds()))
+    if not found["anchors_unusable"]:
+        meter.set(LEDGER_ANCHOR_AGE, found["unanchored_seconds"])
     for one in found["chains"]:
         meter.set(LEDGER_ENTRIES, one.number, org=one.org)
         if one.verified_seconds is not None:

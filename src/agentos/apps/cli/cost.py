@@ -26,7 +26,7 @@ Agent = Annotated[str, typer.Option("--agent", help="Only of this agent.")]
 Version = Annotated[str, typer.Option("--version", help="Only of this version: its hash, or how it begins.")]
 Model = Annotated[str, typer.Option("--model", help="Only of this model: PROVIDER/NAME.")]
 Skill = Annotated[str, typer.Option("--skill", help="Only of this skill.")]
-Source = Annotated[str, typer.Option("--source", help="Only of: run, ask (direct questions) or replay.")]
+Source = Annotated[str, typer.Option("--source", help="Only of: run, ask (direct questions), replay or eval.")]
 
 
 def register(app: typer.Typer) -> None:

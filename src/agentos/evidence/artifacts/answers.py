@@ -16,6 +16,7 @@ UNKNOWN: Final = "unknown"
 # What can be checked letter by letter: ids, and numbers such as times, amounts and counts.
 _EXACT: Final = re.compile(r"[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}|\d+(?:[.,:/-]\d+)*")
 _NAME: Final = re.compile(r"[\w@.:-]*\w")
+_JOINED: Final = re.compile(r"[@.:-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +35,16 @@ class Checked:
     dropped: int
 
 
-def checked(said: Iterable[Sentence], entries: Sequence[Entry], question: str) -> Checked:
+def checked(said: Iterable[Sentence], entries: Sequence[Entry], times: str) -> Checked:
     """Keep each sentence that cites entries which were found, where these hold every id, number and name that it says.
 
-    A name counts when it is one of those that any entry is about: so nobody is said to have approved what the cited
-    entries do not say they approved.
+    A name counts, however it is written, when it or a part of it is one of those that any entry is about: so nobody is
+    said to have approved what the cited entries do not say they approved. Of the question only ``times`` counts, the
+    words of its time: what else it says may be wrong.
     """
     kept: list[Sentence] = []
     dropped = 0
-    known = {name for one in entries for name in one.names}
+    known = {part for one in entries for name in one.names for part in _names(name)}
     for one in said:
         text = " ".join(one.text.split())
         cites = tuple(dict.fromkeys(one.cites))
@@ -50,9 +52,8 @@ def checked(said: Iterable[Sentence], entries: Sequence[Entry], question: str) -
         stands = stands and all(1 <= number <= len(entries) for number in cites)
         if stands:
             cited = " ".join(_whole(entries[number - 1]) for number in cites)
-            there = {*_EXACT.findall(cited), *_EXACT.findall(question)}
-            named = set(_NAME.findall(text)) & known
-            stands = {*_EXACT.findall(text)} <= there and named <= {*_NAME.findall(cited)}
+            there = {*_EXACT.findall(cited), *_EXACT.findall(times)}
+            stands = {*_EXACT.findall(text)} <= there and _names(text) & known <= _names(cited)
         if stands and len(kept) < MOST_SENTENCES:
             kept.append(Sentence(text, cites))
         else:
@@ -64,6 +65,12 @@ def extracted(entries: Sequence[Entry]) -> list[Sentence]:
     """The sentence of each entry as it is written down, without any model: the newest, in the order of time."""
     numbered = list(enumerate(entries, 1))[-MOST_SENTENCES:]
     return [Sentence(entry.sentence, (number,)) for number, entry in numbered]
+
+
+def _names(text: str) -> set[str]:
+    """The words of a text that may be names, and what these are joined of: "Bob.Lee" is bob.lee, bob and lee."""
+    words = {word.casefold() for word in _NAME.findall(text)}
+    return words.union(*(_JOINED.split(word) for word in words)) - {""}
 
 
 def _whole(entry: Entry) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from agentos.control.approvals import service as approvals
 from agentos.control.approvals.model import ApprovalStatus
 from agentos.control.policy.model import EffectClass
@@ -16,11 +18,22 @@ from agentos.evidence.artifacts import content, store
 from agentos.evidence.artifacts.model import Filters, Hit, Kind, See
 from agentos.evidence.artifacts.questions import Question, Topic
 from agentos.evidence.artifacts.store import About
+from agentos.evidence.ledger import service as ledger
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST: Final = 50  # entries of each sort
 ARTIFACT: Final = "artifact"
 QUOTE: Final = 600  # characters of a content that an entry holds
+_STEPS: Final = "StepsJournaled"
+# By which facts the ledger tells of an entry, the one that says the most first.
+_FACTS: Final = {
+    "effect": (_STEPS,),
+    "decision": (_STEPS,),
+    ARTIFACT: (_STEPS,),
+    "approval": ("ApprovalDecided", "ApprovalExpired", "ApprovalRequested"),
+    "run": ("RunEnded", "RunAccepted"),
+    "stop": ("StopOrdered",),
+}
 _BECAME: Final = {
     "ok": "it succeeded",
     "error": "it failed",
@@ -91,6 +104,28 @@ async def gathered(
     found += [_artifact(one) for one in hits]
     once = {one.key: one for one in reversed(found)}
     return sorted(once.values(), key=lambda one: (one.at, one.key))
+
+
+async def ledger_numbers(work: UnitOfWork, entries: Iterable[Entry]) -> dict[tuple[str, ...], int]:
+    """The entry of the ledger that stands for each, by its key; without those of which it has none, or none yet."""
+    wanted = list(entries)
+    names = sorted({name for one in wanted for name in _FACTS.get(one.sort, ())})
+    keys = sorted({one.stop_id or one.run_id for one in wanted})
+    steps: dict[tuple[str, int], int] = {}
+    others: dict[tuple[str, str], int] = {}
+    for number, name, key, body in await ledger.about(work, names, keys) if names else ():
+        said = msgspec.json.decode(body)
+        for step in said.get("steps", ()):
+            steps.setdefault((key, step["seq"]), number)
+        others.setdefault((name, said.get("approval_id", key)), number)
+    found: dict[tuple[str, ...], int] = {}
+    for one in wanted:
+        for name in _FACTS.get(one.sort, ()):
+            subject = {"approval": one.approval_id, "stop": one.stop_id}.get(one.sort, one.run_id)
+            told = steps.get((subject, one.seq or 0)) if name == _STEPS else others.get((name, subject))
+            if told is not None:
+                found.setdefault(one.key, told)
+    return found
 
 
 async def _effects(work: UnitOfWork, about: About, see: See, *, with_consent: bool) -> list[Entry]:

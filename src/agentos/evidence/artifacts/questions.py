@@ -76,6 +76,24 @@ _DAY: Final = re.compile(
 )
 _WEEK: Final = re.compile(r"\b(this|last)\s+(week|month)\b")
 _CLOCK: Final = re.compile(r"\b(?:at\s+)?(\d{1,2}:\d\d(?::\d\d)?)\b")
+_AGO: Final = re.compile(rf"\b(an?|one|\d{{1,4}})\s*({_UNIT})\s+ago\b")
+_PARTS: Final = {  # of a day: the hours that it begins and ends at, of which day
+    "this morning": (0, 12),
+    "this afternoon": (12, 18),
+    "this evening": (18, 24),
+    "tonight": (18, 30),
+    "last night": (-6, 6),
+    "yesterday morning": (-24, -12),
+    "yesterday afternoon": (-12, -6),
+    "yesterday evening": (-6, 0),
+}
+_PART: Final = re.compile(rf"\b({'|'.join(_PARTS)})\b")
+_HOUR: Final = re.compile(r"\b(?:at\s+)?((?:0?[1-9]|1[0-2])(:[0-5]\d)?\s*[ap]m)\b")
+# What speaks of a time: where none was read of it, it was not understood.
+_OF_TIME: Final = re.compile(
+    r"\b(ago|\d{1,2}\s*[ap]m|\d{1,2} o'?clock|(?:at|around|by|before|after|since|until) (?:noon|midnight|night)|"
+    r"(?:in the|that|every|last|past|previous) (?:morning|afternoon|evening|night|weekend|year|quarter))\b"
+)
 _LENGTHS: Final = {
     "s": timedelta(seconds=1),
     "mi": timedelta(minutes=1),
@@ -147,12 +165,16 @@ def window_of(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
         here = at.astimezone(ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise BadEvidenceQuery(f"'{zone[:60]}' is no time zone", where="zone", then="Write Europe/Berlin.") from None
+    for span in (_ago, _part):
+        inside = span(text, here)
+        if inside is not None:
+            return _window(inside[0], inside[1], at, inside[2]), inside[3]
     dated = _BETWEEN.search(text)
     if dated is not None and _is_day(dated[1]) and (inside := _between(text, here)) is not None:
         return _window(inside[0], inside[1], at, inside[2]), inside[3]
     found, day = next(_days(text, here), (None, here))
     rest = text if found is None else _without(text, found)
-    for span in (_between, _clock):
+    for span in (_between, _hour, _clock):
         inside = span(rest, _reference(day, here) if found else here)
         if inside is not None:
             return _window(inside[0], inside[1], at, f"{found[0]} {inside[2]}" if found else inside[2]), inside[3]
@@ -161,6 +183,12 @@ def window_of(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
             inside = span(text, here)
             if inside is not None:
                 return _window(inside[0], inside[1], at, inside[2]), inside[3]
+        if (unread := _OF_TIME.search(text)) is not None:
+            raise BadEvidenceQuery(
+                f"the time in '{unread[0]}' is not understood",
+                where="question",
+                then="Write it as 'last 3 hours', 'yesterday', 'between 14:00 and 15:00' or '2026-11-20'.",
+            )
         return Window(EVER, at + MOMENT), text
     edge = re.search(r"\b(since|after|before|until)\s+$", text[: found.start()])
     start = day.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -230,6 +258,41 @@ def _clock(text: str, here: datetime) -> _Span | None:
         return None
     moment = _moment(found[1], here)
     return None if moment is None else (moment, moment + MOMENT, found[0], _without(text, found))
+
+
+def _ago(text: str, here: datetime) -> _Span | None:
+    """Around a moment so long ago, as near as its unit says; days are whole ones."""
+    found = _AGO.search(text)
+    if found is None or re.search(r"\b(since|after|before|until|between|from|and|to)\s+$", text[: found.start()]):
+        return None
+    many = int(found[1]) if found[1].isdigit() else 1
+    size = next(
+        length for short, length in sorted(_LENGTHS.items(), key=lambda one: -len(one[0])) if _is(found[2], short)
+    )
+    moment, near = here - size * many, size / 2
+    if size >= timedelta(days=1):
+        moment, near = moment.replace(hour=12, minute=0, second=0, microsecond=0), size / 2
+    return moment - near, moment + near, found[0], _without(text, found)
+
+
+def _part(text: str, here: datetime) -> _Span | None:
+    found = _PART.search(text)
+    if found is None or re.search(r"\b(since|after|before|until|between|from|and|to)\s+$", text[: found.start()]):
+        return None
+    today = here.replace(hour=0, minute=0, second=0, microsecond=0)
+    begins, ends = _PARTS[found[1]]
+    return today + timedelta(hours=begins), today + timedelta(hours=ends), found[0], _without(text, found)
+
+
+def _hour(text: str, here: datetime) -> _Span | None:
+    """An hour of twelve, as 3pm: all of it where it has no minutes."""
+    found = _HOUR.search(text)
+    if found is None or re.search(r"\b(since|after|before|until|between|from|and|to)\s+$", text[: found.start()]):
+        return None
+    moment = _moment(found[1], here)
+    if moment is None:
+        return None
+    return moment, moment + (MOMENT if found[2] else timedelta(hours=1)), found[0], _without(text, found)
 
 
 def _moments(words: str, here: datetime) -> Iterator[tuple[str, datetime]]:

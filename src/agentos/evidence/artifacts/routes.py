@@ -88,14 +88,13 @@ async def search_evidence(
     limit: Annotated[int, Query(ge=1, le=50, description="How many artifacts at most.")] = 10,
 ) -> dict[str, Any]:
     """Artifacts that hold the words, or are like them, the best first. What is kept from the caller finds nothing."""
-    if await sight.of(q) != q:
-        raise NotAllowed(
-            "looking for personal data takes the permission to see it", where="q", then="Leave it out of the search."
-        )
+    await _may_ask(sight, q, "q")
     filters = Filters(agent, run, kind.value if kind else "", since or EVER, until or FOREVER)
     measured = _Measured(parts.meter, caller.organization, "search")
     with measured:
-        found = await held.search(caller.organization, q, filters, most=limit, see=_see(parts, sight))
+        found = await held.search(
+            caller.organization, q, filters, most=limit, see=_see(parts, sight), masks=sight.masks
+        )
         measured.outcome = "found" if found.hits else "nothing"
     return _found(q, found)
 
@@ -115,6 +114,7 @@ async def ask_evidence(
 
     A model is asked only where one is set and the caller may ask models; it is told no personal data.
     """
+    await _may_ask(sight, body.question, "question")
     async with doors.open(caller.organization) as work:
         rules = await privacy_service.rules_of(work, privacy)
     masking = Seeing(privacy, rules, Counts())
@@ -126,7 +126,7 @@ async def ask_evidence(
     )
     measured = _Measured(parts.meter, caller.organization, "ask")
     with measured:
-        mine, nobodys = (Sight(_see(parts, one), one.of) for one in (sight, masking))
+        mine, nobodys = (Sight(_see(parts, one), one.of, one.masks) for one in (sight, masking))
         reply = await held.ask(asked, mine, nobodys, at=now())
         measured.outcome = "found" if reply.known else UNKNOWN
     return _reply(reply)
@@ -167,6 +167,14 @@ async def show_artifact(
         artifact, uses, stored = await service.get(work, digest)
     content = None if stored is None else await _see(parts, sight)(stored)
     return _artifact(artifact) | {"uses": [_use(one) for one in uses], "content": content}
+
+
+async def _may_ask(sight: Seeing, words: str, where: str) -> None:
+    """Raises NotAllowed where these words are personal data that is kept from the caller."""
+    if await sight.of(words) != words:
+        raise NotAllowed(
+            "looking for personal data takes the permission to see it", where=where, then="Leave it out of the search."
+        )
 
 
 class _Measured:
@@ -272,7 +280,9 @@ def _reply(one: Reply) -> dict[str, Any]:
         "question": one.question.text,
         "answer": " ".join(sentence.text for sentence in one.sentences) if one.known else UNKNOWN,
         "sentences": [{"text": sentence.text, "citations": list(sentence.cites)} for sentence in one.sentences],
-        "citations": [_entry(number, entry) for number, entry in _cited(one)],
+        "citations": [
+            _entry(number, entry) | {"ledger_entry": one.ledger.get(entry.key)} for number, entry in _cited(one)
+        ],
         "answered_by": one.answered_by,
         "instead_of": None if not one.instead_of else {"model": one.instead_of, "code": one.because, "why": one.why},
         "dropped": one.dropped,

@@ -8,7 +8,7 @@ from typing import Final
 
 from agentos.evidence.artifacts import content, store
 from agentos.evidence.artifacts.indexing import Embedder
-from agentos.evidence.artifacts.model import BadEvidenceQuery, Filters, Found, Hit, See, Stored
+from agentos.evidence.artifacts.model import BadEvidenceQuery, Filters, Found, Hit, See, Stored, Told
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
@@ -30,10 +30,19 @@ class _Place:
 
 
 async def search(
-    doors: Doors, organization: OrgId, embedder: Embedder, words: str, filters: Filters, *, most: int, see: See
+    doors: Doors,
+    organization: OrgId,
+    embedder: Embedder,
+    words: str,
+    filters: Filters,
+    *,
+    most: int,
+    see: See,
+    masks: bool,
 ) -> Found:
     """The artifacts that hold the words or are like them, the best first. Each is told once, at its newest use.
 
+    ``masks``: whether ``see`` keeps anything back. Then what is kept neither finds nor ranks nor leaves out anything.
     Where likeness cannot be looked at, words find what they find, and the answer says so. Raises BadEvidenceQuery
     (Invalid), DatabaseUnavailable.
     """
@@ -43,13 +52,15 @@ async def search(
         (vector,) = await embedder.embed(organization, [words])
     except AgentOSError as error:
         why = error.code
+    if masks:
+        hits = await _by_what_is_shown(doors, organization, embedder, words, vector, filters, see)
+        return Found(tuple(hits[:most]), name, why)
     async with doors.open(organization) as work:
         places = await _places(work, embedder, words, vector, filters)
         best = sorted(places, key=lambda digest: (-places[digest].score, digest))[: 2 * most]
         stored = await store.stored(work, best, filters)
-    seen = [(stored[digest], await see(stored[digest])) for digest in best if digest in stored]
-    async with doors.open(organization) as work:
-        hits = await _shown(work, words, [(one, value, places[one.use.digest]) for one, value in seen])
+        found = [(stored[digest], places[digest]) for digest in best if digest in stored]
+        hits = await _told(work, words, found)
     return Found(tuple(hits[:most]), name, why)
 
 
@@ -76,13 +87,8 @@ async def _places(
 
     for place, (digest, number) in enumerate(await store.by_words(work, words, filters, DEPTH), 1):
         rank(digest, number, place)
-    if vector is not None and any(vector):
-        embeddings = embedder.embeddings
-        alike = await store.by_likeness(
-            work, vector, embeddings.name, filters, floor=embeddings.floor, bound=BOUND, most=DEPTH
-        )
-        for place, (digest, number, likeness) in enumerate(alike, 1):
-            rank(digest, number, place).likeness = likeness
+    for place, (digest, number, likeness) in enumerate(await _alike(work, embedder, vector, filters), 1):
+        rank(digest, number, place).likeness = likeness
     best: dict[str, _Place] = {}
     for (digest, _), one in found.items():
         if digest not in best or one.score > best[digest].score:
@@ -90,27 +96,84 @@ async def _places(
     return best
 
 
-async def _shown(work: UnitOfWork, words: str, found: Sequence[tuple[Stored, object, _Place]]) -> list[Hit]:
-    """Hits with their snippets.
+async def _alike(
+    work: UnitOfWork, embedder: Embedder, vector: Sequence[float] | None, filters: Filters
+) -> list[tuple[str, int, float]]:
+    if vector is None or not any(vector):
+        return []
+    name, floor = embedder.embeddings.name, embedder.embeddings.floor
+    return await store.by_likeness(work, vector, name, filters, floor=floor, bound=BOUND, most=DEPTH)
 
-    What is kept from the one who looks finds nothing for them: neither is a hit shown that only stands on it, nor does
-    the order of the others tell of it.
-    """
+
+async def _told(work: UnitOfWork, words: str, found: Sequence[tuple[Stored, _Place]]) -> list[Hit]:
+    """Hits with their snippets, for somebody from whom nothing is kept."""
     hits: list[Hit] = []
-    masked = False
-    for stored, value, place in found:
-        whole, text = content.text_of(stored.use.kind, stored.value), content.text_of(stored.use.kind, value)
-        parts = [part for _, part in content.passages(text)]
-        if text == whole:
-            parts = parts[place.number - 1 : place.number]
-        told = list(zip(parts, await store.told(work, words, parts), strict=True))
-        if text != whole:
-            masked = True
-            told = sorted((one for one in told if one[1].holds), key=lambda one: -one[1].rank)
-        if not told:
-            continue
-        shown, best = told[0]
-        likeness = place.likeness if text == whole else None
-        ways = tuple(way for way, by in ((WORDS, best.holds), (LIKENESS, likeness is not None)) if by)
-        hits.append(Hit(stored.use, stored.artifact, best.rank, ways, likeness, best.marked, shown))
-    return sorted(hits, key=lambda one: -one.rank) if masked else hits
+    for stored, place in found:
+        passages = content.passages(content.text_of(stored.use.kind, stored.value))
+        parts = [part for _, part in passages][place.number - 1 : place.number]
+        for part, told in zip(parts, await store.told(work, words, parts), strict=True):
+            hits.append(_hit(stored, told, place.likeness, part))
+    return hits
+
+
+async def _by_what_is_shown(
+    doors: Doors,
+    organization: OrgId,
+    embedder: Embedder,
+    words: str,
+    vector: Sequence[float] | None,
+    filters: Filters,
+    see: See,
+) -> list[Hit]:
+    """Hits for somebody from whom something is kept, chosen and ranked by what they are shown alone.
+
+    Each word is looked for by itself, and what it finds counts only where the shown text holds that word, too: so a
+    word that is kept from them brings nothing near that the others would not have. What is like the words counts where
+    all of it is shown. Raises BadEvidenceQuery where the words leave something out: that nothing is found would tell.
+    """
+    asked = sorted({one for one in words.replace('"', " ").split() if one.casefold() != "or"})
+    async with doors.open(organization) as work:
+        if await store.leaves_out(work, words):
+            raise BadEvidenceQuery(
+                "leaving out what holds a word takes the permission to see personal data",
+                where="q",
+                then="Search without -words.",
+            )
+        depth = max(1, DEPTH // max(1, len(asked)))
+        brought = {one: {digest for digest, _ in await store.by_words(work, one, filters, depth)} for one in asked}
+        alike: dict[str, tuple[int, float]] = {}
+        for digest, number, likeness in await _alike(work, embedder, vector, filters):
+            alike.setdefault(digest, (number, likeness))
+        stored = await store.stored(work, sorted(set(alike).union(*brought.values())), filters)
+    shown = {digest: content.text_of(one.use.kind, await see(one)) for digest, one in stored.items()}
+    whole = {digest for digest, one in stored.items() if shown[digest] == content.text_of(one.use.kind, one.value)}
+    async with doors.open(organization) as work:
+        holds = await store.held(work, asked, shown)
+        by_words: dict[str, tuple[Told, str]] = {}
+        for digest in shown:
+            if any(digest in brought[one] for one in holds.get(digest, ())):
+                parts = [part for _, part in content.passages(shown[digest])]
+                told = zip(await store.told(work, words, parts), parts, strict=True)
+                if held := [one for one in told if one[0].holds]:
+                    by_words[digest] = max(held, key=lambda one: one[0].rank)
+        by_likeness: dict[str, tuple[Told, str]] = {}
+        for digest in (one for one in alike if one in whole):
+            number = alike[digest][0]
+            parts = [part for _, part in content.passages(shown[digest])][number - 1 : number]
+            for one in zip(await store.told(work, words, parts), parts, strict=True):
+                by_likeness[digest] = one
+    scores: dict[str, float] = {}
+    ordered = sorted(by_words, key=lambda digest: (-len(holds[digest]), -by_words[digest][0].rank, digest))
+    for way in (ordered, by_likeness):
+        for place, digest in enumerate(way, 1):
+            scores[digest] = scores.get(digest, 0.0) + 1 / (SMOOTH + place)
+    hits = []
+    for digest in sorted(scores, key=lambda one: (-scores[one], one)):
+        best, part = by_words.get(digest) or by_likeness[digest]
+        hits.append(_hit(stored[digest], best, alike[digest][1] if digest in by_likeness else None, part))
+    return hits
+
+
+def _hit(stored: Stored, told: Told, likeness: float | None, part: str) -> Hit:
+    ways = tuple(way for way, by in ((WORDS, told.holds), (LIKENESS, likeness is not None)) if by)
+    return Hit(stored.use, stored.artifact, told.rank, ways, likeness, told.marked, part)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -35,6 +35,7 @@ class Sight:
 
     see: See
     look: Look
+    masks: bool  # whether anything is kept from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Reply:
     dropped: int  # sentences that did not stand on what they cite
     answered_by: str  # EXTRACTION, or a model by its name
     instead_of: str = ""  # the model that was to answer
+    ledger: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # entries of the ledger, by the key of ours
     because: str = ""  # the code of why it did not
     why: str = ""
 
@@ -75,9 +77,13 @@ class Evidence:
     embedder: Embedder
     teller: Teller
 
-    async def search(self, organization: OrgId, words: str, filters: Filters, *, most: int, see: See) -> Found:
+    async def search(
+        self, organization: OrgId, words: str, filters: Filters, *, most: int, see: See, masks: bool
+    ) -> Found:
         """See ``search.search``."""
-        return await searching.search(self.doors, organization, self.embedder, words, filters, most=most, see=see)
+        return await searching.search(
+            self.doors, organization, self.embedder, words, filters, most=most, see=see, masks=masks
+        )
 
     async def ask(self, asked: Asked, sight: Sight, hidden: Sight, *, at: datetime) -> Reply:
         """Answer a question from what was found, every sentence with the entries that it stands on; else say nothing.
@@ -97,18 +103,36 @@ class Evidence:
                 if found:
                     text = str(await hidden.look(question.text))
                     said, name = await asking.said(self.teller, asked.asker, text, found, at=at)
-                    kept = answers.checked(said, found, question.text)
+                    kept = answers.checked(said, found, question.window.words)
                     if kept.kept:
-                        return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name)
+                        told = await self._in_ledger(organization, kept.kept, found)
+                        return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name, ledger=told)
                     because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
             except AgentOSError as error:
                 because, why = error.code, error.what
                 log.info("evidence_not_told_by_model", model=model, code=error.code)
         found = await self._found(organization, question, agents, sight)
-        kept = answers.checked(answers.extracted(found), found, question.text)
+        kept = answers.checked(answers.extracted(found), found, question.window.words)
         return Reply(
-            question, agents, kept.kept, tuple(found), kept.dropped, EXTRACTION, model if because else "", because, why
+            question,
+            agents,
+            kept.kept,
+            tuple(found),
+            kept.dropped,
+            EXTRACTION,
+            instead_of=model if because else "",
+            because=because,
+            why=why,
+            ledger=await self._in_ledger(organization, kept.kept, found),
         )
+
+    async def _in_ledger(
+        self, organization: OrgId, said: Sequence[Sentence], found: Sequence[Entry]
+    ) -> dict[tuple[str, ...], int]:
+        """The ledger's entries beside those that are cited."""
+        cited = {number for one in said for number in one.cites}
+        async with self.doors.open(organization) as work:
+            return await entries.ledger_numbers(work, [found[number - 1] for number in sorted(cited)])
 
     async def _found(
         self, organization: OrgId, question: Question, agents: tuple[str, ...], sight: Sight
@@ -116,13 +140,13 @@ class Evidence:
         if set(question.like_agents) - set(agents):  # it names an agent that is not there: nothing is about it
             return []
         words = _left(question, agents)
-        hits = await self._hits(organization, question, agents, words, sight.see)
+        hits = await self._hits(organization, question, agents, words, sight)
         async with self.doors.open(organization) as work:
             found = await entries.gathered(work, question, agents, hits, see=sight.see, look=sight.look)
         return [one for one in found if one.sort == entries.ARTIFACT or not words or one.mentions(words)]
 
     async def _hits(
-        self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], see: See
+        self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], sight: Sight
     ) -> Sequence[Hit]:
         if not words:
             return ()
@@ -132,7 +156,7 @@ class Evidence:
         for agent in agents or ("",):
             one = replace(filters, agent=agent)
             asked = " ".join(words)[: searching.MOST_WORDS]
-            found = await self.search(organization, asked, one, most=MOST_HITS, see=see)
+            found = await self.search(organization, asked, one, most=MOST_HITS, see=sight.see, masks=sight.masks)
             hits += found.hits
         return hits
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -119,6 +119,13 @@ _TOLD: Final = text(
     "ts_headline('simple', raw, q.any_of, :options) AS marked "
     "FROM artifact_words(:words) AS q, unnest(CAST(:texts AS text[])) WITH ORDINALITY AS p (raw, n) ORDER BY n"
 )
+_LEAVES_OUT: Final = text("SELECT every::text LIKE '%!%' AS leaves_out FROM artifact_words(:words)")
+_HELD: Final = text(
+    "WITH t AS MATERIALIZED (SELECT n, to_tsvector('simple', raw) AS words "
+    "FROM unnest(CAST(:texts AS text[])) WITH ORDINALITY AS p (raw, n)) "
+    "SELECT t.n, q.word FROM unnest(CAST(:asked AS text[])) AS q (word), artifact_words(q.word) AS w, t "
+    "WHERE t.words @@ w.any_of"
+)
 
 _SNIPPET: Final = "StartSel=«, StopSel=», MaxFragments=2, MaxWords=30, MinWords=12, FragmentDelimiter= … "
 
@@ -230,6 +237,21 @@ async def told(work: UnitOfWork, words: str, texts: Sequence[str]) -> list[Told]
         return []
     found = await work.all(_TOLD, {"words": words, "texts": list(texts), "options": _SNIPPET})
     return [Told(bool(row.holds), float(row.rank), row.marked) for row in found]
+
+
+async def leaves_out(work: UnitOfWork, words: str) -> bool:
+    """Whether a query has words that must not be there."""
+    row = await work.first(_LEAVES_OUT, {"words": words})
+    return row is not None and bool(row.leaves_out)
+
+
+async def held(work: UnitOfWork, asked: Sequence[str], texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """Which of the words each text holds, by the name of the text."""
+    names = list(texts)
+    found: dict[str, set[str]] = {}
+    for row in await work.all(_HELD, {"asked": list(asked), "texts": [texts[name] for name in names]}):
+        found.setdefault(names[row.n - 1], set()).add(row.word)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

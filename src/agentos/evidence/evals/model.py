@@ -293,6 +293,21 @@ class EvalStarted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class EvalAsked(Fact):
+    """Models that cost answered the agent or a judge of an eval: what each used, as a journal's row tells it.
+
+    Written with the answers in their very statement (eval_note), also where the eval is over: it is paid all the same.
+    """
+
+    key_field: ClassVar[str] = "ask_id"
+    ask_id: str
+    eval_id: str
+    agent_id: str
+    version: str
+    answers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class EvalEnded(Fact):
     """An eval came to an end, for now where it failed."""
 

@@ -33,6 +33,8 @@ class Anchors:
         self.path = Path(path)
         self._key = key.anchors
         self._read_to = 0
+        self._file: tuple[int, int] | None = None  # which file that was read
+        self.cuts = 0  # how often the file was shorter than what had been read of it, or another one
         self._last: dict[str, Anchor] = {}
 
     def append(self, anchors: Iterable[Anchor]) -> None:
@@ -49,7 +51,11 @@ class Anchors:
             raise self._unusable(error) from None
 
     def last(self) -> dict[str, Anchor]:
-        """The last anchor of each organization. Raises AnchorsUnusable (Unavailable)."""
+        """The last anchor of each organization, as the file has it now: what is cut off is forgotten here, too.
+
+        Raises AnchorsUnusable (Unavailable).
+        """
+        self._look_whether_it_was_cut()
         for offset, one in self._lines(self._read_to):
             if one is not None:
                 self._last[one.org] = one
@@ -62,6 +68,19 @@ class Anchors:
         Raises AnchorsUnusable (Unavailable).
         """
         return (one for _, one in self._lines(0) if one is None or one.org == organization)
+
+    def _look_whether_it_was_cut(self) -> None:
+        try:
+            found = self.path.stat()
+            file, size = (found.st_dev, found.st_ino), found.st_size
+        except FileNotFoundError:
+            file, size = None, 0
+        except OSError as error:
+            raise self._unusable(error) from None
+        if self._read_to and (file != self._file or size < self._read_to):
+            self._read_to, self._last = 0, {}
+            self.cuts += 1
+        self._file = file
 
     def _lines(self, offset: int) -> Iterator[tuple[int, Anchor | None]]:
         try:

@@ -7,7 +7,7 @@ entry proves by itself which place it has, and a chain is whole when every place
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -23,6 +23,7 @@ _said: Final = msgspec.json.Decoder(
 )
 _entry: Final = msgspec.json.Decoder(Entry)
 _encode: Final = msgspec.json.Encoder().encode
+NOWHERE: Final = (-1, -1)  # before every fact
 COLUMNS: Final = ("at", "name", "key", "person", "run_id", "deployment_id")
 
 
@@ -32,6 +33,7 @@ class Batch:
 
     was: dict[str, End]
     now: dict[str, End]
+    upto: dict[str, tuple[str, int]] = field(default_factory=dict)  # transaction and sequence of the last fact
     organizations: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     amiss: list[tuple[str, int, Seal]] = field(default_factory=list)
@@ -48,7 +50,10 @@ def chained(key: LedgerKey, ends: Mapping[str, End], facts: Iterable[Mapping[str
             end = batch.was[org] = ends.get(org, EMPTY)
             keys[org] = key.chain(org)
         seal = _seal(key, fact, end.is_sealed)
-        said = _said.decode(fact["body"])
+        try:
+            said = _said.decode(fact["body"])
+        except msgspec.DecodeError:  # no fact of the platform is such a body
+            said, seal = _said.decode("{}"), Seal.BROKEN
         person = next((one for name in PERSONS if (one := _text(said, name))), None)
         run_id, deployment_id = _text(said, "run_id"), _text(said, "deployment_id")
         entry = Entry(
@@ -68,6 +73,7 @@ def chained(key: LedgerKey, ends: Mapping[str, End], facts: Iterable[Mapping[str
         data = _encode(entry)
         digest = hmac.digest(keys[org], data, "sha256")
         batch.now[org] = End(entry.number, digest, end.is_sealed or seal is Seal.WHOLE)
+        batch.upto[org] = (fact["txid"], fact["seq"])
         batch.organizations.append(org)
         batch.rows.append(
             Row(entry.number, digest, data, fact["at"], entry.name, entry.key, person, run_id, deployment_id)
@@ -90,14 +96,24 @@ def _seal(key: LedgerKey, fact: Mapping[str, Any], is_sealed: bool) -> Seal:
     return Seal.WHOLE if hmac.compare_digest(hmac.digest(key.seals, message, "sha256"), fact["seal"]) else Seal.BROKEN
 
 
+def _position(one: Entry) -> tuple[int, int]:
+    transaction, _, sequence = one.id.partition("-")
+    return int(transaction), int(sequence)
+
+
 class Links:
-    """Rows of one chain held against each other, in the order of their numbers, as they come."""
+    """Rows of one chain held against each other, in the order of their numbers, as they come.
+
+    Facts stand in the order of their commits, each once: so what is chained again is not taken for something new.
+    """
 
     def __init__(self, key: bytes, after: Row | None = None) -> None:
         self._key = key
         self.number = 0 if after is None else after.number  # the last place that is held by the entry it belongs to
         self._prev = FIRST if after is None else after.hash.hex()
-        self._is_early = after is None or ((one := self.read(after)) is not None and one.seal is Seal.EARLIER)
+        one = None if after is None else self.read(after)
+        self._is_early = after is None or (one is not None and one.seal is Seal.EARLIER)
+        self._position = NOWHERE if one is None else _position(one)
 
     def ends_with(self, hash_: bytes) -> bool:
         """Whether this is the hash of the last entry that was taken."""
@@ -112,9 +128,11 @@ class Links:
     def take(self, rows: Sequence[Row]) -> Row | None:
         """Go on over these rows. The first one that does not hold, or None."""
         key, number, prev, digest, decode = self._key, self.number, self._prev, hmac.digest, _entry.decode
-        is_early = self._is_early
+        is_early, position = self._is_early, self._position
+        wrong: Row | None = None
         for row in rows:
             data = row[2]
+            wrong = row
             if digest(key, data, "sha256") != row[1]:
                 break
             one = decode(data)
@@ -132,16 +150,18 @@ class Links:
             ):
                 number -= 1
                 break
+            if (there := _position(one)) <= position:
+                number -= 1
+                break
             if one.seal is not Seal.WHOLE and not (is_early and one.seal is Seal.EARLIER):
                 number -= 1
                 break
             is_early = is_early and one.seal is Seal.EARLIER
-            prev = row[1].hex()
+            prev, position = row[1].hex(), there
         else:
-            self.number, self._prev, self._is_early = number, prev, is_early
-            return None
-        self.number, self._prev, self._is_early = number, prev, is_early
-        return row
+            wrong = None
+        self.number, self._prev, self._is_early, self._position = number, prev, is_early, position
+        return wrong
 
     def told(self, row: Row | None, *, entries: int, is_elsewhere: bool) -> Broken:
         """What is wrong at the next place: ``row`` is the next there is, ``entries`` the number of the chain's end.
@@ -171,13 +191,23 @@ class Links:
         wrong = [name for name in COLUMNS if getattr(row, name) != getattr(one, name)]
         if wrong:
             return Broken(Tampering.EDIT, place, f"columns of entry {place} differ from its bytes: {', '.join(wrong)}")
+        if _position(one) <= self._position:
+            told = "{}-{}".format(*self._position)
+            return Broken(
+                Tampering.REPETITION,
+                place,
+                f"the fact of entry {place}, {one.id}, is not behind the one before, {told}",
+            )
         done = "was changed after it was written" if one.seal is Seal.BROKEN else "was written past the platform"
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
-def body_of(row: Row) -> bytes:
-    """The body of the fact that an entry is about, as JSON."""
-    return bytes(_entry.decode(row.entry).body)
+def believed(rows: Iterable[Row]) -> Iterator[tuple[str, bytes]]:
+    """Names and bodies of the facts that entries are about, without what was changed or written past the platform."""
+    for row in rows:
+        one = _entry.decode(row.entry)
+        if one.seal in (Seal.WHOLE, Seal.EARLIER):
+            yield row.name, bytes(one.body)
 
 
 def shown(row: Row) -> dict[str, Any]:
@@ -195,8 +225,15 @@ def shown(row: Row) -> dict[str, Any]:
         "seal": one.seal.value,
         "hash": row.hash.hex(),
         "prev": one.prev,
-        "body": msgspec.json.decode(one.body),
+        "body": _body(one.body),
     }
+
+
+def _body(body: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:  # no fact of the platform: a number that no program reads
+        return bytes(body).decode()
 
 
 def told_time(at: datetime) -> str:

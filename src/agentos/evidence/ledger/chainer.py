@@ -1,8 +1,9 @@
 """The chainer, one process at a time: facts become entries, each once and in order, and ends of chains are anchored.
 
 A batch of facts is one transaction that adds the entries and moves the cursor, so a chainer that dies at any moment
-leaves all of a batch or nothing of it. Two that both believed to be the one could not fork a chain either: an end that
-has moved since it was read refuses the whole batch.
+leaves all of a batch or nothing of it. Two that both believed to be the one could not fork a chain either: facts that
+were chained since they were read refuse the whole batch. A chain that does not go on from its end, as somebody changed
+it, holds back no other.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import Final
 import structlog
 
 from agentos.evidence.ledger import store
-from agentos.evidence.ledger.anchors import Anchors
+from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
 from agentos.evidence.ledger.chain import chained
 from agentos.evidence.ledger.model import Anchor
 from agentos.kernel import clock
 from agentos.kernel.database import Database, translated
 from agentos.kernel.seals import LedgerKey
 from agentos.kernel.telemetry import Meter
-from agentos.kernel.telemetry.catalogue import LEDGER_FACTS_AMISS
+from agentos.kernel.telemetry.catalogue import LEDGER_ANCHOR_ERRORS, LEDGER_FACTS_AMISS
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +81,11 @@ class Chainer:
             async with pool.acquire() as driver:
                 ends = await store.ends(driver)
         at = clock.now()
+        cuts = self._anchors.cuts
         last = await asyncio.to_thread(self._anchors.last)
+        if self._anchors.cuts > cuts:
+            self._meter.count(LEDGER_ANCHOR_ERRORS, code="anchors_cut")
+            log.error("anchors_cut")
         new = [
             Anchor(org, end.number, end.hash.hex(), at)
             for org, end in ends.items()
@@ -94,8 +99,12 @@ class Chainer:
 
     async def _anchor_in_time(self) -> None:
         if clock.elapsed() - self._anchored_at >= ANCHOR_SECONDS:
-            await self.anchor()
             self._anchored_at = clock.elapsed()
+            try:
+                await self.anchor()
+            except AnchorsUnusable as error:  # facts are chained all the same; the next anchors cover them
+                self._meter.count(LEDGER_ANCHOR_ERRORS, code=error.code)
+                log.error("ledger_not_anchored", code=error.code, error=error.what)
 
     async def _batch(self) -> int:
         pool = await self._database.driver("agentos_system")
@@ -106,7 +115,9 @@ class Chainer:
                     return 0
                 ends = await store.ends(driver, list({fact["org"] for fact in facts}))
                 batch = chained(self._key, ends, facts)
-                await store.append(driver, batch, facts[-1]["txid"], facts[-1]["seq"])
+                left_out = await store.append(driver, batch, facts[0], facts[-1])
+        for org in left_out:
+            log.error("chain_does_not_go_on", org=org)
         for org, number, seal in batch.amiss:
             self._meter.count(LEDGER_FACTS_AMISS, org=org, seal=seal.value)
             log.error("fact_amiss", org=org, entry=number, seal=seal.value)

@@ -86,6 +86,7 @@ class Tampering(StrEnum):
     INSERTION = "insertion"
     REORDERING = "reordering"
     TRUNCATION = "truncation"
+    REPETITION = "repetition"  # facts were chained again, or in another order than they were committed in
     FACT = "fact"  # it was done to the fact, before it was chained
     ANCHOR = "anchor"  # it was done to the file of anchors
 
@@ -256,6 +257,7 @@ COVERED: Final = {
         "PromotionUnfrozen",
         "DatasetAdded",
         "EvalStarted",
+        "EvalAsked",
         "EvalEnded",
     ),
 }

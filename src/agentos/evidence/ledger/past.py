@@ -20,7 +20,7 @@ Change = Callable[[State, Mapping[str, Any]], None]
 
 
 def _deployment(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
-    blank = dict.fromkeys(("agent_id", "environment", "version", "revision", "tier", "state"), UNKNOWN)
+    blank = dict.fromkeys(("agent_id", "environment", "version", "revision", "canary", "tier", "state"), UNKNOWN)
     return state["deployments"].setdefault(body["deployment_id"], blank)
 
 
@@ -30,6 +30,7 @@ def _created(state: State, body: Mapping[str, Any]) -> None:
         environment=body["environment"],
         version=None,
         revision=0,
+        canary=None,
         tier=_tier(body.get("tier")),
         state="active",
     )
@@ -37,6 +38,15 @@ def _created(state: State, body: Mapping[str, Any]) -> None:
 
 def _serves(state: State, body: Mapping[str, Any]) -> None:
     _deployment(state, body).update(version=body["version"], revision=body["revision"])
+
+
+def _tried(state: State, body: Mapping[str, Any]) -> None:
+    canary = {name: body[name] for name in ("version", "revision", "percent")}
+    _deployment(state, body).update(canary=canary)
+
+
+def _tried_no_more(state: State, body: Mapping[str, Any]) -> None:
+    _deployment(state, body).update(canary=None)
 
 
 def _became(what: str) -> Change:
@@ -77,6 +87,9 @@ CHANGES: Final[Mapping[str, Change]] = {
     "DeploymentCreated": _created,
     "VersionPromoted": _serves,
     "VersionRolledBack": _serves,
+    "CanaryStarted": _tried,
+    "CanaryResized": _tried,
+    "CanaryEnded": _tried_no_more,
     "DeploymentPaused": _became("paused"),
     "DeploymentResumed": _became("active"),
     "DeploymentRetired": _became("retired"),

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
 from agentos.control.stops import service as stops
 from agentos.evidence.ledger import past, store
-from agentos.evidence.ledger.anchors import Anchors
-from agentos.evidence.ledger.chain import Links, body_of
+from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
+from agentos.evidence.ledger.chain import Links, believed
 from agentos.evidence.ledger.model import (
     Anchor,
     Broken,
@@ -31,6 +31,7 @@ from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import LedgerKey
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
+UNANCHORED: Final = timedelta(seconds=60)  # ends are anchored every five seconds; for so long a disk may be away
 PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at them
 
 
@@ -80,6 +81,8 @@ async def look(
     if anchors is not None and (is_whole or (broken is not None and broken.kind is not Tampering.FACT)):
         count, anchored, cut = await _anchored(driver, organization, anchors, entries)
         broken = broken or cut
+        if broken is None:
+            broken = await _unanchored(driver, organization, anchored)
     return Verified(links.number - after, links.number, entries, is_whole, broken, count, anchored)
 
 
@@ -99,6 +102,12 @@ async def entry(work: UnitOfWork, number: int) -> Row:
     return found
 
 
+async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str]) -> list[tuple[int, str, str, bytes]]:
+    """The newest entries of these facts about these ids: number, fact, id and body; not of what was amiss."""
+    rows = await store.about(work, names, keys, PAGE)
+    return [(row.number, name, row.key, body) for row in rows for name, body in believed([row])]
+
+
 async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
     """Which versions, tiers, stops, policies and budgets were in force at a moment. Raises NotYet (Invalid).
 
@@ -111,7 +120,7 @@ async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, A
     if first is None or at < first:
         return told | dict.fromkeys(("deployments", "stops", "policies", "budgets"), past.UNKNOWN)
     rows = await store.told_until(work, list(past.CHANGES), at)
-    found = past.in_force((row.name, body_of(row)) for row in rows)
+    found = past.in_force(believed(rows))
     for one in await stops.of_everybody(work, at=at):
         found["stops"][one.id] = {
             "kind": one.kind.value,
@@ -135,11 +144,20 @@ async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now
 async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:
     """How the ledger does, over all organizations: figures that nobody has are unknown."""
     chains, waiting = await store.counted(database)
-    last = {} if anchors is None else await asyncio.to_thread(anchors.last)
+    last, unusable = {}, ""
+    try:
+        last = {} if anchors is None else await asyncio.to_thread(anchors.last)
+    except AnchorsUnusable as error:
+        unusable = error.what
+    anchored = {org: one.number for org, one in last.items()}
     return {
         "chains": chains,
         "waiting": waiting.facts,
         "waiting_seconds": waiting.seconds,
+        "is_astray": waiting.is_astray,
+        "set_aside": waiting.set_aside,
+        "unanchored_seconds": await store.unanchored_seconds(database, anchored),
+        "anchors_unusable": unusable,
         "anchored_at": max((one.at for one in last.values()), default=None),
     }
 
@@ -233,6 +251,21 @@ async def _anchored(
             if held is None or one.number >= held.number:
                 held = one
     return count, held, None
+
+
+async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -> Broken | None:
+    """What is wrong where entries have stood for long without an anchor, though chains are anchored in seconds."""
+    first = await driver.fetchrow(store.UNANCHORED, organization, anchored.number if anchored else 0)
+    if first is None or first["now"] - first["at"] < UNANCHORED:
+        return None
+    if (
+        anchored is not None and first["now"] - anchored.at < UNANCHORED
+    ):  # the fact came late, and the next anchor is due
+        return None
+    said = (
+        f"entry {first['number']} of {first['at'].isoformat()} has no anchor: the file was cut, replaced or not written"
+    )
+    return Broken(Tampering.ANCHOR, first["number"], said)
 
 
 def _some(lines: Iterator[Anchor | None]) -> list[Anchor | None]:

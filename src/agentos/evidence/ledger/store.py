@@ -17,7 +17,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 _LOCK: Final = text("SELECT outbox_lock('ledger')")
 _READ: Final = "SELECT * FROM ledger_read($1)"
 _ENDS: Final = "SELECT * FROM ledger_ends($1::text[])"
-_APPEND: Final = "SELECT ledger_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)"
+_APPEND: Final = f"SELECT ledger_append({', '.join(f'${number}' for number in range(1, 23))})"
 _COLUMNS: Final = "number, hash, entry, at, name, key, person, run_id, deployment_id"
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 PAGE: Final = f"SELECT {_COLUMNS} FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT $3"
@@ -27,6 +27,12 @@ END: Final = (
 )
 LAST: Final = "SELECT max(number) FROM ledger WHERE org = $1"
 NAMED: Final = "SELECT number, hash FROM ledger WHERE org = $1 AND number = ANY ($2::bigint[])"
+UNANCHORED: Final = (
+    "SELECT number, at, clock_timestamp() AS now FROM ledger WHERE org = $1 AND number > $2 ORDER BY number LIMIT 1"
+)
+_UNANCHORED: Final = text(
+    "SELECT ledger_unanchored(CAST(:organizations AS text[]), CAST(:numbers AS bigint[])) AS seconds"
+)
 _VERIFIED: Final = text("SELECT ledger_verified(:org, :number, :broken)")
 _COUNTED: Final = text("SELECT * FROM ledger_counted()")
 _WAITING: Final = text("SELECT * FROM ledger_waiting()")
@@ -45,6 +51,10 @@ _CONDITIONS: Final = {
 }
 _NAMED_UNTIL: Final = text(
     f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"
+)
+_ABOUT: Final = text(
+    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND key = ANY (:keys) "
+    "ORDER BY number DESC LIMIT :most"
 )
 _FIRST_AND_LAST: Final = text(
     "SELECT (SELECT min(at) FROM ledger WHERE org = :org) AS first, "
@@ -71,23 +81,31 @@ async def ends(driver: Any, organizations: Sequence[str] | None = None) -> dict[
     }
 
 
-async def append(driver: Any, batch: Batch, transaction: str, sequence: int) -> None:
-    """Add the batch, and move behind its last fact, in one transaction. Raises where a chain has gone on."""
+async def append(driver: Any, batch: Batch, first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
+    """Add the batch, and move behind its last fact, in one transaction. Raises where its facts were chained meanwhile.
+
+    Gives back the organizations whose chains do not go on from their ends: their facts are set aside.
+    """
     names = list(batch.was)
     was, now = [batch.was[name] for name in names], [batch.now[name] for name in names]
-    await driver.execute(
+    left_out: list[str] = await driver.fetchval(
         _APPEND,
-        transaction,
-        sequence,
+        first["txid"],
+        first["seq"],
+        last["txid"],
+        last["seq"],
         names,
         [one.number for one in was],
         [one.hash for one in was],
         [one.number for one in now],
         [one.hash for one in now],
         [one.is_sealed for one in now],
+        [batch.upto[name][0] for name in names],
+        [batch.upto[name][1] for name in names],
         batch.organizations,
         *(list(column) for column in zip(*batch.rows, strict=True)),
     )
+    return left_out
 
 
 async def search(work: UnitOfWork, wanted: Search, *, beyond: int, is_oldest_first: bool, most: int) -> list[Row]:
@@ -109,6 +127,12 @@ async def entry(work: UnitOfWork, number: int) -> Row | None:
     return found[0] if found and found[0].number == number else None
 
 
+async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str], most: int) -> list[Row]:
+    """The newest entries of these facts about these ids."""
+    values = {"org": work.organization, "names": list(names), "keys": list(keys), "most": most}
+    return [Row._make(row) for row in await work.all(_ABOUT, values)]
+
+
 async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime) -> list[Row]:
     """Every entry of these facts up to a moment, oldest first."""
     values = {"org": work.organization, "names": list(names), "at": at}
@@ -126,6 +150,13 @@ async def keep_verified(database: Database, organization: str, number: int, brok
     """Keep what a look over a whole chain found."""
     async with database.connection("agentos_system") as connection:
         await connection.execute(_VERIFIED, {"org": organization, "number": number, "broken": broken})
+
+
+async def unanchored_seconds(database: Database, anchored: Mapping[str, int]) -> float:
+    """For how long the oldest entry behind these numbers of its chain has stood there; 0 where there is none."""
+    values = {"organizations": list(anchored), "numbers": list(anchored.values())}
+    async with database.connection("agentos_system") as connection:
+        return float((await connection.execute(_UNANCHORED, values)).scalar_one())
 
 
 async def counted(database: Database) -> tuple[Sequence[Any], Any]:

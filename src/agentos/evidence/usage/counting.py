@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from agentos.control.budgets.model import ReserveLost
+from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage import service, store
 from agentos.kernel.clock import now
@@ -25,14 +26,14 @@ KEPT: Final = timedelta(days=3)  # the rate of a day looks back to yesterday's
 
 
 class Counting:
-    """Counts what runs, questions, replays and lost calls used. All of it is safe to repeat."""
+    """Counts what runs, questions, replays, evals and lost calls used. All of it is safe to repeat."""
 
     def __init__(self, doors: Doors) -> None:
         self._doors = doors
 
     def consumer(self) -> Consumer:
         """Every fact that something was used, in order."""
-        return Consumer(NAME, (RunEnded, ModelAsked, ReplayAsked, ReserveLost), self._deliver)
+        return Consumer(NAME, (RunEnded, ModelAsked, ReplayAsked, EvalAsked, ReserveLost), self._deliver)
 
     async def _deliver(self, delivery: Delivery) -> None:
         async with self._doors.open(delivery.organization) as work:

@@ -22,11 +22,12 @@ class BadUsageQuestion(Invalid):
 
 
 class Source(StrEnum):
-    """What used it: a run, a direct question to a model, or a run that was executed again with live models."""
+    """What used it: a run, a direct question to a model, a run that was executed again with live models, or an eval."""
 
     RUN = "run"
     ASK = "ask"
     REPLAY = "replay"
+    EVAL = "eval"
 
 
 class Dimension(StrEnum):

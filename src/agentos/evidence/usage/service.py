@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import ReserveLost
+from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage import model, store, tally
 from agentos.evidence.usage.model import MOST_DAYS, WINDOWS, BadUsageQuestion, Burn, Question, Usage
@@ -27,6 +28,8 @@ async def count(work: UnitOfWork, fact: Fact, *, at: datetime) -> None:
             await store.count(work, fact.ask_id, tally.of_ask(fact, at))
         case ReplayAsked():
             await store.count(work, fact.ask_id, tally.of_replay(fact, at))
+        case EvalAsked():
+            await store.count(work, fact.ask_id, tally.of_eval(fact, at))
         case ReserveLost():
             version = await store.version_of(work, fact.run_id)
             await store.count(work, f"{fact.run_id}~{fact.of_run}", tally.of_lost(fact, version))

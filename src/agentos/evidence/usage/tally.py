@@ -1,4 +1,4 @@
-"""What of a run's journal, a question, a replay and a lost call is counted, and where. Pure."""
+"""What of a run's journal, a question, a replay, an eval and a lost call is counted, and where. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from agentos.control.budgets.model import ReserveLost
+from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage.model import Counts, Place, Source
 from agentos.runtime.gateway.model import ModelAsked
@@ -15,7 +16,7 @@ from agentos.runtime.gateway.model import ModelAsked
 OK: Final = "ok"
 SKIPPED: Final = "skipped"
 LEFT: Final = frozenset({"cancelled", "lost"})  # outcomes of a question that is in none of its attempts
-ASK: Final = "ask_"
+_BY_ID: Final = {"ask_": Source.ASK, "eval_": Source.EVAL}  # what is no run and reserves of budgets, by its id
 
 Tally = dict[Place, Counts]
 
@@ -57,13 +58,8 @@ def of_run(run: Ended, rows: Iterable[Row]) -> Tally:
             intents.pop(step, None)
             if "tries" in row.meta or row.meta.get("sends"):
                 _count(tally, _of_skill(place, row.name), _skill(row.meta.get("seconds")))
-        attempts: Sequence[Any] = row.meta.get("attempts") or []
-        for one in attempts:
-            if one["outcome"] not in (OK, SKIPPED):
-                where = _of_model(place, one["provider"], one["model"])
-                _count(tally, where, Counts(failed_calls=1, model_seconds=one.get("seconds") or 0.0))
+        fell_back = _failed(tally, place, row.meta)
         if row.kind == "model":
-            fell_back = bool(attempts) and attempts[0]["outcome"] != OK
             where = _of_model(place, str(row.meta.get("provider", "")), row.name)
             _count(tally, where, _answer(row.meta, fell_back=fell_back))
     for row in intents.values():  # nobody knows how they ended; that they were sent is known
@@ -99,11 +95,33 @@ def of_replay(fact: ReplayAsked, at: datetime) -> Tally:
     return {place: _told(fact, None, fell_back=False)}
 
 
+def of_eval(fact: EvalAsked, at: datetime) -> Tally:
+    """What answers to the agent or a judge of an eval used."""
+    tally: Tally = {}
+    place = Place(_day(at), Source.EVAL, fact.agent_id, fact.version)
+    for one in fact.answers:
+        fell_back = _failed(tally, place, one)
+        where = _of_model(place, str(one.get("provider") or ""), str(one["model"]))
+        _count(tally, where, _answer(one, fell_back=fell_back))
+    return tally
+
+
 def of_lost(fact: ReserveLost, version: str | None) -> Tally:
     """What budgets count for a call whose answer was lost. ``version`` is that of its run; None: it was no run's."""
-    source = Source.ASK if fact.run_id.startswith(ASK) else Source.REPLAY if version is None else Source.RUN
+    unlike = next((source for prefix, source in _BY_ID.items() if fact.run_id.startswith(prefix)), Source.REPLAY)
+    source = Source.RUN if version is not None else unlike
     place = Place(date.fromisoformat(fact.since), source, fact.agent_id, version or "")
     return {place: Counts(lost_calls=1, unknown_money=fact.money, unknown_tokens=fact.tokens)}
+
+
+def _failed(tally: Tally, place: Place, meta: Mapping[str, Any]) -> bool:
+    """Count the attempts that had no answer; whether the first was among them."""
+    attempts: Sequence[Any] = meta.get("attempts") or []
+    for one in attempts:
+        if one["outcome"] not in (OK, SKIPPED):
+            where = _of_model(place, one["provider"], one["model"])
+            _count(tally, where, Counts(failed_calls=1, model_seconds=one.get("seconds") or 0.0))
+    return bool(attempts) and attempts[0]["outcome"] != OK
 
 
 def _count(tally: Tally, place: Place, counts: Counts) -> None:

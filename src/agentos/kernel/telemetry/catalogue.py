@@ -422,7 +422,7 @@ LEDGER_ANCHOR_AGE = Metric(
     "gauge",
     "seconds",
     (),
-    "Since an end of a chain was last anchored outside the database; absent before the first.",
+    "For how long the oldest entry has stood without an anchor; absent while anchors cannot be read.",
 )
 LEDGER_SOUND = Metric(
     "agentos_ledger_sound",
@@ -433,6 +433,13 @@ LEDGER_SOUND = Metric(
 )
 LEDGER_VERIFIED_AGE = Metric(
     "agentos_ledger_verified_age_seconds", "gauge", "seconds", ("org",), "Since the whole ledger was last verified."
+)
+LEDGER_ANCHOR_ERRORS = Metric(
+    "agentos_ledger_anchor_errors_total",
+    "counter",
+    "anchors",
+    ("code",),
+    "Times that ends could not be anchored (anchors_unusable), or the file was found cut or replaced (anchors_cut).",
 )
 LEDGER_FACTS_AMISS = Metric(
     "agentos_ledger_facts_amiss_total",
@@ -502,6 +509,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     LEDGER_ANCHOR_AGE,
     LEDGER_SOUND,
     LEDGER_VERIFIED_AGE,
+    LEDGER_ANCHOR_ERRORS,
     LEDGER_FACTS_AMISS,
     ARTIFACTS,
     EMBEDDING_ERRORS,
