@@ -146,8 +146,9 @@ async def test_a_version_without_runs_is_compared_with_nothing_and_blocked(held:
     of = await held.agent([DONE])
     await ended(held, 3)
     await gate(held, comparator=Comparator.NO_WORSE, threshold=0.9)
+    await held.agent([DONE], budgets={"turns": 7})
     async with held.doors.open(held.organization) as work:
-        found = await service.judge(work, of, "sha256:" + "0" * 64, at=now() + timedelta(seconds=1))
+        _, found = await service.judge_named(work, of, "2", at=now() + timedelta(seconds=1))
     assert "unknown, 0 of 3 samples of the version and 3 of the serving one" in found.blocking[0]
 
 

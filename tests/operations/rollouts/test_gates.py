@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import agentos
+from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import FreezeScope, Severity
+from agentos.evidence.quality.model import FreezeScope, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
@@ -93,6 +94,37 @@ async def test_a_freeze_refuses_with_perfect_data_and_nothing_overrides_it(desk:
         await quality.unfreeze(work, held.id, reason="ok", by="ann", at=now())
     assert (await desk.order(second)).deployment.version == second
     assert "1 of 1 gates passed" in (await desk.history())[0].reason
+
+
+async def test_another_category_leaves_no_gate_and_no_freeze_of_the_role_behind(desk: Desk) -> None:
+    await desk.gate(scope=Scope.ROLE, target="tests")
+    second = await desk.apply("rollouts_good", category="misc")
+    with pytest.raises(GateFailed, match=r"role 'tests'.*0 of 3 samples"):
+        await desk.order(second)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.freeze(work, scope=FreezeScope.ROLE, target="tests", reason="audit", by="ann", at=now())
+    with pytest.raises(Frozen, match="role 'tests' is frozen"):
+        await desk.order(second)
+
+
+async def test_the_category_that_a_version_moves_to_has_its_say_as_well(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", category="misc")
+    await desk.gate(scope=Scope.ROLE, target="misc")
+    with pytest.raises(GateFailed, match="role 'misc'"):
+        await desk.order(second)
+
+
+async def test_a_deployment_in_the_place_of_a_retired_one_is_held_by_its_gates(desk: Desk) -> None:
+    await desk.gate(scope=Scope.DEPLOYMENT, target=desk.deployment)
+    await desk.gate(scope=Scope.ROLE, target="tests", metric="runs", threshold=1)
+    second = await desk.apply("rollouts_good", category="misc")
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await deployments.retire(work, desk.deployment, by="ann", at=now())
+        made = await deployments.create(work, "tester", "production", second, desk.skills, by="ann", at=now())
+    desk.deployment = made.id
+    with pytest.raises(GateFailed) as refused:
+        await desk.order(second)
+    assert [one["scope"] for one in refused.value.extra["gates"]] == ["deployment", "role"]
 
 
 async def test_a_freeze_does_not_hold_a_rollback(desk: Desk) -> None:

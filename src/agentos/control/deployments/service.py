@@ -457,6 +457,14 @@ async def list_deployments(
     return await store.listed(work, agent_id, environment, state, after, most)
 
 
+async def last_served(work: UnitOfWork, agent_id: str, environment: str) -> str | None:
+    """The hash of the agent's version that served last in an environment, of one that never did there: anywhere.
+
+    Deployments that were retired count.
+    """
+    return await store.last_served(work, agent_id, environment)
+
+
 async def history(work: UnitOfWork, deployment_id: str) -> list[Revision]:
     """Every revision of a deployment, newest first."""
     return await store.history(work, deployment_id)

@@ -16,6 +16,7 @@ from sqlalchemy import Row
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
 from agentos.control.deployments import service as deployments
+from agentos.control.deployments.model import Deployment
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import figures, scoring, store
@@ -194,21 +195,22 @@ async def drift(
 
 
 async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:
-    """What every gate of the deployment, of its role and of the organization says of a version, and what freezes it.
+    """What every gate of the deployment, of its roles and of the organization says of a version, and what freezes it.
 
-    Figures are of the version's runs in every deployment of the agent, so those of a staging environment and of a
-    canary count; drift is of the gate's own scope. Raises DeploymentUnknown (NotFound), MalformedId (Invalid).
+    The roles are the version's own category and that of the version that serves (where none does: that served last), so
+    nobody leaves a gate behind by naming another category; a deployment that was retired leaves its gates to the one
+    that stands in its place. Figures are of the version's runs in every deployment of the agent, so those of a staging
+    environment and of a canary count; drift is of the gate's own scope. Raises DeploymentUnknown or VersionUnknown
+    (NotFound), MalformedId (Invalid).
     """
     deployment = await deployments.get(work, deployment_id)
-    role = (await agents.get_agent(work, deployment.agent_id)).category
     verdicts = []
-    for gate in await store.gates_of(work, role, deployment_id):
+    for gate in await gates_of(work, deployment, version):
         since = at - gate.lookback
         if gate.metric == "drift":
             least, baseline = max(drifts.LEAST, gate.samples), gate.lookback * BASELINES
-            found = await drift(
-                work, gate.scope, gate.target, at=at, window=gate.lookback, baseline=baseline, least=least
-            )
+            target = deployment.id if gate.scope is Scope.DEPLOYMENT else gate.target
+            found = await drift(work, gate.scope, target, at=at, window=gate.lookback, baseline=baseline, least=least)
             verdicts.append(verdict(gate, _figure(found)))
             continue
         if gate.metric.startswith(figures.EVAL):
@@ -222,8 +224,26 @@ async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datet
         if deployment.version is not None:
             serving = await store.of_version(work, deployment.agent_id, deployment.version, since, at)
         verdicts.append(compared(gate, candidate, serving))
-    frozen = await store.freezes_of(work, role, deployment.agent_id)
-    return Judgement(tuple(verdicts), tuple(frozen))
+    return Judgement(tuple(verdicts), await frozen(work, deployment, version))
+
+
+async def gates_of(work: UnitOfWork, deployment: Deployment, version: str) -> list[Gate]:
+    """Every gate that a version must pass to serve there, oldest first. Raises VersionUnknown (NotFound)."""
+    roles = await _roles(work, deployment, version)
+    return await store.gates_of(work, roles, deployment.agent_id, deployment.environment)
+
+
+async def frozen(work: UnitOfWork, deployment: Deployment, version: str) -> tuple[Freeze, ...]:
+    """The freezes in force that hold a version there. Raises VersionUnknown (NotFound)."""
+    return tuple(await store.freezes_of(work, await _roles(work, deployment, version), deployment.agent_id))
+
+
+async def _roles(work: UnitOfWork, deployment: Deployment, version: str) -> list[str]:
+    before = deployment.version
+    if before is None:
+        before = await deployments.last_served(work, deployment.agent_id, deployment.environment)
+    hashes = {version} | ({before} if before else set())
+    return sorted({(await agents.get_version(work, deployment.agent_id, one)).definition.category for one in hashes})
 
 
 async def judge_named(work: UnitOfWork, deployment_id: str, named: str, *, at: datetime) -> tuple[Version, Judgement]:

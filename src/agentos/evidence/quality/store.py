@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -132,8 +133,9 @@ _GATE: Final = (
 )
 _GATES: Final = text(f"{_GATE} WHERE id > :after ORDER BY id LIMIT :most")
 _APPLY: Final = text(
-    f"{_GATE} WHERE scope = 'organization' OR (scope = 'role' AND target = :role) "
-    "OR (scope = 'deployment' AND target = :deployment) ORDER BY id"
+    f"{_GATE} WHERE scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) OR (scope = 'deployment' "
+    "AND target IN (SELECT d.id FROM deployments d WHERE d.agent_id = :agent AND d.environment = :environment)) "
+    "ORDER BY id"
 )
 _COUNT_GATES: Final = text("SELECT count(*) AS gates FROM quality_gates")
 _REMOVE_GATE: Final = text(
@@ -149,7 +151,7 @@ _FREEZES: Final = (
 )
 _IN_FORCE: Final = text(f"{_FREEZES} WHERE lifted_at IS NULL ORDER BY id LIMIT :most")
 _HOLDING: Final = text(
-    f"{_FREEZES} WHERE lifted_at IS NULL AND (scope = 'organization' OR (scope = 'role' AND target = :role) "
+    f"{_FREEZES} WHERE lifted_at IS NULL AND (scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) "
     "OR (scope = 'agent' AND target = :agent)) ORDER BY id"
 )
 _LIFT: Final = text(
@@ -281,9 +283,13 @@ async def gates(work: UnitOfWork, after: str, most: int) -> list[Gate]:
     return [_gate(row) for row in await work.all(_GATES, {"after": after, "most": most})]
 
 
-async def gates_of(work: UnitOfWork, role: str, deployment_id: str) -> list[Gate]:
-    """Every gate that applies to a deployment of that role, oldest first."""
-    return [_gate(row) for row in await work.all(_APPLY, {"role": role, "deployment": deployment_id})]
+async def gates_of(work: UnitOfWork, roles: Sequence[str], agent_id: str, environment: str) -> list[Gate]:
+    """Every gate of the organization, of these roles and of the agent's deployments in an environment, oldest first.
+
+    Also of deployments that are retired: what was asked of the agent there outlives them.
+    """
+    values = {"roles": list(roles), "agent": agent_id, "environment": environment}
+    return [_gate(row) for row in await work.all(_APPLY, values)]
 
 
 async def count_gates(work: UnitOfWork) -> int:
@@ -316,9 +322,9 @@ async def freezes(work: UnitOfWork, most: int) -> list[Freeze]:
     return [_freeze(row) for row in await work.all(_IN_FORCE, {"most": most})]
 
 
-async def freezes_of(work: UnitOfWork, role: str, agent_id: str) -> list[Freeze]:
-    """Freezes in force that hold an agent of that role."""
-    return [_freeze(row) for row in await work.all(_HOLDING, {"role": role, "agent": agent_id})]
+async def freezes_of(work: UnitOfWork, roles: Sequence[str], agent_id: str) -> list[Freeze]:
+    """Freezes in force that hold an agent of these roles."""
+    return [_freeze(row) for row in await work.all(_HOLDING, {"roles": list(roles), "agent": agent_id})]
 
 
 async def lift(work: UnitOfWork, freeze_id: str, reason: str, by: str, at: datetime) -> Freeze | None:
