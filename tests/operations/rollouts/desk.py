@@ -90,9 +90,10 @@ class Desk:
         self.facts += work.facts
         return done
 
-    async def rollback(self, named: str | None = None, *, at: datetime | None = None) -> Done:
+    async def rollback(self, named: str | None = None, *, at: datetime | None = None, **more: Any) -> Done:
         async with self.held.doors.open(self.held.organization) as work:
-            done = await service.rollback(work, self.deployment, named, self.skills, by="author", at=at or now())
+            how: dict[str, Any] = {"by": "author", "at": at or now(), **more}
+            done = await service.rollback(work, self.deployment, named, self.skills, **how)
         self.facts += work.facts
         return done
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ import agentos
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import FreezeScope, Scope, Severity
+from agentos.evidence.quality.model import FreezeScope, Judgement, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
@@ -170,6 +171,64 @@ async def test_a_stale_state_is_told_before_the_gates_are(desk: Desk) -> None:
             await service.promote(
                 work, desk.deployment, Order(second), desk.skills, by="a", at=now(), if_match=frozenset({999})
             )
+
+
+async def test_a_canary_of_most_runs_is_refused_while_a_gate_knows_nothing(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.gate()
+    with pytest.raises(GateFailed, match="0 of 3 samples"):
+        await desk.order(second, percent=51)
+    await desk.order(second, percent=50)
+    with pytest.raises(GateFailed, match="0 of 3 samples"):
+        await desk.order(second, percent=99)
+    await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
+    found = (await desk.order(second, percent=99)).deployment.canary
+    assert found is not None
+    assert found.percent == 99
+
+
+async def test_neither_a_gate_nor_a_freeze_keeps_a_canary_from_becoming_smaller(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    await desk.gate()
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.freeze(work, scope=FreezeScope.ORGANIZATION, target="", reason="audit", by="ann", at=now())
+    for percent in (50, 5):
+        found = (await desk.order(second, percent=percent)).deployment.canary
+        assert found is not None
+        assert found.percent == percent
+
+
+async def test_what_changes_while_gates_are_judged_is_not_promoted_over(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    judge = quality.judge
+
+    async def judging(*args: Any, **named: Any) -> Judgement:
+        found = await judge(*args, **named)
+        await desk.apply("rollouts_bad")  # by somebody else, in a unit of work of its own
+        return found
+
+    monkeypatch.setattr(quality, "judge", judging)
+    with pytest.raises(PreconditionFailed):
+        await desk.order(second)
+
+
+async def test_a_freeze_that_comes_while_gates_are_judged_holds(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    judge = quality.judge
+
+    async def judging(*args: Any, **named: Any) -> Judgement:
+        found = await judge(*args, **named)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await quality.freeze(work, scope=FreezeScope.ORGANIZATION, target="", reason="audit", by="ann", at=now())
+        return found
+
+    monkeypatch.setattr(quality, "judge", judging)
+    with pytest.raises(Frozen):
+        await desk.order(second, force=True, reason="now")
 
 
 async def test_gates_look_back_from_the_time_that_they_are_told(desk: Desk) -> None:

@@ -135,7 +135,7 @@ _GATES: Final = text(f"{_GATE} WHERE id > :after ORDER BY id LIMIT :most")
 _APPLY: Final = text(
     f"{_GATE} WHERE scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) OR (scope = 'deployment' "
     "AND target IN (SELECT d.id FROM deployments d WHERE d.agent_id = :agent AND d.environment = :environment)) "
-    "ORDER BY id"
+    "ORDER BY id"  # put together from the constants here and nothing else
 )
 _COUNT_GATES: Final = text("SELECT count(*) AS gates FROM quality_gates")
 _REMOVE_GATE: Final = text(
