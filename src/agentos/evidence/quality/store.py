@@ -31,6 +31,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
 
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 _COLUMNS: Final = (
     "SELECT q.run_id, q.deployment_id, q.agent_id, q.category, q.version, q.status, q.ended_at, q.seconds, q.score, "
     "q.confidence, q.parts, q.features, q.feedback FROM quality_runs q "
@@ -135,7 +136,7 @@ _GATES: Final = text(f"{_GATE} WHERE id > :after ORDER BY id LIMIT :most")
 _APPLY: Final = text(
     f"{_GATE} WHERE scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) OR (scope = 'deployment' "
     "AND target IN (SELECT d.id FROM deployments d WHERE d.agent_id = :agent AND d.environment = :environment)) "
-    "ORDER BY id"  # put together from the constants here and nothing else
+    "ORDER BY id"
 )
 _COUNT_GATES: Final = text("SELECT count(*) AS gates FROM quality_gates")
 _REMOVE_GATE: Final = text(
