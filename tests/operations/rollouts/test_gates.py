@@ -157,6 +157,15 @@ async def test_recorded_runs_that_would_end_otherwise_refuse_a_version(desk: Des
     assert "1 of 1 gates passed" in (await desk.history())[0].reason
 
 
+async def test_only_recorded_runs_of_the_version_that_serves_are_tried(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(["hard"] * 2, key=await desk.key_of(canary=False))
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    tried = await desk.tried(second, 3)
+    assert (tried.runs, tried.changed) == (2, 2)  # of its own runs it would change none
+
+
 async def test_without_recorded_runs_a_what_if_is_unknown_and_refuses(desk: Desk) -> None:
     second = await desk.apply("rollouts_good", instructions="Be done, better.")
     with pytest.raises(GateFailed, match="0 of 0 runs is known"):

@@ -166,6 +166,13 @@ async def measured(
     return figures.figure(one, now)
 
 
+async def runs_of(
+    work: UnitOfWork, deployment_id: str, version: str, *, since: datetime, until: datetime
+) -> list[Scored]:
+    """The deployment's runs of a version that ended within a time, which figures are made of; newest first."""
+    return await store.of_deployment(work, deployment_id, version, since, until)
+
+
 async def of_scope(
     work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime
 ) -> Sequence[Scored]:

@@ -103,8 +103,12 @@ class Done:
 async def prepare(
     work: UnitOfWork, parts: Parts, deployment_id: str, version: str, allowed: Allowance, *, at: datetime
 ) -> Prepared:
-    """Read what it takes to try a version on the last runs of a deployment. Raises what ``what_if.prepare`` does."""
-    run_ids = await what_if.chosen(work, [], deployment_id, allowed.runs)
+    """Read what it takes to try a version on the last runs of the version that serves: a canary's say nothing of it.
+
+    Raises what ``what_if.prepare`` does.
+    """
+    serving = (await deployments.get(work, deployment_id)).version
+    run_ids = await what_if.chosen(work, [], deployment_id, allowed.runs, version=serving or "")
     return await what_if.prepare(work, parts, run_ids, Instead(version=version), live=allowed.live, at=at)
 
 
