@@ -124,13 +124,13 @@ _LOOKED: Final = text(
 _SCOPES: Final = text("SELECT * FROM quality_scopes(:since)")
 _DRIFTS: Final = text("SELECT * FROM quality_drifts_known(:since)")
 _ADD_GATE: Final = text(
-    "INSERT INTO quality_gates (org, id, scope, target, metric, comparator, threshold, lookback_seconds, samples, "
-    "severity, added_by, added_at) VALUES (:org, :id, :scope, :target, :metric, :comparator, :threshold, :lookback, "
-    ":samples, :severity, :by, :at) ON CONFLICT DO NOTHING"
+    "INSERT INTO quality_gates (org, id, scope, target, metric, dataset_hash, comparator, threshold, lookback_seconds, "
+    "samples, severity, added_by, added_at) VALUES (:org, :id, :scope, :target, :metric, :dataset_hash, :comparator, "
+    ":threshold, :lookback, :samples, :severity, :by, :at) ON CONFLICT DO NOTHING"
 )
 _GATE: Final = (
-    "SELECT id, scope, target, metric, comparator, threshold, lookback_seconds, samples, severity, added_by, added_at "
-    "FROM quality_gates "
+    "SELECT id, scope, target, metric, dataset_hash, comparator, threshold, lookback_seconds, samples, severity, "
+    "added_by, added_at FROM quality_gates "
 )
 _GATES: Final = text(f"{_GATE} WHERE id > :after ORDER BY id LIMIT :most")
 _APPLY: Final = text(
@@ -140,8 +140,8 @@ _APPLY: Final = text(
 )
 _COUNT_GATES: Final = text("SELECT count(*) AS gates FROM quality_gates")
 _REMOVE_GATE: Final = text(
-    "DELETE FROM quality_gates WHERE id = :id RETURNING id, scope, target, metric, comparator, threshold, "
-    "lookback_seconds, samples, severity, added_by, added_at"
+    "DELETE FROM quality_gates WHERE id = :id RETURNING id, scope, target, metric, dataset_hash, comparator, "
+    "threshold, lookback_seconds, samples, severity, added_by, added_at"
 )
 _FREEZE: Final = text(
     "INSERT INTO quality_freezes (org, id, scope, target, reason, frozen_by, frozen_at) "
@@ -268,6 +268,7 @@ async def add_gate(work: UnitOfWork, gate: Gate) -> bool:
         "scope": gate.scope.value,
         "target": gate.target,
         "metric": gate.metric,
+        "dataset_hash": gate.dataset_hash,
         "comparator": gate.comparator.value,
         "threshold": gate.threshold,
         "lookback": int(gate.lookback.total_seconds()),
@@ -415,6 +416,7 @@ def _gate(row: Row[Any]) -> Gate:
         severity=Severity(row.severity),
         added_by=row.added_by,
         added_at=row.added_at,
+        dataset_hash=row.dataset_hash,
     )
 
 
