@@ -259,7 +259,8 @@ async def _roles(work: UnitOfWork, deployment: Deployment, version: str) -> list
 async def judge_named(work: UnitOfWork, deployment_id: str, named: str, *, at: datetime) -> tuple[Version, Judgement]:
     """The same of the version that a hash, the beginning of one or a number names.
 
-    Without a name of that of the newest draft, of a deployment without any: of its canary, or what serves. Raises DeploymentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
+    Without a name: of the newest draft; where there is none, of the canary or what serves. Raises
+    DeploymentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
     """
     deployment = await deployments.get(work, deployment_id)
     if not named:
@@ -372,7 +373,8 @@ async def remove_gate(work: UnitOfWork, gate_id: str, *, by: str) -> Gate:
 async def freeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze:
     """Let nothing in a scope be promoted until somebody lifts it.
 
-    Raises ScopeInvalid (also for a role that no agent has) or MalformedId (Invalid), AgentUnknown (NotFound), FrozenAlready (Conflict).
+    Raises ScopeInvalid (also for a role that no agent has) or MalformedId (Invalid), AgentUnknown (NotFound),
+    FrozenAlready (Conflict).
     """
     _check_target(scope is FreezeScope.ORGANIZATION, target)
     if scope is FreezeScope.AGENT:
