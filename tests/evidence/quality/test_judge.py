@@ -156,16 +156,16 @@ async def test_a_freeze_blocks_with_perfect_data_until_it_is_lifted(held: Harnes
 
 
 async def test_a_version_without_runs_is_compared_with_nothing_and_blocked(held: Harness) -> None:
+    await held.agent([DONE], budgets={"turns": 7})
     of = await held.agent([DONE])
     await ended(held, 3)
     await gate(held, comparator=Comparator.NO_WORSE, threshold=0.9)
-    await held.agent([DONE], budgets={"turns": 7})
     async with held.doors.open(held.organization) as work:
-        _, found = await service.judge_named(work, of, "2", at=now() + timedelta(seconds=1))
+        _, found = await service.judge_named(work, of, "1", at=now() + timedelta(seconds=1))
     assert "unknown, 0 of 3 samples of the version and 3 of the serving one" in found.blocking[0]
 
 
-async def test_without_a_name_the_newest_draft_is_judged(held: Harness) -> None:
+async def test_without_a_name_and_a_draft_what_serves_is_judged(held: Harness) -> None:
     of = await held.agent([DONE])
     for named, expected in (("", 1), ("1", 1)):
         async with held.doors.open(held.organization) as work:

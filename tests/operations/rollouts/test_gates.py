@@ -35,6 +35,9 @@ async def desk(database: Database, organization: OrgId) -> Desk:
 
 async def test_without_gates_a_version_serves_and_the_history_says_so(desk: Desk) -> None:
     second = await desk.apply("rollouts_bad")
+    async with desk.held.doors.open(desk.held.organization) as work:
+        draft, _ = await quality.judge_named(work, desk.deployment, "", at=now())
+    assert draft.hash == second
     done = await desk.order(second)
     assert done.deployment.version == second
     assert (await desk.history())[0].reason == "promoted: no gate applied"

@@ -25,6 +25,7 @@ from agentos.evidence.quality.model import Comparator, Figure, Gate, Scope, Seve
 from agentos.kernel import clock
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
+from agentos.kernel.statistics import binomial
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import ROLLBACKS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
@@ -178,7 +179,12 @@ async def fails(gate: Gate, one: CanaryRecord, ours: Sequence[Scored], theirs: B
             return ""
         return f"{gate.said}: failed, worse by {shown(lost)}; {_worse(metric, mine, beside)}"
     known = figure(metric, mine, level=LEVEL)
-    best = known.high if gate.comparator in (Comparator.AT_LEAST, Comparator.ABOVE) else known.low
+    upper = gate.comparator in (Comparator.AT_MOST, Comparator.BELOW)
+    if metric.kind == "p95" and upper:  # by order statistics: too many runs beyond, whatever its upper end is
+        within = sum(gate.comparator.holds(value, gate.threshold) for value in samples(metric, mine))
+        is_shown = known.samples >= gate.samples and binomial(within, known.samples, 0.95) <= (1 - LEVEL) / 2
+        return f"{gate.said}: failed with {shown(known)}, {within} runs within it" if is_shown else ""
+    best = known.low if upper else known.high
     if known.samples < gate.samples or best is None or gate.comparator.holds(best, gate.threshold):
         return ""
     return f"{gate.said}: failed with {shown(known)}"
