@@ -23,6 +23,7 @@ CREATE TABLE quality_runs (
 );
 CREATE INDEX quality_runs_by_version ON quality_runs (org, agent_id, version, ended_at);
 CREATE INDEX quality_runs_by_deployment ON quality_runs (org, deployment_id, ended_at);
+CREATE INDEX quality_runs_judged ON quality_runs (org, agent_id, ended_at) WHERE feedback IS NOT NULL;
 CREATE INDEX quality_runs_by_category ON quality_runs (org, category, ended_at);
 
 -- What people said of runs and of drafts; the last word on each is the one that counts.
@@ -46,6 +47,7 @@ CREATE TABLE quality_gates (
   scope             text NOT NULL CHECK (scope IN ('organization', 'role', 'deployment')),
   target            text NOT NULL,
   metric            text NOT NULL,
+  dataset_hash      text NOT NULL,        -- of an eval: the content that is to be passed; of other metrics empty
   comparator        text NOT NULL CHECK (comparator IN ('>=', '>', '<=', '<', 'no_worse')),
   threshold         double precision NOT NULL,
   lookback_seconds  integer NOT NULL CHECK (lookback_seconds > 0),

@@ -143,7 +143,11 @@ async def test_an_organization_wide_gate_and_a_freeze_block_over_http(platform: 
     assert refused.json()["gates"][0]["result"] == "unknown"
     looked = (await platform.author.get(f"{one}/impact", params=wanted)).json()
     assert looked["blocking"] == refused.json()["blocking"]
-    await platform.author.post(f"{one}/canary", json=wanted | {"percent": 99})
+    most = wanted | {"percent": 99}
+    refused = await platform.author.post(f"{one}/canary", json=most)  # most runs, and nothing is known of it
+    assert (refused.status_code, refused.json()["code"]) == (409, "gate_failed")
+    begun = await platform.admin.post(f"{one}/canary", json=most | {"force": True, "reason": "to gather samples"})
+    assert begun.status_code == 200, begun.text
     await ran(platform, ["easy"] * 4)
     tried = await platform.author.post(f"{one}/promote", params={"dry_run": True}, json=wanted)
     assert (tried.json()["dry_run"], tried.json()["version"]) == (True, second["version"])

@@ -67,10 +67,13 @@ class Desk:
             yield work
         self.facts = work.facts
 
-    async def apply(self, number: int = 1, *, tier: str = "L3", **spec: Any) -> Deployed:
+    async def apply(
+        self, number: int = 1, environment: str = "production", *, tier: str = "L3", **spec: Any
+    ) -> Deployed:
         made = manifest.read_documents([document(instructions=f"Write {number}.", tier=tier, **spec)])
         async with self.work() as work:
-            (done,) = await service.apply(work, made, self.skills, Models(), by="author", at=now())
+            how: dict[str, Any] = {"by": "author", "at": now(), "environment": environment}
+            (done,) = await service.apply(work, made, self.skills, Models(), **how)
         return done
 
     async def order(self, verb: Callable[..., Awaitable[Deployment]], *given: Any, **more: Any) -> Deployment:
@@ -327,6 +330,22 @@ async def test_a_retired_deployment_stays_so_and_its_environment_is_free(desk: D
     assert new.id != deployment
     await desk.promote(new.id, "4")
     assert await desk.serving() == 4
+
+
+async def test_what_served_elsewhere_comes_to_production_as_a_draft(desk: Desk) -> None:
+    version = (await desk.apply(1, "staging")).applied.version
+    applied = await desk.apply(2)
+    assert applied.ensured.revision is not None
+    assert applied.ensured.revision.status is Status.DRAFT
+    assert applied.ensured.deployment.version is None
+    assert (await desk.apply(2)).ensured.created is False
+    assert (await desk.promote(applied.ensured.deployment.id, version.hash)).version == version.hash
+
+
+async def test_nothing_is_created_serving_in_production_that_served_elsewhere(desk: Desk) -> None:
+    await desk.apply(1, "staging")
+    with pytest.raises(ServedBefore):
+        await desk.order(service.create, "writer", "production", None, desk.skills, serve=True)
 
 
 async def test_pausing_resuming_and_retiring_again_change_nothing(desk: Desk) -> None:

@@ -285,6 +285,45 @@ async def test_gates_read_the_last_completed_eval_over_the_newest_content_withou
     assert await latest(found.version) == said
 
 
+async def test_a_gate_asks_for_the_content_that_it_names_whatever_is_added_later(held: Harness) -> None:
+    await held.agent([], [], model=STUB, **SPEC)
+    first = await add(held, [case(n) for n in range(10)])
+    found = await examined(held)
+    await add(held, [case(n) for n in range(2)])
+    async with held.doors.open(held.organization) as work:
+        assert await service.latest(work, "tester", found.version, DATA) is None
+        said = await service.latest(work, "tester", found.version, DATA, hashed=first.hash)
+    assert said is not None
+    assert said.samples == 10
+
+
+async def test_of_tasks_that_are_done_neither_answers_nor_calls_are_read_again(held: Harness) -> None:
+    await held.agent([], [], model=STUB, **SPEC)
+    await add(held, [case(n) for n in range(2)])
+    eval_id = await begin(held)
+    body = {"case": "c0", "code": "", "why": "", "scores": {}, "calls": [{"skill": "look"}], "tokens": 0, "micros": 0}
+    values = {"org": held.organization, "id": eval_id, "body": json.dumps(body | {"asked": 1, "seconds": 0.1})}
+    async with held.doors.open(held.organization) as work:
+        await work.run(
+            text(
+                "INSERT INTO eval_outcomes (org, eval_id, side, number, repeat, status, body) "
+                "VALUES (:org, :id, 'candidate', 0, 0, 'completed', CAST(:body AS jsonb))"
+            ),
+            values,
+        )
+        for talk in ("candidate.0.0", "candidate.0.0.exact", "candidate.1.0", "candidate.1.0.exact"):
+            await work.run(
+                text(
+                    "INSERT INTO eval_answers (org, eval_id, talk, key, name, meta, content) "
+                    "VALUES (:org, :id, :talk, 't0', 'stub', '{}', '1')"
+                ),
+                {"org": held.organization, "id": eval_id, "talk": talk},
+            )
+        assert set(await store.answers(work, eval_id)) == {"candidate.1.0", "candidate.1.0.exact"}
+        ((_, outcome),) = await store.outcomes(work, eval_id)
+    assert outcome.calls == []
+
+
 # What costs money: a fake vendor that counts what it is asked.
 
 

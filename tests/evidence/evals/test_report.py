@@ -82,6 +82,17 @@ def test_a_case_that_is_flaky_for_either_version_is_not_compared() -> None:
 def test_gates_get_the_share_of_cases_that_passed_everything() -> None:
     at = datetime.now(UTC)
     said = report.of([outcome(n, n < 9) for n in range(10)])
+    assert report.latest(report.of([outcome(n, None if n < 6 else True) for n in range(100)]), "eval_1", at) is None
+    mostly = report.latest(report.of([outcome(n, None if n < 5 else True) for n in range(100)]), "eval_1", at)
+    assert mostly is not None
+    assert (mostly.value, mostly.samples) == (1.0, 95)
+    flaky = [outcome(0, True), outcome(1, True, repeat=0), outcome(1, False, repeat=1)]
+    half = report.latest(report.of(flaky), "eval_1", at)
+    assert half is not None
+    assert (half.value, half.samples) == (0.5, 2)  # set apart in the report, a miss to a gate
+    none = report.latest(report.of(flaky[1:]), "eval_1", at)
+    assert none is not None
+    assert (none.value, none.samples) == (0.0, 1)
     found = report.latest(said, "eval_1", at)
     interval = wilson(9, 10)
     assert interval is not None

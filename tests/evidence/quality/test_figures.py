@@ -67,13 +67,45 @@ def test_nothing_serving_leaves_a_comparison_unknown() -> None:
     assert service.compared(gate(), [scored()] * 900, None).passed is None
 
 
-def test_the_loss_of_a_mean_has_the_interval_of_welch() -> None:
-    ours = [scored(score=value) for value in (0.5, 0.6, 0.7, 0.9, 0.4)]
-    theirs = [scored(score=value) for value in (0.8, 0.85, 0.9, 0.8, 0.95, 0.7, 0.9)]
-    found = loss(metric("score"), ours, theirs)
-    t = stats.ttest_ind([one.score for one in theirs], [one.score for one in ours], equal_var=False)
+def test_a_few_runs_that_agree_do_not_pass_as_no_worse() -> None:
+    for name in ("score", "clean_call_rate", "brier"):
+        runs = [scored(score=1.0, parts={"calls": 1.0}, confidence=1.0, feedback=Feedback.ACCEPTED)] * 2
+        assert service.compared(gate(name), runs, runs).passed is False, name
+    runs = [scored(micros=1000)] * 29
+    assert service.compared(gate("cost_dollars"), runs, runs).passed is None
+    assert service.compared(gate("cost_dollars"), [*runs, runs[0]], [*runs, runs[0]]).passed is True
+    assert figure(metric("cost_dollars"), runs[:2]).high is None
+    high = figure(metric("brier"), [scored(confidence=1.0, feedback=Feedback.ACCEPTED)] * 2).high
+    assert high is not None
+    assert high > 0.5
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_mean_within_0_and_1_passes_among_equals_and_not_when_it_is_worse_by_the_margin(share: float) -> None:
+    samples = figures.samples_for(0.1, 0.9 - 0.2 * share)
+    one, chance = gate("score", samples=samples), random.Random(20261121)
+
+    def runs(mean: float) -> list[Scored]:
+        """Of scores that spread as hits do (share 0) up to hardly at all."""
+        return [
+            scored(score=min(1.0, max(0.0, mean + (1 - share) * ((chance.random() < mean) - mean))))
+            for _ in range(samples)
+        ]
+
+    usual = 0.9 - 0.2 * share
+    passed = [service.compared(one, runs(usual), runs(usual)).passed for _ in range(300)]
+    worse = [service.compared(one, runs(usual - 0.1), runs(usual)).passed for _ in range(300)]
+    assert sum(each is True for each in passed) >= 0.95 * 300
+    assert sum(each is True for each in worse) <= 0.1 * 300
+
+
+def test_the_loss_of_another_mean_has_the_interval_of_welch() -> None:
+    micros = (500_000, 600_000, 700_000, 900_000, 400_000), (800_000, 850_000, 900_000, 800_000, 950_000, 700_000)
+    theirs, ours = [[scored(micros=value) for value in each] for each in micros]
+    found = loss(metric("cost_dollars"), ours, theirs)
+    t = stats.ttest_ind([value / 1e6 for value in micros[1]], [value / 1e6 for value in micros[0]], equal_var=False)
     expected = t.confidence_interval(0.90)
-    assert found.value == pytest.approx(0.8428571 - 0.62)
+    assert found.value == pytest.approx(5 / 6 - 0.62)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.01)
     assert found.samples == 5
 

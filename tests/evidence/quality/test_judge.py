@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from agentos.control.agents import service as agents
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment
-from agentos.evidence.evals.model import Latest
+from agentos.evidence.evals import service as evals
+from agentos.evidence.evals.model import DatasetUnknown, Latest
 from agentos.evidence.quality import service
 from agentos.evidence.quality.model import (
     Comparator,
@@ -61,6 +63,13 @@ async def gate(held: Harness, **given: Any) -> Gate:
         return await service.add_gate(work, **said | given, by="operator", at=now())
 
 
+async def golden(held: Harness, expected: int) -> str:
+    """The hash of a data set of one case."""
+    case = {"id": "c1", "input": {"n": 1}, "expected": {"n": expected}, "scorer": "exact"}
+    async with held.doors.open(held.organization) as work:
+        return (await evals.add_dataset(work, "golden", json.dumps(case).encode(), by="ana", at=now())).hash
+
+
 async def judged(held: Harness, deployment_id: str) -> Judgement:
     """What the gates say of the version that serves."""
     async with held.doors.open(held.organization) as work:
@@ -94,7 +103,8 @@ async def test_gates_of_deployment_role_and_organization_all_apply(held: Harness
     await gate(held, scope=Scope.ROLE, target="tests")
     await gate(held, scope=Scope.DEPLOYMENT, target=of, metric="run_seconds_p95", comparator=Comparator.BELOW,
                threshold=0.0)  # fmt: skip
-    await gate(held, scope=Scope.ROLE, target="others", threshold=1.1)
+    with pytest.raises(ScopeInvalid, match="no agent is of the category 'others'"):  # it would hold nothing
+        await gate(held, scope=Scope.ROLE, target="others", threshold=1.1)
     found = await judged(held, of)
     assert [one.passed for one in found.verdicts] == [True, True, False]
     assert len(found.blocking) == 1
@@ -123,6 +133,9 @@ async def test_a_freeze_blocks_with_perfect_data_until_it_is_lifted(held: Harnes
     await ended(held, 3)
     await gate(held)
     assert (await judged(held, of)).blocking == ()
+    async with held.doors.open(held.organization) as work:
+        with pytest.raises(ScopeInvalid):
+            await service.freeze(work, scope=FreezeScope.ROLE, target="tetss", reason="x", by="ana", at=now())
     for scope, target in ((FreezeScope.AGENT, "tester"), (FreezeScope.ROLE, "tests"), (FreezeScope.ORGANIZATION, "")):
         about: dict[str, Any] = {"scope": scope, "target": target, "by": "ana", "at": now()}
         async with held.doors.open(held.organization) as work:
@@ -143,12 +156,24 @@ async def test_a_freeze_blocks_with_perfect_data_until_it_is_lifted(held: Harnes
 
 
 async def test_a_version_without_runs_is_compared_with_nothing_and_blocked(held: Harness) -> None:
+    await held.agent([DONE], budgets={"turns": 7})
     of = await held.agent([DONE])
     await ended(held, 3)
     await gate(held, comparator=Comparator.NO_WORSE, threshold=0.9)
     async with held.doors.open(held.organization) as work:
-        found = await service.judge(work, of, "sha256:" + "0" * 64, at=now() + timedelta(seconds=1))
+        _, found = await service.judge_named(work, of, "1", at=now() + timedelta(seconds=1))
     assert "unknown, 0 of 3 samples of the version and 3 of the serving one" in found.blocking[0]
+
+
+async def test_without_a_name_and_a_draft_what_serves_is_judged(held: Harness) -> None:
+    of = await held.agent([DONE])
+    for named, expected in (("", 1), ("1", 1)):
+        async with held.doors.open(held.organization) as work:
+            assert (await service.judge_named(work, of, named, at=now()))[0].number == expected
+    await held.agent([DONE], budgets={"turns": 7})
+    await held.agent([DONE], budgets={"turns": 8})
+    async with held.doors.open(held.organization) as work:
+        assert (await service.judge_named(work, of, "", at=now()))[0].number == 3
 
 
 async def test_an_unknown_metric_is_refused_with_those_that_exist(held: Harness) -> None:
@@ -193,29 +218,34 @@ async def test_a_figure_is_of_the_runs_that_ended_within_its_time(held: Harness)
 
 async def test_an_eval_that_nobody_ran_is_unknown_and_blocks(held: Harness) -> None:
     of = await held.agent([DONE])
+    await golden(held, 1)
     await gate(held, metric="eval:golden", threshold=0.9)
     found = await judged(held, of)
     assert found.verdicts[0].passed is None
     assert "0 of 3 samples" in found.blocking[0]
     with pytest.raises(MalformedId):
         await gate(held, metric="eval:../golden")
+    with pytest.raises(DatasetUnknown):
+        await gate(held, metric="eval:silver")
 
 
 async def test_the_last_eval_of_the_version_is_judged_while_it_is_recent(
     held: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = await held.agent([DONE])
+    hashed = await golden(held, 1)
     await gate(held, metric="eval:golden", threshold=0.9)
-    asked: list[tuple[str, str, str]] = []
+    await golden(held, 2)  # what somebody adds later is not what the gate asks for
+    asked: list[tuple[str, str, str, str]] = []
     last = Latest(0.95, 0.9, 0.98, 200, "eval_1", now())
 
-    async def latest(_work: UnitOfWork, agent_id: str, version: str, dataset: str) -> Latest:
-        asked.append((agent_id, version, dataset))
+    async def latest(_work: UnitOfWork, agent_id: str, version: str, dataset: str, *, hashed: str) -> Latest:
+        asked.append((agent_id, version, dataset, hashed))
         return last
 
     monkeypatch.setattr("agentos.evidence.evals.service.latest", latest)
     (only,) = (await judged(held, of)).verdicts
     assert (only.passed, only.value, only.samples) == (True, 0.95, 200)
-    assert asked == [("tester", (await deployment(held, of)).version, "golden")]
+    assert asked == [("tester", (await deployment(held, of)).version, "golden", hashed)]
     last = replace(last, ended_at=now() - timedelta(days=2))
     assert (await judged(held, of)).verdicts[0].passed is None

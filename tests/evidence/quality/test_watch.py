@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from agentos.evidence.quality import service, watch
+from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.model import (
     Comparator,
     Feedback,
@@ -27,6 +28,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Delivery, Position
+from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.runs.model import DraftUnknown, RunEnded, RunUnknown
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
@@ -229,3 +231,20 @@ async def test_a_recommendation_that_is_not_there_is_not_settled(held: Harness) 
     async with held.doors.open(held.organization) as work:
         with pytest.raises(RecommendationUnknown):
             await watch.settle(work, "rec_unknown", Standing.ACCEPTED, reason="x", by="ana", at=now())
+
+
+async def test_a_scope_that_cannot_be_looked_at_hides_no_other(held: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = await held.agent([DONE])
+    await over(held)
+    looked, look = [], watch.look
+
+    async def looking(work: UnitOfWork, scope: Scope, target: str, *, at: datetime) -> Drift:
+        if work.organization == held.organization:
+            looked.append((scope.value, target))
+            if scope is Scope.DEPLOYMENT:
+                raise ValueError("a row that nobody expected")
+        return await look(work, scope, target, at=at)
+
+    monkeypatch.setattr(watch, "look", looking)
+    await watch.look_everywhere(held.doors, at=now())
+    assert sorted(looked) == [("deployment", of), ("role", "tests")]

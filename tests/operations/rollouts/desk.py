@@ -46,12 +46,12 @@ def bad(question: Question) -> str | Answer:
     return "done"
 
 
-def document(name: str, **spec: Any) -> dict[str, Any]:
+def document(name: str, *, category: str = "tests", **spec: Any) -> dict[str, Any]:
     """A manifest of the agent ``tester`` whose stub behaves so."""
     return {
         "apiVersion": "agentos/v1",
         "kind": "Agent",
-        "metadata": {"name": "tester", "category": "tests", "owner": "testers"},
+        "metadata": {"name": "tester", "category": category, "owner": "testers"},
         "spec": {
             "instructions": "Be done.",
             "model": {"provider": "stub", "behaviour": name},
@@ -90,9 +90,10 @@ class Desk:
         self.facts += work.facts
         return done
 
-    async def rollback(self, named: str | None = None, *, at: datetime | None = None) -> Done:
+    async def rollback(self, named: str | None = None, *, at: datetime | None = None, **more: Any) -> Done:
         async with self.held.doors.open(self.held.organization) as work:
-            done = await service.rollback(work, self.deployment, named, self.skills, by="author", at=at or now())
+            how: dict[str, Any] = {"by": "author", "at": at or now(), **more}
+            done = await service.rollback(work, self.deployment, named, self.skills, **how)
         self.facts += work.facts
         return done
 

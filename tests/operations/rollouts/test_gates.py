@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import agentos
+from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import FreezeScope, Severity
+from agentos.evidence.quality.model import FreezeScope, Judgement, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
@@ -33,6 +35,9 @@ async def desk(database: Database, organization: OrgId) -> Desk:
 
 async def test_without_gates_a_version_serves_and_the_history_says_so(desk: Desk) -> None:
     second = await desk.apply("rollouts_bad")
+    async with desk.held.doors.open(desk.held.organization) as work:
+        draft, _ = await quality.judge_named(work, desk.deployment, "", at=now())
+    assert draft.hash == second
     done = await desk.order(second)
     assert done.deployment.version == second
     assert (await desk.history())[0].reason == "promoted: no gate applied"
@@ -95,6 +100,37 @@ async def test_a_freeze_refuses_with_perfect_data_and_nothing_overrides_it(desk:
     assert "1 of 1 gates passed" in (await desk.history())[0].reason
 
 
+async def test_another_category_leaves_no_gate_and_no_freeze_of_the_role_behind(desk: Desk) -> None:
+    await desk.gate(scope=Scope.ROLE, target="tests")
+    second = await desk.apply("rollouts_good", category="misc")
+    with pytest.raises(GateFailed, match=r"role 'tests'.*0 of 3 samples"):
+        await desk.order(second)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.freeze(work, scope=FreezeScope.ROLE, target="tests", reason="audit", by="ann", at=now())
+    with pytest.raises(Frozen, match="role 'tests' is frozen"):
+        await desk.order(second)
+
+
+async def test_the_category_that_a_version_moves_to_has_its_say_as_well(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", category="misc")
+    await desk.gate(scope=Scope.ROLE, target="misc")
+    with pytest.raises(GateFailed, match="role 'misc'"):
+        await desk.order(second)
+
+
+async def test_a_deployment_in_the_place_of_a_retired_one_is_held_by_its_gates(desk: Desk) -> None:
+    await desk.gate(scope=Scope.DEPLOYMENT, target=desk.deployment)
+    await desk.gate(scope=Scope.ROLE, target="tests", metric="runs", threshold=1)
+    second = await desk.apply("rollouts_good", category="misc")
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await deployments.retire(work, desk.deployment, by="ann", at=now())
+        made = await deployments.create(work, "tester", "production", second, desk.skills, by="ann", at=now())
+    desk.deployment = made.id
+    with pytest.raises(GateFailed) as refused:
+        await desk.order(second)
+    assert [one["scope"] for one in refused.value.extra["gates"]] == ["deployment", "role"]
+
+
 async def test_a_freeze_does_not_hold_a_rollback(desk: Desk) -> None:
     first = (await desk.now_serving()).version
     await desk.order(await desk.apply("rollouts_bad"))
@@ -124,6 +160,15 @@ async def test_recorded_runs_that_would_end_otherwise_refuse_a_version(desk: Des
     assert "1 of 1 gates passed" in (await desk.history())[0].reason
 
 
+async def test_only_recorded_runs_of_the_version_that_serves_are_tried(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(["hard"] * 2, key=await desk.key_of(canary=False))
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    tried = await desk.tried(second, 3)
+    assert (tried.runs, tried.changed) == (2, 2)  # of its own runs it would change none
+
+
 async def test_without_recorded_runs_a_what_if_is_unknown_and_refuses(desk: Desk) -> None:
     second = await desk.apply("rollouts_good", instructions="Be done, better.")
     with pytest.raises(GateFailed, match="0 of 0 runs is known"):
@@ -138,6 +183,64 @@ async def test_a_stale_state_is_told_before_the_gates_are(desk: Desk) -> None:
             await service.promote(
                 work, desk.deployment, Order(second), desk.skills, by="a", at=now(), if_match=frozenset({999})
             )
+
+
+async def test_a_canary_of_most_runs_is_refused_while_a_gate_knows_nothing(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.gate()
+    with pytest.raises(GateFailed, match="0 of 3 samples"):
+        await desk.order(second, percent=51)
+    await desk.order(second, percent=50)
+    with pytest.raises(GateFailed, match="0 of 3 samples"):
+        await desk.order(second, percent=99)
+    await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
+    found = (await desk.order(second, percent=99)).deployment.canary
+    assert found is not None
+    assert found.percent == 99
+
+
+async def test_neither_a_gate_nor_a_freeze_keeps_a_canary_from_becoming_smaller(desk: Desk) -> None:
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second, percent=50)
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    await desk.gate()
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.freeze(work, scope=FreezeScope.ORGANIZATION, target="", reason="audit", by="ann", at=now())
+    for percent in (50, 5):
+        found = (await desk.order(second, percent=percent)).deployment.canary
+        assert found is not None
+        assert found.percent == percent
+
+
+async def test_what_changes_while_gates_are_judged_is_not_promoted_over(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    judge = quality.judge
+
+    async def judging(*args: Any, **named: Any) -> Judgement:
+        found = await judge(*args, **named)
+        await desk.apply("rollouts_bad")  # by somebody else, in a unit of work of its own
+        return found
+
+    monkeypatch.setattr(quality, "judge", judging)
+    with pytest.raises(PreconditionFailed):
+        await desk.order(second)
+
+
+async def test_a_freeze_that_comes_while_gates_are_judged_holds(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    judge = quality.judge
+
+    async def judging(*args: Any, **named: Any) -> Judgement:
+        found = await judge(*args, **named)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await quality.freeze(work, scope=FreezeScope.ORGANIZATION, target="", reason="audit", by="ann", at=now())
+        return found
+
+    monkeypatch.setattr(quality, "judge", judging)
+    with pytest.raises(Frozen):
+        await desk.order(second, force=True, reason="now")
 
 
 async def test_gates_look_back_from_the_time_that_they_are_told(desk: Desk) -> None:

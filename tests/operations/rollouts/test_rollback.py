@@ -9,12 +9,23 @@ import pytest
 from sqlalchemy import text
 
 from agentos.control.deployments.model import NeverServed
+from agentos.evidence.quality import service as quality
+from agentos.evidence.quality.model import FreezeScope
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.operations.rollouts import service
 from agentos.operations.rollouts.impact import Change, impact
-from agentos.operations.rollouts.model import Outcome, Rollback, RollbackUnknown, RollbackValidated
+from agentos.operations.rollouts.model import (
+    Frozen,
+    GateFailed,
+    GatesOverridden,
+    Outcome,
+    ReasonMissing,
+    Rollback,
+    RollbackUnknown,
+    RollbackValidated,
+)
 from agentos.operations.rollouts.shadows import Shadows
 from agentos.runtime.runs.model import RunEnded
 from tests.operations.rollouts.desk import Desk, of
@@ -134,6 +145,27 @@ async def test_a_rollback_to_a_version_that_never_served_is_refused(desk: Desk) 
         await desk.rollback(third)
     with pytest.raises(RollbackUnknown):
         await rollback(desk, 2)
+
+
+async def test_a_version_that_was_rolled_back_is_no_way_back_past_gates_and_freezes(desk: Desk) -> None:
+    first = (await desk.now_serving()).version
+    second = await desk.apply("rollouts_bad")
+    await desk.order(second)
+    await desk.ran(["hard"] * 3)
+    await desk.rollback()
+    await desk.gate()
+    with pytest.raises(GateFailed, match="failed with 0"):
+        await desk.rollback(second)
+    with pytest.raises(ReasonMissing):
+        await desk.rollback(second, force=True)
+    done = await desk.rollback(second, force=True, reason="the first is worse")
+    assert done.deployment.version == second
+    assert of(desk.facts, GatesOverridden)[0].version == second
+    assert "past gates: success_rate" in (await desk.history())[0].reason
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await quality.freeze(work, scope=FreezeScope.ORGANIZATION, target="", reason="audit", by="ann", at=now())
+    with pytest.raises(Frozen):  # it was rolled back itself, by the way back to the second
+        await desk.rollback(first, force=True, reason="now")
 
 
 async def test_the_impact_names_who_stays_where_and_who_cannot_go_on(desk: Desk) -> None:

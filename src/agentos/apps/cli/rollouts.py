@@ -98,10 +98,13 @@ def rollback(
         str, typer.Option("--criterion", help="new_issues, not_resolved, wider_impact or too_slow.")
     ] = "",
     if_match: IfMatch = "",
+    force: Force = False,
     dry_run: DryRun = False,
 ) -> None:
     """Let a version that served before serve again, from the next run on, and check whether that helps."""
-    body = {"version": version or None, "reason": reason, **({"criterion": criterion} if criterion else {})}
+    body: dict[str, Any] = {"version": version or None, "reason": reason}
+    body |= {"criterion": criterion} if criterion else {}
+    body |= {"force": True} if force else {}
     _order(deployment, "rollback", body, if_match, dry_run=dry_run)
 
 

@@ -95,6 +95,11 @@ async def list_agents(work: UnitOfWork, *, after: str = "", most: int = 200) -> 
     return await store.agents(work, after, most)
 
 
+async def has_category(work: UnitOfWork, category: str) -> bool:
+    """Whether any version of any agent is of that category."""
+    return await store.has_category(work, category)
+
+
 async def list_versions(
     work: UnitOfWork, agent_id: str, *, before: int = 2**31 - 1, most: int = 200
 ) -> list[VersionEntry]:

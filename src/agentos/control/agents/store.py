@@ -37,6 +37,7 @@ _ADD: Final = text(
     "INSERT INTO versions (org, agent_id, number, hash, definition, created_by, created_at) "
     "VALUES (:org, :agent_id, :number, :hash, CAST(:definition AS jsonb), :by, :at)"
 )
+_CATEGORY: Final = text("SELECT true AS found FROM versions WHERE definition ->> 'category' = :category LIMIT 1")
 _PIN: Final = text(
     "INSERT INTO pins (org, skill, version, digest, agent_id, pinned_at) "
     "VALUES (:org, :skill, :version, :digest, :agent_id, :at) ON CONFLICT (org, skill, version) DO NOTHING"
@@ -83,6 +84,11 @@ async def versions(work: UnitOfWork, agent_id: str, before: int, most: int) -> l
     """The agent's versions, newest first."""
     rows = await work.all(_VERSIONS, {"agent_id": agent_id, "before": before, "most": most})
     return [VersionEntry(**{**row._mapping, "tier": Tier[row.tier]}) for row in rows]
+
+
+async def has_category(work: UnitOfWork, category: str) -> bool:
+    """Whether any version of any agent is of that category."""
+    return await work.first(_CATEGORY, {"category": category}) is not None
 
 
 async def next_number(work: UnitOfWork, agent_id: str) -> int:

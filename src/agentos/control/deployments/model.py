@@ -236,6 +236,14 @@ def served(history: Sequence[Revision], version: str) -> Revision | None:
     )
 
 
+def was_rolled_back(history: Sequence[Revision], version: str) -> bool:
+    """Whether a version was rolled back, also as a canary, since it served last."""
+    last = served(history, version)
+    return last is not None and any(
+        one.version == version and one.status is Status.ROLLED_BACK and one.number >= last.number for one in history
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class DeploymentCreated(Fact):
     """An agent got a place in an environment."""

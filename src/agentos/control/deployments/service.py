@@ -103,7 +103,8 @@ async def ensure(
     """Put a version forward. Doing it again changes nothing.
 
     An agent's first version in an environment serves at once; any later one becomes a draft, which is promoted by
-    order. A retired deployment is not brought back: ``revision`` is None then.
+    order, and so does the first one in production of an agent that has served elsewhere. A retired deployment is not
+    brought back: ``revision`` is None then.
     """
     ids.checked_name(environment, what="environment")
     found = await store.live(work, agent_id, environment)
@@ -111,7 +112,11 @@ async def ensure(
         over = await store.retired(work, agent_id, environment)
         if over is not None:
             return Ensured(over, None, created=False)
+        before = await _elsewhere(work, agent_id, environment)
         made = await _add(work, agent_id, environment, version.definition.tier, by=by, at=at)
+        if made is not None and before:
+            made = await _draft(work, made, [], version, "applied", by=by, at=at)
+            return Ensured(made, (await store.history(work, made.id))[0], created=True)
         if made is not None:
             made = await _serve(work, made, [], version, Status.SUPERSEDED, "first version", by=by, at=at)
             return Ensured(made, (await store.history(work, made.id))[0], created=True)
@@ -139,8 +144,9 @@ async def create(
 ) -> Deployment:
     """Give an agent a place in an environment, with a version (the latest when not named) as draft, or serving at once.
 
-    Only the first version in an environment can serve at once: whatever comes after one that served is promoted. Raises
-    DeploymentExists, ServedBefore, TierAboveVersion, NotPromotable (Conflict), AgentUnknown, VersionUnknown (NotFound).
+    Only the first version in an environment can serve at once: whatever comes after one that served is promoted, and so
+    is what comes to production after it served elsewhere. Raises DeploymentExists, ServedBefore, TierAboveVersion,
+    NotPromotable (Conflict), AgentUnknown, VersionUnknown (NotFound).
     """
     ids.checked_name(environment, what="environment")
     version = await agents.get_version(work, agent_id, named or (await agents.get_agent(work, agent_id)).latest)
@@ -149,6 +155,11 @@ async def create(
     if serve and await store.retired(work, version.agent_id, environment) is not None:
         raise ServedBefore(
             f"agent '{agent_id}' had a deployment in '{environment}' before",
+            then="Create it without --serve, then promote the version.",
+        )
+    if serve and await _elsewhere(work, version.agent_id, environment):
+        raise ServedBefore(
+            f"agent '{agent_id}' has served elsewhere, so what serves in '{environment}' is promoted",
             then="Create it without --serve, then promote the version.",
         )
     made = await _add(
@@ -457,9 +468,22 @@ async def list_deployments(
     return await store.listed(work, agent_id, environment, state, after, most)
 
 
+async def last_served(work: UnitOfWork, agent_id: str, environment: str) -> str | None:
+    """The hash of the agent's version that served last in an environment, of one that never did there: anywhere.
+
+    Deployments that were retired count.
+    """
+    return await store.last_served(work, agent_id, environment)
+
+
 async def history(work: UnitOfWork, deployment_id: str) -> list[Revision]:
     """Every revision of a deployment, newest first."""
     return await store.history(work, deployment_id)
+
+
+async def _elsewhere(work: UnitOfWork, agent_id: str, environment: str) -> bool:
+    """Whether an agent comes to production from elsewhere, where gates may have something to say of it."""
+    return environment == PRODUCTION and await store.last_served(work, agent_id, environment) is not None
 
 
 async def _taking(work: UnitOfWork, found: Serving, key: str) -> Serving:

@@ -44,6 +44,11 @@ _RETIRED: Final = text(
     _DEPLOYMENT + "WHERE d.agent_id = :agent_id AND d.environment = :environment AND d.state = 'retired' "
     "ORDER BY d.id DESC LIMIT 1"
 )
+_LAST_SERVED: Final = text(
+    "SELECT r.version FROM deployments d JOIN revisions r ON r.org = d.org AND r.deployment_id = d.id "
+    "WHERE d.agent_id = :agent_id AND r.served_from IS NOT NULL "
+    "ORDER BY (d.environment = :environment) DESC, r.served_from DESC, r.number DESC LIMIT 1"
+)
 _SERVING: Final = (
     f"SELECT {_COLUMNS}, v.number AS version_number, v.definition, v.created_by AS version_created_by, "
     f"v.created_at AS version_created_at FROM deployments d {_JOINS}"
@@ -113,6 +118,12 @@ async def retired(work: UnitOfWork, agent_id: str, environment: str) -> Deployme
     """The agent's last retired deployment in that environment."""
     row = await work.first(_RETIRED, {"agent_id": agent_id, "environment": environment})
     return _deployment(row) if row else None
+
+
+async def last_served(work: UnitOfWork, agent_id: str, environment: str) -> str | None:
+    """The hash of the version that served last in an environment, of one that never served there: anywhere."""
+    row = await work.first(_LAST_SERVED, {"agent_id": agent_id, "environment": environment})
+    return row.version if row else None
 
 
 async def listed(

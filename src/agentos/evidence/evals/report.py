@@ -16,6 +16,7 @@ from typing import Any, Final
 from agentos.evidence.evals.model import EVERY, MOST_DIFFERENCES, Latest, Outcome, Side
 from agentos.kernel.statistics import Paired, paired_rates, wilson
 
+MOST_LEFT: Final = 0.05  # of the cases may say nothing before an eval says nothing to a gate
 MOST_FLAKY: Final = 200  # cases that are named
 
 
@@ -42,11 +43,21 @@ def of(outcomes: Iterable[tuple[str, Outcome]]) -> dict[str, Any]:
 
 
 def latest(report: Mapping[str, Any], eval_id: str, ended_at: Any) -> Latest | None:
-    """The candidate's share of cases that passed every scorer."""
-    figure = report.get(Side.CANDIDATE.value, {}).get("scores", {}).get(EVERY)
-    if figure is None:
+    """The candidate's share of cases that passed every scorer, each time; None where too many cases were left.
+
+    A flaky case did not pass: who repeats cases until they differ sets none apart from a gate.
+    """
+    told = report.get(Side.CANDIDATE.value, {})
+    figure = told.get("scores", {}).get(EVERY)
+    steady = 0 if figure is None else figure["samples"]
+    samples = steady + told.get("flaky", {}).get("cases", 0)
+    left = told.get("left", {}).get("cases", 0)
+    if not samples or left > MOST_LEFT * (samples + left):
         return None
-    return Latest(figure["mean"], figure["low"], figure["high"], figure["samples"], eval_id, ended_at)
+    hits = 0.0 if figure is None else figure["mean"] * steady
+    interval = wilson(min(max(hits, 0.0), float(samples)), samples)
+    assert interval is not None, "there are samples"
+    return Latest(hits / samples, interval.low, interval.high, samples, eval_id, ended_at)
 
 
 def means(report: Mapping[str, Any]) -> dict[str, float | None]:

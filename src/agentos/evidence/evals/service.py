@@ -185,15 +185,16 @@ async def resume(work: UnitOfWork, eval_id: str, *, by: str, at: datetime) -> Ev
     return found
 
 
-async def latest(work: UnitOfWork, agent_id: str, version: str, dataset: str) -> Latest | None:
+async def latest(work: UnitOfWork, agent_id: str, version: str, dataset: str, *, hashed: str = "") -> Latest | None:
     """The last figure of a version over a data set; None is unknown, and no gate passes on it.
 
-    Only a completed eval counts, over the newest content of the data set, and only when none of its lines is broken.
+    Only a completed eval counts, over the content that is named, else the newest, and only when none of its lines is
+    broken.
     """
-    newest = await store.dataset(work, dataset)
-    if newest is None or newest.broken:
+    content = await store.dataset(work, dataset, hashed)
+    if content is None or content.broken:
         return None
-    found = await store.latest(work, agent_id, version, dataset, newest.hash)
+    found = await store.latest(work, agent_id, version, dataset, content.hash)
     if found is None or found.report is None or found.ended_at is None:
         return None
     return report.latest(found.report, found.id, found.ended_at)

@@ -85,10 +85,16 @@ _RESUME: Final = text(
 )
 _FORGET_ANSWERS: Final = text("DELETE FROM eval_answers a WHERE a.eval_id = :id")
 _CLOSE: Final = text("SELECT eval_close(:org, :id, :final)")
-_ANSWERS: Final = text("SELECT a.talk, a.key, a.name, a.meta, a.content FROM eval_answers a WHERE a.eval_id = :id")
+# A talk is named side.number.repeat of its task, and its judge after that.
+_ANSWERS: Final = text(
+    "SELECT a.talk, a.key, a.name, a.meta, a.content FROM eval_answers a WHERE a.eval_id = :id "
+    "AND NOT EXISTS (SELECT FROM eval_outcomes o WHERE o.eval_id = a.eval_id "
+    "AND o.side = split_part(a.talk, '.', 1) AND o.number = split_part(a.talk, '.', 2)::integer "
+    "AND o.repeat = split_part(a.talk, '.', 3)::integer)"
+)
 _DONE: Final = text("SELECT o.side, o.number, o.repeat FROM eval_outcomes o WHERE o.eval_id = :id")
 _OUTCOMES: Final = text(
-    "SELECT o.side, o.number, o.repeat, o.status, o.body FROM eval_outcomes o WHERE o.eval_id = :id "
+    "SELECT o.side, o.number, o.repeat, o.status, o.body - 'calls' AS body FROM eval_outcomes o WHERE o.eval_id = :id "
     "AND (o.number, o.repeat, o.side) > (:number, :repeat, :side) ORDER BY o.number, o.repeat, o.side LIMIT :most"
 )
 _SUMS: Final = text(
@@ -236,7 +242,7 @@ async def resume(work: UnitOfWork, eval_id: str, *, at: datetime) -> None:
 
 
 async def answers(work: UnitOfWork, eval_id: str) -> dict[str, list[Entry]]:
-    """The answers that were committed, by talk."""
+    """The answers that were committed of tasks that have no outcome yet, by talk."""
     found: dict[str, list[Entry]] = {}
     for row in await work.all(_ANSWERS, {"id": eval_id}):
         entry = Entry(row.key, "result", "model", row.name, "ok", row.meta, msgspec.json.decode(bytes(row.content)))
@@ -250,7 +256,7 @@ async def done(work: UnitOfWork, eval_id: str) -> set[Task]:
 
 
 async def outcomes(work: UnitOfWork, eval_id: str) -> list[tuple[str, Outcome]]:
-    """Every outcome with its case's id, without what it said, by case and repeat."""
+    """Every outcome with its case's id, without what it said and called, by case and repeat."""
     found: list[tuple[str, Outcome]] = []
     number, repeat, side = -1, 0, ""
     while True:
@@ -364,7 +370,7 @@ def _outcome(row: Row[Any], output: Any) -> tuple[str, Outcome]:
         body["code"],
         body["why"],
         output,
-        body["calls"],
+        body.get("calls", []),
         scores,
         body["tokens"],
         body["micros"],

@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 from agentos.evidence.quality.model import Feedback, Figure, MetricUnknown
 from agentos.kernel import ids
 from agentos.kernel.statistics import (
+    LEVEL,
+    Interval,
     brier,
     calibration_error,
     mean_interval,
@@ -25,6 +27,7 @@ from agentos.kernel.units import MICROS
 
 # The interval of a loss: its upper end is what one-sided tests at 5 % ask for.
 LOSS_LEVEL: Final = 0.90
+AGREED: Final = 30  # values of any size that are all the same tell nothing of their variance below so many
 EVAL: Final = "eval:"  # before the name of a data set
 BINS: Final = 10  # of confidence
 # How surely two equal versions pass at the documented sample size. Above the 95 % that is promised, because Newcombe's
@@ -64,6 +67,11 @@ class Metric:
     better: Literal["higher", "lower"]
     formula: str
     of: Callable[[Scored], float | None]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether what a run adds to it lies within 0…1."""
+        return self.kind == "rate" or self.unit in ("share", "0 to 1")
 
     @property
     def comparable(self) -> bool:
@@ -183,8 +191,8 @@ def samples(one: Metric, runs: Sequence[Scored]) -> list[float]:
     return [value for run in runs if (value := one.of(run)) is not None]
 
 
-def figure(one: Metric, runs: Sequence[Scored]) -> Figure:
-    """The figure over these runs with its 95 % interval; unknown without samples."""
+def figure(one: Metric, runs: Sequence[Scored], *, level: float = LEVEL) -> Figure:
+    """The figure over these runs with its interval, of 95 % unless told (of a gap always); unknown without samples."""
     values = samples(one, runs)
     count = len(values)
     if one.kind == "count":
@@ -193,13 +201,14 @@ def figure(one: Metric, runs: Sequence[Scored]) -> Figure:
         return Figure(None, None, None, 0)
     if one.kind == "rate":
         value: float | None = fsum(values) / count
-        interval = wilson(fsum(values), count)
+        interval = wilson(_sum(values), count, level=level)
     elif one.kind == "mean":
-        value, interval = fsum(values) / count, mean_interval(values)
+        value = fsum(values) / count
+        interval = _mean(one, values, level)
     elif one.kind == "gap":
         return calibration(runs).gap
     else:
-        value, interval = quantile(values, 0.95), quantile_interval(values, 0.95)
+        value, interval = quantile(values, 0.95), quantile_interval(values, 0.95, level=level)
     return Figure(value, interval.low if interval else None, interval.high if interval else None, count)
 
 
@@ -247,10 +256,12 @@ def calibration(runs: Sequence[Scored]) -> Calibration:
     return Calibration(figure(METRICS["brier"], runs), known, tuple(bins))
 
 
-def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored]) -> Figure:
-    """By how much the candidate is worse, with its 90 % interval: of rates Newcombe's, of means Welch's.
+def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored], *, level: float = LOSS_LEVEL) -> Figure:
+    """By how much the candidate is worse, with its interval, of 90 % unless told.
 
-    ``samples`` is the smaller of the two counts. Unknown where either has none, or a mean fewer than two.
+    Of whatever lies within 0…1 it is Newcombe's on the sums, which is never too narrow for it and of a few runs that
+    agree is wide; of other means Welch's. ``samples`` is the smaller of the two counts. Unknown where either has none,
+    or such a mean fewer than two, or fewer than AGREED that all agree: those show no variance, not that there is none.
     """
     ours, theirs = samples(one, candidate), samples(one, serving)
     count = min(len(ours), len(theirs))
@@ -258,7 +269,7 @@ def loss(one: Metric, candidate: Sequence[Scored], serving: Sequence[Scored]) ->
         return Figure(None, None, None, 0)
     sign = 1.0 if one.better == "higher" else -1.0
     lost = sign * (fsum(theirs) / len(theirs) - fsum(ours) / len(ours))
-    ends = _rates(ours, theirs, sign) if one.kind == "rate" else _means(ours, theirs, lost)
+    ends = _rates(ours, theirs, sign, level) if one.bounded else _means(ours, theirs, lost, level)
     return Figure(lost, ends[0] if ends else None, ends[1] if ends else None, count)
 
 
@@ -275,22 +286,37 @@ def samples_for(margin: float, rate: float) -> int:
     return ceil(sure * sure * 2 * usual * (1 - usual) / (margin * margin))
 
 
-def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float) -> tuple[float, float] | None:
+def _mean(one: Metric, values: Sequence[float], level: float) -> Interval | None:
+    """Student's interval of a mean; of values that all agree Wilson's within 0…1, else none below AGREED."""
+    if min(values) == max(values):
+        if one.bounded:
+            return wilson(_sum(values), len(values), level=level)
+        if len(values) < AGREED:
+            return None
+    return mean_interval(values, level=level)
+
+
+def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float, level: float) -> tuple[float, float] | None:
     better, worse = (theirs, ours) if sign > 0 else (ours, theirs)
-    found = newcombe(fsum(better), len(better), fsum(worse), len(worse), level=LOSS_LEVEL)
+    found = newcombe(_sum(better), len(better), _sum(worse), len(worse), level=level)
     return None if found is None else (found.low, found.high)
 
 
-def _means(ours: Sequence[float], theirs: Sequence[float], lost: float) -> tuple[float, float] | None:
+def _sum(values: Sequence[float]) -> float:
+    """The sum of values within 0…1, which rounding has not brought above their number."""
+    return min(fsum(values), float(len(values)))
+
+
+def _means(ours: Sequence[float], theirs: Sequence[float], lost: float, level: float) -> tuple[float, float] | None:
     """Welch's interval (Welch 1947, Biometrika 34:28), its degrees of freedom rounded down."""
     if min(len(ours), len(theirs)) < 2:
         return None
     parts = [_variance(values) / len(values) for values in (ours, theirs)]
     error = sum(parts)
     if error == 0:
-        return lost, lost
+        return (lost, lost) if min(len(ours), len(theirs)) >= AGREED else None
     freedom = error**2 / sum(part**2 / (len(values) - 1) for part, values in zip(parts, (ours, theirs), strict=True))
-    half = student_quantile(1 - (1 - LOSS_LEVEL) / 2, max(1, int(freedom))) * sqrt(error)
+    half = student_quantile(1 - (1 - level) / 2, max(1, int(freedom))) * sqrt(error)
     return lost - half, lost + half
 
 

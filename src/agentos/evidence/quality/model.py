@@ -180,6 +180,7 @@ class Gate:
     severity: Severity
     added_by: str
     added_at: datetime
+    dataset_hash: str = ""  # of an eval: the content of its data set when it was added, and no other
 
     @property
     def said(self) -> str:
@@ -382,6 +383,7 @@ class GateAdded(Fact):
     samples: int
     severity: str
     by: str
+    dataset_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

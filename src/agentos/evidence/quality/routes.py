@@ -259,7 +259,9 @@ async def judge(
     deployment_id: str,
     caller: Reader,
     doors: DoorsDep,
-    version: Annotated[str, Query(max_length=80, description="A number, a hash or the beginning of one.")] = "1",
+    version: Annotated[
+        str, Query(max_length=80, description="A number, a hash or its beginning; else the newest draft's.")
+    ] = "",
 ) -> dict[str, Any]:
     """What every gate that applies says of a version, and what would keep it from being promoted."""
     async with doors.open(caller.organization) as work:
@@ -337,6 +339,7 @@ def _gate(one: Gate) -> dict[str, Any]:
         "scope": one.scope,
         "target": one.target,
         "metric": one.metric,
+        "dataset_hash": one.dataset_hash or None,
         "comparator": one.comparator,
         "threshold": one.threshold,
         "lookback_seconds": int(one.lookback.total_seconds()),

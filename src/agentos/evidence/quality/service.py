@@ -16,6 +16,7 @@ from sqlalchemy import Row
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
 from agentos.control.deployments import service as deployments
+from agentos.control.deployments.model import Deployment, Status
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import figures, scoring, store
@@ -165,6 +166,13 @@ async def measured(
     return figures.figure(one, now)
 
 
+async def runs_of(
+    work: UnitOfWork, deployment_id: str, version: str, *, since: datetime, until: datetime
+) -> list[Scored]:
+    """The deployment's runs of a version that ended within a time, which figures are made of; newest first."""
+    return await store.of_deployment(work, deployment_id, version, since, until)
+
+
 async def of_scope(
     work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime
 ) -> Sequence[Scored]:
@@ -194,25 +202,29 @@ async def drift(
 
 
 async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:
-    """What every gate of the deployment, of its role and of the organization says of a version, and what freezes it.
+    """What every gate of the deployment, of its roles and of the organization says of a version, and what freezes it.
 
-    Figures are of the version's runs in every deployment of the agent, so those of a staging environment and of a
-    canary count; drift is of the gate's own scope. Raises DeploymentUnknown (NotFound), MalformedId (Invalid).
+    The roles are the version's own category and that of the version that serves (where none does: that served last), so
+    nobody leaves a gate behind by naming another category; a deployment that was retired leaves its gates to the one
+    that stands in its place. Figures are of the version's runs in every deployment of the agent, so those of a staging
+    environment and of a canary count; drift is of the gate's own scope. Raises DeploymentUnknown or VersionUnknown
+    (NotFound), MalformedId (Invalid).
     """
     deployment = await deployments.get(work, deployment_id)
-    role = (await agents.get_agent(work, deployment.agent_id)).category
     verdicts = []
-    for gate in await store.gates_of(work, role, deployment_id):
+    for gate in await gates_of(work, deployment, version):
         since = at - gate.lookback
         if gate.metric == "drift":
             least, baseline = max(drifts.LEAST, gate.samples), gate.lookback * BASELINES
-            found = await drift(
-                work, gate.scope, gate.target, at=at, window=gate.lookback, baseline=baseline, least=least
-            )
+            target = deployment.id if gate.scope is Scope.DEPLOYMENT else gate.target
+            found = await drift(work, gate.scope, target, at=at, window=gate.lookback, baseline=baseline, least=least)
             verdicts.append(verdict(gate, _figure(found)))
             continue
         if gate.metric.startswith(figures.EVAL):
-            verdicts.append(verdict(gate, await _examined(work, gate.metric, deployment.agent_id, version, since, at)))
+            examined = await _examined(
+                work, gate.metric, deployment.agent_id, version, since, at, hashed=gate.dataset_hash
+            )
+            verdicts.append(verdict(gate, examined))
             continue
         candidate = await store.of_version(work, deployment.agent_id, version, since, at)
         if gate.comparator is not Comparator.NO_WORSE:
@@ -222,16 +234,40 @@ async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datet
         if deployment.version is not None:
             serving = await store.of_version(work, deployment.agent_id, deployment.version, since, at)
         verdicts.append(compared(gate, candidate, serving))
-    frozen = await store.freezes_of(work, role, deployment.agent_id)
-    return Judgement(tuple(verdicts), tuple(frozen))
+    return Judgement(tuple(verdicts), await frozen(work, deployment, version))
+
+
+async def gates_of(work: UnitOfWork, deployment: Deployment, version: str) -> list[Gate]:
+    """Every gate that a version must pass to serve there, oldest first. Raises VersionUnknown (NotFound)."""
+    roles = await _roles(work, deployment, version)
+    return await store.gates_of(work, roles, deployment.agent_id, deployment.environment)
+
+
+async def frozen(work: UnitOfWork, deployment: Deployment, version: str) -> tuple[Freeze, ...]:
+    """The freezes in force that hold a version there. Raises VersionUnknown (NotFound)."""
+    return tuple(await store.freezes_of(work, await _roles(work, deployment, version), deployment.agent_id))
+
+
+async def _roles(work: UnitOfWork, deployment: Deployment, version: str) -> list[str]:
+    before = deployment.version
+    if before is None:
+        before = await deployments.last_served(work, deployment.agent_id, deployment.environment)
+    hashes = {version} | ({before} if before else set())
+    return sorted({(await agents.get_version(work, deployment.agent_id, one)).definition.category for one in hashes})
 
 
 async def judge_named(work: UnitOfWork, deployment_id: str, named: str, *, at: datetime) -> tuple[Version, Judgement]:
     """The same of the version that a hash, the beginning of one or a number names.
 
-    Raises DeploymentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
+    Without a name: of the newest draft; where there is none, of the canary or what serves. Raises
+    DeploymentUnknown or VersionUnknown (NotFound), VersionAmbiguous (Invalid).
     """
     deployment = await deployments.get(work, deployment_id)
+    if not named:
+        past = await deployments.history(work, deployment.id)
+        drafts = [one.version for one in past if one.status is Status.DRAFT]
+        canary = [deployment.canary.version] if deployment.canary else []
+        named = next(iter([*drafts, *canary, deployment.version or past[0].version]))
     version = await agents.get_version(work, deployment.agent_id, named)
     return version, await judge(work, deployment_id, version.hash, at=at)
 
@@ -245,10 +281,13 @@ def verdict(gate: Gate, found: Figure) -> Verdict:
 
 
 async def _examined(
-    work: UnitOfWork, metric: str, agent_id: str, version: str, since: datetime, until: datetime
+    work: UnitOfWork, metric: str, agent_id: str, version: str, since: datetime, until: datetime, *, hashed: str = ""
 ) -> Figure:
-    """The figure of the version's last eval on a data set; unknown where none ended within the time."""
-    found = await evals.latest(work, agent_id, version, figures.dataset_of(metric))
+    """The figure of the version's last eval on a data set; unknown where none ended within the time.
+
+    ``hashed``: over that content of it, else over the newest.
+    """
+    found = await evals.latest(work, agent_id, version, figures.dataset_of(metric), hashed=hashed)
     if found is None or not since <= found.ended_at <= until:
         return Figure(None, None, None, 0)
     return Figure(found.value, found.low, found.high, found.samples)
@@ -289,24 +328,31 @@ async def add_gate(
     by: str,
     at: datetime,
 ) -> Gate:
-    """Add a gate; it applies from now on.
+    """Add a gate; it applies from now on. One on an eval is of the newest content that its data set has by now.
 
-    Raises MetricUnknown, GateInvalid, ScopeInvalid or MalformedId (Invalid), DeploymentUnknown (NotFound), GateKnown
-    or GatesFull (Conflict).
+    Who adds another content to the data set does not change what the gate asks: that takes a new gate. Raises
+    MetricUnknown, GateInvalid, ScopeInvalid or MalformedId (Invalid), DeploymentUnknown or DatasetUnknown (NotFound),
+    GateKnown or GatesFull (Conflict).
     """
     _check_gate(figures.metric(metric), comparator, threshold, lookback, samples)
     await _check_scope(work, scope, target)
+    if scope is Scope.ROLE:
+        await _check_role(work, target)
     if await store.count_gates(work) >= MOST_GATES:
         raise GatesFull(f"there are {MOST_GATES} gates already", then="Remove one that no longer matters.")
-    gate = Gate(
-        GateId(ids.new("gate")), scope, target, metric, comparator, threshold, lookback, samples, severity, by, at
-    )
+    hashed = ""
+    if metric.startswith(figures.EVAL):
+        hashed = (await evals.get_dataset(work, figures.dataset_of(metric))).hash
+    gate_id = GateId(ids.new("gate"))
+    gate = Gate(gate_id, scope, target, metric, comparator, threshold, lookback, samples, severity, by, at, hashed)
     if not await store.add_gate(work, gate):
         raise GateKnown(
             f"there is a gate like this one: {gate.said}", then="Remove it first, to set another threshold."
         )
     seconds = int(lookback.total_seconds())
-    await work.publish(GateAdded(gate.id, scope, target, metric, comparator, threshold, seconds, samples, severity, by))
+    await work.publish(
+        GateAdded(gate.id, scope, target, metric, comparator, threshold, seconds, samples, severity, by, hashed)
+    )
     return gate
 
 
@@ -327,13 +373,14 @@ async def remove_gate(work: UnitOfWork, gate_id: str, *, by: str) -> Gate:
 async def freeze(work: UnitOfWork, *, scope: FreezeScope, target: str, reason: str, by: str, at: datetime) -> Freeze:
     """Let nothing in a scope be promoted until somebody lifts it.
 
-    Raises ScopeInvalid or MalformedId (Invalid), AgentUnknown (NotFound), FrozenAlready (Conflict).
+    Raises ScopeInvalid (also for a role that no agent has) or MalformedId (Invalid), AgentUnknown (NotFound),
+    FrozenAlready (Conflict).
     """
     _check_target(scope is FreezeScope.ORGANIZATION, target)
     if scope is FreezeScope.AGENT:
         await agents.get_agent(work, target)
     elif target:
-        ids.checked_name(target, what="role")
+        await _check_role(work, target)
     one = Freeze(FreezeId(ids.new("frz")), scope, target, reason, by, at)
     if not await store.freeze(work, one):
         raise FrozenAlready(f"{scope} {target or work.organization} is frozen already", then="Lift that freeze first.")
@@ -382,6 +429,17 @@ async def _check_scope(work: UnitOfWork, scope: Scope, target: str) -> None:
         await deployments.get(work, target)
     elif target:
         ids.checked_name(target, what="role")
+
+
+async def _check_role(work: UnitOfWork, role: str) -> None:
+    """Return where an agent is of that category, or was: a name that is misspelt would hold nothing."""
+    ids.checked_name(role, what="role")
+    if not await agents.has_category(work, role):
+        raise ScopeInvalid(
+            f"no agent is of the category '{role}'",
+            where="target",
+            then="See 'agentos agents list' for those there are.",
+        )
 
 
 def _check_target(of_all: bool, target: str) -> None:

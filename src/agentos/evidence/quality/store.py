@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
 
+# ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 _COLUMNS: Final = (
     "SELECT q.run_id, q.deployment_id, q.agent_id, q.category, q.version, q.status, q.ended_at, q.seconds, q.score, "
     "q.confidence, q.parts, q.features, q.feedback FROM quality_runs q "
@@ -122,23 +124,24 @@ _LOOKED: Final = text(
 _SCOPES: Final = text("SELECT * FROM quality_scopes(:since)")
 _DRIFTS: Final = text("SELECT * FROM quality_drifts_known(:since)")
 _ADD_GATE: Final = text(
-    "INSERT INTO quality_gates (org, id, scope, target, metric, comparator, threshold, lookback_seconds, samples, "
-    "severity, added_by, added_at) VALUES (:org, :id, :scope, :target, :metric, :comparator, :threshold, :lookback, "
-    ":samples, :severity, :by, :at) ON CONFLICT DO NOTHING"
+    "INSERT INTO quality_gates (org, id, scope, target, metric, dataset_hash, comparator, threshold, lookback_seconds, "
+    "samples, severity, added_by, added_at) VALUES (:org, :id, :scope, :target, :metric, :dataset_hash, :comparator, "
+    ":threshold, :lookback, :samples, :severity, :by, :at) ON CONFLICT DO NOTHING"
 )
 _GATE: Final = (
-    "SELECT id, scope, target, metric, comparator, threshold, lookback_seconds, samples, severity, added_by, added_at "
-    "FROM quality_gates "
+    "SELECT id, scope, target, metric, dataset_hash, comparator, threshold, lookback_seconds, samples, severity, "
+    "added_by, added_at FROM quality_gates "
 )
 _GATES: Final = text(f"{_GATE} WHERE id > :after ORDER BY id LIMIT :most")
 _APPLY: Final = text(
-    f"{_GATE} WHERE scope = 'organization' OR (scope = 'role' AND target = :role) "
-    "OR (scope = 'deployment' AND target = :deployment) ORDER BY id"
+    f"{_GATE} WHERE scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) OR (scope = 'deployment' "
+    "AND target IN (SELECT d.id FROM deployments d WHERE d.agent_id = :agent AND d.environment = :environment)) "
+    "ORDER BY id"
 )
 _COUNT_GATES: Final = text("SELECT count(*) AS gates FROM quality_gates")
 _REMOVE_GATE: Final = text(
-    "DELETE FROM quality_gates WHERE id = :id RETURNING id, scope, target, metric, comparator, threshold, "
-    "lookback_seconds, samples, severity, added_by, added_at"
+    "DELETE FROM quality_gates WHERE id = :id RETURNING id, scope, target, metric, dataset_hash, comparator, "
+    "threshold, lookback_seconds, samples, severity, added_by, added_at"
 )
 _FREEZE: Final = text(
     "INSERT INTO quality_freezes (org, id, scope, target, reason, frozen_by, frozen_at) "
@@ -149,7 +152,7 @@ _FREEZES: Final = (
 )
 _IN_FORCE: Final = text(f"{_FREEZES} WHERE lifted_at IS NULL ORDER BY id LIMIT :most")
 _HOLDING: Final = text(
-    f"{_FREEZES} WHERE lifted_at IS NULL AND (scope = 'organization' OR (scope = 'role' AND target = :role) "
+    f"{_FREEZES} WHERE lifted_at IS NULL AND (scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) "
     "OR (scope = 'agent' AND target = :agent)) ORDER BY id"
 )
 _LIFT: Final = text(
@@ -265,6 +268,7 @@ async def add_gate(work: UnitOfWork, gate: Gate) -> bool:
         "scope": gate.scope.value,
         "target": gate.target,
         "metric": gate.metric,
+        "dataset_hash": gate.dataset_hash,
         "comparator": gate.comparator.value,
         "threshold": gate.threshold,
         "lookback": int(gate.lookback.total_seconds()),
@@ -281,9 +285,13 @@ async def gates(work: UnitOfWork, after: str, most: int) -> list[Gate]:
     return [_gate(row) for row in await work.all(_GATES, {"after": after, "most": most})]
 
 
-async def gates_of(work: UnitOfWork, role: str, deployment_id: str) -> list[Gate]:
-    """Every gate that applies to a deployment of that role, oldest first."""
-    return [_gate(row) for row in await work.all(_APPLY, {"role": role, "deployment": deployment_id})]
+async def gates_of(work: UnitOfWork, roles: Sequence[str], agent_id: str, environment: str) -> list[Gate]:
+    """Every gate of the organization, of these roles and of the agent's deployments in an environment, oldest first.
+
+    Also of deployments that are retired: what was asked of the agent there outlives them.
+    """
+    values = {"roles": list(roles), "agent": agent_id, "environment": environment}
+    return [_gate(row) for row in await work.all(_APPLY, values)]
 
 
 async def count_gates(work: UnitOfWork) -> int:
@@ -316,9 +324,9 @@ async def freezes(work: UnitOfWork, most: int) -> list[Freeze]:
     return [_freeze(row) for row in await work.all(_IN_FORCE, {"most": most})]
 
 
-async def freezes_of(work: UnitOfWork, role: str, agent_id: str) -> list[Freeze]:
-    """Freezes in force that hold an agent of that role."""
-    return [_freeze(row) for row in await work.all(_HOLDING, {"role": role, "agent": agent_id})]
+async def freezes_of(work: UnitOfWork, roles: Sequence[str], agent_id: str) -> list[Freeze]:
+    """Freezes in force that hold an agent of these roles."""
+    return [_freeze(row) for row in await work.all(_HOLDING, {"roles": list(roles), "agent": agent_id})]
 
 
 async def lift(work: UnitOfWork, freeze_id: str, reason: str, by: str, at: datetime) -> Freeze | None:
@@ -408,6 +416,7 @@ def _gate(row: Row[Any]) -> Gate:
         severity=Severity(row.severity),
         added_by=row.added_by,
         added_at=row.added_at,
+        dataset_hash=row.dataset_hash,
     )
 
 

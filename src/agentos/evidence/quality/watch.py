@@ -25,6 +25,7 @@ from agentos.evidence.quality.model import (
 )
 from agentos.kernel import clock, ids
 from agentos.kernel.database import Database
+from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import RecommendationId
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
@@ -64,14 +65,23 @@ async def recommend(
 
 
 async def look_everywhere(doors: Doors, *, at: datetime) -> int:
-    """Look at every role and deployment that nobody has looked at lately; how many. Raises DatabaseUnavailable."""
+    """Look at every role and deployment that nobody has looked at lately; how many. Raises DatabaseUnavailable.
+
+    One that cannot be looked at keeps no other from it.
+    """
     looked = 0
     for organization, scope, target in await store.scopes(doors.database, at - service.WINDOW - service.BASELINE):
-        async with doors.open(organization) as work:
-            if await store.looked(work, scope, target, at - EVERY):
-                continue
-            await recommend(work, scope, target, at=at, drift=await look(work, scope, target, at=at))
-            looked += 1
+        try:
+            async with doors.open(organization) as work:
+                if await store.looked(work, scope, target, at - EVERY):
+                    continue
+                await recommend(work, scope, target, at=at, drift=await look(work, scope, target, at=at))
+        except Unavailable:
+            raise
+        except Exception as error:  # the next look tries it again
+            log.exception("drift_not_looked_at", org=organization, scope=scope, error=type(error).__name__)
+            continue
+        looked += 1
     return looked
 
 

@@ -153,8 +153,10 @@ class Prepared:
     plans: tuple[tuple[Recording, Plan], ...]
 
 
-async def chosen(work: UnitOfWork, run_ids: Sequence[str], deployment_id: str, last: int) -> list[str]:
-    """The runs to try something on: those that are named, or the last of a deployment that are over.
+async def chosen(
+    work: UnitOfWork, run_ids: Sequence[str], deployment_id: str, last: int, *, version: str = ""
+) -> list[str]:
+    """The runs to try something on: those that are named, or the last of a deployment that are over, of any version.
 
     Raises BadWhatIf (Invalid), DeploymentUnknown (NotFound).
     """
@@ -162,7 +164,7 @@ async def chosen(work: UnitOfWork, run_ids: Sequence[str], deployment_id: str, l
         raise BadWhatIf("it is to be tried on some runs", then="Give runs, or a deployment and how many of its last.")
     if deployment_id:
         await deployments.get(work, deployment_id)
-        run_ids = await store.latest(work, deployment_id, min(last, MOST_RUNS))
+        run_ids = await store.latest(work, deployment_id, version, min(last, MOST_RUNS))
     if len(run_ids) > MOST_RUNS:
         raise BadWhatIf(f"{len(run_ids)} runs, at most {MOST_RUNS} are tried at once", then="Give fewer.")
     return list(dict.fromkeys(run_ids))

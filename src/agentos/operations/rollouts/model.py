@@ -17,6 +17,7 @@ from agentos.kernel.facts import Fact
 
 SUCCESS: Final = 0.9  # of runs, as runbook 1 asks of every agent (R1.1)
 RECOVERY: Final = timedelta(minutes=15)  # in which success is to recover after a rollback (R1.19)
+MOST_UNKNOWN: Final = 50  # percent of the runs that a canary may serve of which gates know nothing yet
 MOST_WORDS: Final = 2000  # characters that a history keeps of one reason
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Status
 from agentos.control.deployments.routes import NO_NUL, Deployer, SkillsDep, answered
+from agentos.control.deployments.service import MOST_SHARE
 from agentos.evidence.replay import what_if
 from agentos.intake.identity.model import Caller, NotAllowed, Permission
 from agentos.intake.identity.routes import Reader
@@ -89,6 +90,9 @@ class Back(_Body):
     version: str | None = Field(None, max_length=80, description="One that served before; else the last known good.")
     criterion: Criterion | None = Field(None, description="For which of the runbook's reasons.")
     reason: Reason = ""
+    force: bool = Field(
+        False, description="Although gates refuse a version that was itself rolled back; as in a promotion."
+    )
 
 
 class NewShadow(_Body):
@@ -177,15 +181,24 @@ async def rollback(
     body: Back | None = None,
     dry_run: DryRun = False,
 ) -> dict[str, Any]:
-    """Let a version that served before serve again, from the next run on, and check whether that helps."""
+    """Let a version that served before serve again, from the next run on, and check whether that helps.
+
+    A version that was itself rolled back passes gates and freezes, as in a promotion.
+    """
     wanted = body or Back()
+    _check_force(caller, force=wanted.force)
     how: dict[str, Any] = {"by": caller.handle, "at": now(), "if_match": match}
-    how |= {"reason": wanted.reason, "criterion": wanted.criterion}
+    how |= {"reason": wanted.reason, "criterion": wanted.criterion, "force": wanted.force}
 
     async def order(work: UnitOfWork) -> Done:
         return await service.rollback(work, deployment_id, wanted.version, skills, **how)
 
-    done, answer = await _carried_out(parts.doors, caller, order, response, dry_run=dry_run)
+    try:
+        done, answer = await _carried_out(parts.doors, caller, order, response, dry_run=dry_run)
+    except (GateFailed, Frozen) as error:
+        if not dry_run and wanted.version:
+            await _refused(parts, caller, deployment_id, wanted.version, error)
+        raise
     if not dry_run:
         found = done.deployment
         names = {"agent_id": found.agent_id, "deployment": found.id, "cause": "ordered"}
@@ -254,12 +267,13 @@ async def show_impact(
     skills: SkillsDep,
     change: Literal["promote", "rollback", "canary", "pause", "resume"] = "promote",
     version: Annotated[str, Query(max_length=80, description="With it, what the gates say of that version.")] = "",
+    percent: Annotated[int, Query(ge=1, le=MOST_SHARE, description="Of a canary.")] = 10,
 ) -> dict[str, Any]:
     """What a change would leave open now: which runs stay on which version, and which of them cannot go on."""
     async with doors.open(caller.organization) as work:
         if not version or change not in ("promote", "canary"):
             return (await impact(work, skills, deployment_id, Change(change))).document()
-        order = Order(version, percent=None if change == "promote" else 1)
+        order = Order(version, percent=None if change == "promote" else percent)
         found = await service.judged(work, deployment_id, order, skills, at=now())
     return found.impact.document() | _gates(found) | {"blocking": [*found.frozen, *found.blocking]}
 
@@ -312,11 +326,7 @@ async def _ordered(
     dry_run: bool,
 ) -> dict[str, Any]:
     """Carry out an order; one that gates refuse leaves a fact and is counted."""
-    if order.force and Permission.OVERRIDE_GATES not in caller.permissions:
-        raise NotAllowed(
-            f"overriding gates takes the permission {Permission.OVERRIDE_GATES}",
-            then="Ask an admin or the incident commander, or do it without 'force'.",
-        )
+    _check_force(caller, force=order.force)
     doors, organization = parts.doors, caller.organization
 
     async def promoting(work: UnitOfWork) -> Done:
@@ -327,11 +337,7 @@ async def _ordered(
         done, answer = await _carried_out(doors, caller, promoting, response, dry_run=dry_run)
     except (GateFailed, Frozen) as error:
         if not dry_run:
-            async with doors.open(organization) as work:
-                await service.refused(work, deployment_id, order.version, error, by=caller.handle)
-                found = await deployments.get(work, deployment_id)
-            outcome = "frozen" if isinstance(error, Frozen) else "refused"
-            _count(parts, organization, found.agent_id, found.id, outcome)
+            await _refused(parts, caller, deployment_id, order.version, error)
         raise
     if not dry_run:
         outcome = "forced" if done.overridden else "promoted" if order.percent is None else "canary"
@@ -351,6 +357,23 @@ async def _tried(parts: Parts, caller: Caller, deployment_id: str, body: Promoti
     async with parts.doors.open(caller.organization) as work:
         prepared = await service.prepare(work, parts, deployment_id, body.version, allowed, at=now())
     return service.tried(allowed, await what_if.compare(prepared))
+
+
+async def _refused(parts: Parts, caller: Caller, deployment_id: str, version: str, error: GateFailed | Frozen) -> None:
+    """Leave a fact of what gates refused, and count it."""
+    async with parts.doors.open(caller.organization) as work:
+        await service.refused(work, deployment_id, version, error, by=caller.handle)
+        found = await deployments.get(work, deployment_id)
+    outcome = "frozen" if isinstance(error, Frozen) else "refused"
+    _count(parts, caller.organization, found.agent_id, found.id, outcome)
+
+
+def _check_force(caller: Caller, *, force: bool) -> None:
+    if force and Permission.OVERRIDE_GATES not in caller.permissions:
+        raise NotAllowed(
+            f"overriding gates takes the permission {Permission.OVERRIDE_GATES}",
+            then="Ask an admin or the incident commander, or do it without 'force'.",
+        )
 
 
 def _check_live(caller: Caller) -> None:

@@ -1,14 +1,14 @@
 """Promote, try as a canary, roll back, pause and resume: through gates, and with what each leaves open.
 
 This is the only door: control changes a deployment, and here it is decided whether it may. A freeze blocks whatever is
-new and is lifted by nobody here; gates may be overridden by somebody who may and who says why. A roll-back, a pause and
-a resume pass no gate: what is known to be good needs no proof at three in the morning.
+new and is lifted by nobody here; gates may be overridden by somebody who may and who says why. A roll-back to what
+was good, a pause and a resume pass no gate: what is known to be good needs no proof at three in the morning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
 from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.deployments import service as deployments
-from agentos.control.deployments.model import Deployment, Status
+from agentos.control.deployments.model import Canary, Deployment, Status, was_rolled_back
 from agentos.control.deployments.service import Etags
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Judgement, Severity
@@ -26,6 +26,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.operations.rollouts import store
 from agentos.operations.rollouts.impact import Change, Impact, impact
 from agentos.operations.rollouts.model import (
+    MOST_UNKNOWN,
     MOST_WORDS,
     RECOVERY,
     Allowance,
@@ -102,8 +103,12 @@ class Done:
 async def prepare(
     work: UnitOfWork, parts: Parts, deployment_id: str, version: str, allowed: Allowance, *, at: datetime
 ) -> Prepared:
-    """Read what it takes to try a version on the last runs of a deployment. Raises what ``what_if.prepare`` does."""
-    run_ids = await what_if.chosen(work, [], deployment_id, allowed.runs)
+    """Read what it takes to try a version on the last runs of the version that serves: a canary's say nothing of it.
+
+    Raises what ``what_if.prepare`` does.
+    """
+    serving = (await deployments.get(work, deployment_id)).version
+    run_ids = await what_if.chosen(work, [], deployment_id, allowed.runs, version=serving or "")
     return await what_if.prepare(work, parts, run_ids, Instead(version=version), live=allowed.live, at=at)
 
 
@@ -124,17 +129,20 @@ def tried(allowed: Allowance, comparison: Comparison) -> Tried:
 async def judged(work: UnitOfWork, deployment_id: str, order: Order, skills: SkillCatalogue, *, at: datetime) -> Judged:
     """What freezes and gates say of a version, and what its order would leave open. Nothing is changed.
 
-    A promotion is blocked by a gate that fails and by one whose figure is unknown; a canary only by one that fails: it
-    is there to find out. Raises DeploymentUnknown, VersionUnknown (NotFound).
+    A promotion is blocked by a gate that fails and by one whose figure is unknown; a canary of at most half of the runs
+    only by one that fails: it is there to find out. Nothing is asked of one that is to serve no more than it does.
+    Raises DeploymentUnknown, VersionUnknown (NotFound).
     """
     found = await deployments.get(work, deployment_id)
     version = await agents.get_version(work, found.agent_id, order.version)
-    judgement = await quality.judge(work, found.id, version.hash, at=at)
+    judgement = Judgement()
+    if not _no_more(order, found.canary, version):
+        judgement = await quality.judge(work, found.id, version.hash, at=at)
+    finds_out = order.percent is not None and order.percent <= MOST_UNKNOWN
     blocking = [
         one.reason
         for one in judgement.verdicts
-        if one.gate.severity is Severity.BLOCKER
-        and (one.passed is False or (one.passed is None and order.percent is None))
+        if one.gate.severity is Severity.BLOCKER and (one.passed is False or (one.passed is None and not finds_out))
     ]
     if order.tried is not None:
         blocking += order.tried.faults
@@ -155,18 +163,15 @@ async def promote(
     """Let a version serve, all runs or a canary's share of them, if no freeze and no gate stands against it.
 
     ``force`` overrides gates, never a freeze; history and a fact then name each of them. A larger share for the canary
-    that serves is judged like a new one. Raises GateFailed, Frozen (Conflict), ReasonMissing (Invalid), and what
+    that serves is judged like a new one, a smaller one never. Raises GateFailed, Frozen (Conflict), ReasonMissing
+    (Invalid), PreconditionFailed (Conflict) also where the deployment changed while its gates were judged, and what
     ``deployments.promote`` and ``deployments.canary`` raise.
     """
     if order.percent is not None:
         deployments.check_share(order.percent)
-    deployments.check_match(await deployments.get(work, deployment_id), if_match)
-    found = await judged(work, deployment_id, order, skills, at=at)
-    _check(deployment_id, order, found)
-    before = await deployments.lock(work, deployment_id)  # only now: runs are not admitted while it is held
+    before, found = await _allowed(work, deployment_id, order, skills, at, if_match)
     overridden = found.blocking
-    words = f"past gates: {'; '.join(overridden)}"[:MOST_WORDS] if overridden else found.said
-    reason = f"{words}: {order.reason}" if order.reason else words
+    reason = _told(order, found)
     named = found.version.hash
     how: dict[str, Any] = {"by": by, "at": at, "reason": reason, "accept_breaking": order.accept_breaking}
     if order.percent is None:
@@ -227,21 +232,35 @@ async def rollback(
     at: datetime,
     reason: str = "",
     criterion: Criterion | None = None,
+    force: bool = False,
     if_match: Etags = None,
 ) -> Done:
     """Let a version that served before serve again, from the next run on, and begin to check whether that helps.
 
-    No gate and no freeze holds a roll-back. Raises as ``deployments.rollback``.
+    No gate and no freeze holds a roll-back to a version that was good. One that was itself rolled back is no way back:
+    it passes them like a promotion. Raises as ``deployments.rollback`` and ``promote``.
     """
-    before = await deployments.lock(work, deployment_id)
+    seen = await deployments.get(work, deployment_id)
+    target = None if named is None else await agents.get_version(work, seen.agent_id, named)
+    found, overridden, told = None, tuple[str, ...](), reason
+    if target is not None and was_rolled_back(await deployments.history(work, seen.id), target.hash):
+        order = Order(target.hash, reason, force=force)
+        before, found = await _allowed(work, seen.id, order, skills, at, if_match)
+        overridden, told = found.blocking, _told(order, found)
+    else:
+        before = await deployments.lock(work, seen.id)
+        if target is not None and was_rolled_back(await deployments.history(work, seen.id), target.hash):
+            deployments.check_match(before, {seen.etag})  # it was rolled back just now
     left = await impact(work, skills, before.id, Change.ROLLBACK)
-    after = await deployments.rollback(work, before.id, named, skills, by=by, at=at, reason=reason, if_match=if_match)
+    after = await deployments.rollback(work, before.id, named, skills, by=by, at=at, reason=told, if_match=if_match)
+    if overridden:
+        await work.publish(GatesOverridden(after.id, after.version or "", after.revision, _said(overridden), by))
     await _close_canary(work, before, after, at)
     values = {"deployment_id": after.id, "number": after.revision, "version": after.version}
     values |= {"criterion": criterion or "", "rolled_back": before.version}
     more = {"reason": reason, "by": by, "at": at, "closes_at": at + RECOVERY}
     await store.add_rollback(work, {**values, **more})
-    return Done(after, left)
+    return Done(after, left, found, overridden)
 
 
 async def pause(
@@ -323,6 +342,35 @@ async def shadow_runs(work: UnitOfWork, deployment_id: str, *, before: str, most
     """What each run would have come to under the shadow, newest first. Raises as ``shadow``."""
     found, _ = await shadow(work, deployment_id)
     return await store.shadow_runs(work, found.deployment_id, found.version, before, most)
+
+
+async def _allowed(
+    work: UnitOfWork, deployment_id: str, order: Order, skills: SkillCatalogue, at: datetime, if_match: Etags
+) -> tuple[Deployment, Judged]:
+    """The deployment, locked, in the very state in which gates were judged, and what they say; freezes as of now."""
+    seen = await deployments.get(work, deployment_id)
+    deployments.check_match(seen, if_match)
+    found = await judged(work, deployment_id, order, skills, at=at)
+    _check(deployment_id, order, found)
+    before = await deployments.lock(work, deployment_id)  # only now: runs are not admitted while it is held
+    deployments.check_match(before, {seen.etag})
+    if not _no_more(order, before.canary, found.version):
+        frozen = await quality.frozen(work, before, found.version.hash)
+        _check(deployment_id, order, replace(found, judgement=replace(found.judgement, frozen=frozen)))
+    return before, found
+
+
+def _no_more(order: Order, canary: Canary | None, version: Version) -> bool:
+    """Whether an order lets a canary serve as many runs as it does, or fewer."""
+    if canary is None or order.percent is None:
+        return False
+    return canary.version == version.hash and order.percent <= canary.percent
+
+
+def _told(order: Order, found: Judged) -> str:
+    """What the history says of why a version may serve."""
+    words = f"past gates: {'; '.join(found.blocking)}"[:MOST_WORDS] if found.blocking else found.said
+    return f"{words}: {order.reason}" if order.reason else words
 
 
 def _check(deployment_id: str, order: Order, found: Judged) -> None:

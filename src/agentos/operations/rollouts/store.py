@@ -27,6 +27,9 @@ _END_CANARY: Final = text(
     "UPDATE canaries SET outcome = :outcome, ended_at = :at, breaches = CAST(:breaches AS jsonb) "
     "WHERE deployment_id = :id AND revision = :revision AND outcome = 'open'"
 )
+_ALONE: Final = text(
+    "SELECT pg_try_advisory_xact_lock(hashtextextended('canary ' || :org || ' ' || :id, 0)) AS is_alone"
+)
 _ADD_ROLLBACK: Final = text(
     "INSERT INTO rollbacks (org, deployment_id, number, version, rolled_back, criterion, reason, ordered_by, at, "
     "closes_at, outcome) VALUES (:org, :deployment_id, :number, :version, :rolled_back, :criterion, :reason, :by, :at, "
@@ -102,6 +105,12 @@ async def end_canary(
     """Keep how an open canary ended; False when it was over already."""
     values = {"id": deployment_id, "revision": revision, "outcome": outcome, "at": at}
     return bool(await work.run(_END_CANARY, {**values, "breaches": json.dumps(list(breaches))}))
+
+
+async def alone(work: UnitOfWork, deployment_id: str) -> bool:
+    """Whether nobody else judges the deployment's canary until the unit of work ends."""
+    row = await work.first(_ALONE, {"org": work.organization, "id": deployment_id})
+    return row is not None and bool(row.is_alone)
 
 
 async def add_rollback(work: UnitOfWork, values: dict[str, Any]) -> None:

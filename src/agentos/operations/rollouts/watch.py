@@ -2,13 +2,15 @@
 
 A canary is rolled back for a breach that is shown: a gate that its own runs fail with the gate's samples, or figures
 that are worse than those of the version beside it. What is unknown is neither: the canary goes on. It is looked at
-hundreds of times, so the comparison of success asks for 99.9 %, that of durations for intervals that do not touch.
+hundreds of times, so gates and the comparison of success ask for 99.9 %, that of durations for intervals that do not
+touch; and by one worker at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,11 +20,12 @@ from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Status
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import Comparator, Figure, MetricUnknown, Scope, Severity, Verdict
+from agentos.evidence.quality.figures import METRICS, Metric, Scored, figure, loss, samples
+from agentos.evidence.quality.model import Comparator, Figure, Gate, Scope, Severity
 from agentos.kernel import clock
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
-from agentos.kernel.statistics import newcombe
+from agentos.kernel.statistics import binomial
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import ROLLBACKS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
@@ -43,7 +46,8 @@ log = structlog.get_logger(__name__)
 
 PLATFORM: Final = "platform:canary"  # who ends a canary by itself
 PAGE: Final = 1000  # deployments that are looked at in one turn
-LEVEL: Final = 0.999  # of the interval of a loss of success: looked at 360 times, 3 in 10 would be wrong at 95 %
+LEVEL: Final = 0.999  # of what ends a canary: looked at 360 times, 3 in 10 would be wrong at 95 %
+BESIDE: Final = timedelta(days=1)  # before a canary: what it is compared with while the other has too few runs since
 BEFORE: Final = timedelta(hours=1)  # before a rollback, as what it is compared with
 
 
@@ -65,6 +69,8 @@ async def watch(
     last = await store.canaries(work, deployment.id, 1)
     if not last or last[0].outcome != "open":
         return Watched((), validated)
+    if not await store.alone(work, deployment.id):  # another worker is at it
+        return Watched((), validated)
     breaches = await breached(work, deployment, last[0], settings, at=at)
     if breaches or deployment.canary is None:  # before anything is ended: what is it by now?
         deployment = await deployments.lock(work, deployment.id)
@@ -85,18 +91,26 @@ async def watch(
 async def breached(
     work: UnitOfWork, deployment: Deployment, one: CanaryRecord, settings: RolloutSettings, *, at: datetime
 ) -> tuple[str, ...]:
-    """Why a canary is to be rolled back, with figures; empty while nothing is shown against it."""
+    """Why a canary is to be rolled back, with figures; empty while nothing is shown against it.
+
+    Everything is of runs in its own deployment since it began, of the version beside it also of the time before.
+    """
+    ours = await quality.runs_of(work, deployment.id, one.version, since=one.started_at, until=at)
+    theirs = Beside(work, one, at)
     found = []
-    for verdict in (await quality.judge(work, deployment.id, one.version, at=at)).verdicts:
-        if verdict.gate.severity is Severity.BLOCKER and (why := await _fails(work, verdict, one, at)):
+    for gate in await quality.gates_of(work, deployment, one.version):
+        if gate.severity is Severity.BLOCKER and (why := await fails(gate, one, ours, theirs, at)):
             found.append(why)
     least = settings.canary_samples
-    ours, theirs = await compared(work, one, "success_rate", at=at)
-    if why := _less_success(ours, theirs, least):
-        found.append(why)
-    ours, theirs = await compared(work, one, "run_seconds_p95", at=at)
-    if _enough(ours, theirs, least) and ours.low is not None and theirs.high is not None and ours.low > theirs.high:
-        found.append(f"run_seconds_p95 of the canary {shown(ours)}, of the version beside it {shown(theirs)}")
+    success, seconds = METRICS["success_rate"], METRICS["run_seconds_p95"]
+    beside = await theirs.runs(success, BESIDE, least)
+    if min(len(ours), len(beside)) >= least:
+        lost = loss(success, ours, beside, level=LEVEL)
+        if lost.low is not None and lost.low > 0:
+            found.append(_worse(success, ours, beside))
+        slow, usual = figure(seconds, ours), figure(seconds, beside)
+        if slow.low is not None and usual.high is not None and slow.low > usual.high:
+            found.append(_worse(seconds, ours, beside))
     return tuple(found)
 
 
@@ -115,45 +129,70 @@ async def checks(work: UnitOfWork, one: Rollback, settings: RolloutSettings, *, 
     return await _dispatch(work, one, at), await _success(work, one, settings, at), await _drift(work, one, at)
 
 
-def shown(figure: Figure) -> str:
+def shown(found: Figure) -> str:
     """A figure in words."""
-    if figure.value is None:
+    if found.value is None:
         return "unknown (no samples)"
-    ends = [f"{end:.3g}" if end is not None else "unknown" for end in (figure.low, figure.high)]
-    return f"{figure.value:.3g} ({' to '.join(ends)}, {figure.samples} samples)"
+    ends = [f"{end:.3g}" if end is not None else "unknown" for end in (found.low, found.high)]
+    return f"{found.value:.3g} ({' to '.join(ends)}, {found.samples} samples)"
 
 
-async def _fails(work: UnitOfWork, verdict: Verdict, one: CanaryRecord, at: datetime) -> str:
-    """Why a gate ends the canary. What failed before it began was overridden then, and counts anew since."""
-    gate = verdict.gate
+@dataclass
+class Beside:
+    """The runs of the version beside a canary, each lookback read once."""
+
+    work: UnitOfWork
+    one: CanaryRecord
+    at: datetime
+    known: dict[timedelta, list[Scored]] = field(default_factory=dict)
+
+    async def runs(self, metric: Metric, lookback: timedelta, least: int) -> list[Scored]:
+        """Those since the canary began; with too few of them those of the lookback before as well."""
+        since = await self._read(timedelta(0))
+        return since if len(samples(metric, since)) >= least else await self._read(lookback)
+
+    async def _read(self, before: timedelta) -> list[Scored]:
+        if before not in self.known:
+            of, since = self.one, self.one.started_at - before
+            self.known[before] = await quality.runs_of(
+                self.work, of.deployment_id, of.beside, since=since, until=self.at
+            )
+        return self.known[before]
+
+
+async def fails(gate: Gate, one: CanaryRecord, ours: Sequence[Scored], theirs: Beside, at: datetime) -> str:
+    """Why a gate ends the canary: its 99.9 % interval lies beyond what the gate asks for.
+
+    What failed before it began was overridden then, and counts anew since. A count only grows, a gap has no interval of
+    that level, a drift is of the whole scope, and an eval was judged before the canary began: those end none.
+    """
+    if gate.metric not in METRICS or METRICS[gate.metric].kind not in ("rate", "mean", "p95"):
+        return ""
+    metric = METRICS[gate.metric]
+    mine = [run for run in ours if run.ended_at >= at - gate.lookback]
     if gate.comparator is Comparator.NO_WORSE:
-        lost = verdict.loss
-        known = lost is not None and lost.low is not None and lost.samples >= gate.samples
-        if not known or lost is None or lost.low is None or lost.low <= gate.threshold:
+        if any(gate.said in said for said in one.overridden):
             return ""
-        return "" if any(gate.said in said for said in one.overridden) else verdict.reason
-    since = max(one.started_at, at - gate.lookback)
-    try:
-        figure = await quality.measured(work, one.deployment_id, one.version, gate.metric, since=since, until=at)
-    except MetricUnknown:  # of no runs, as an evaluation's is: what was known of it was judged before the canary began
+        beside = await theirs.runs(metric, gate.lookback, gate.samples)
+        lost = loss(metric, mine, beside, level=LEVEL)
+        if lost.samples < gate.samples or lost.low is None or lost.low <= gate.threshold:
+            return ""
+        return f"{gate.said}: failed, worse by {shown(lost)}; {_worse(metric, mine, beside)}"
+    known = figure(metric, mine, level=LEVEL)
+    upper = gate.comparator in (Comparator.AT_MOST, Comparator.BELOW)
+    if metric.kind == "p95" and upper:  # by order statistics: too many runs beyond, whatever its upper end is
+        within = sum(gate.comparator.holds(value, gate.threshold) for value in samples(metric, mine))
+        is_shown = known.samples >= gate.samples and binomial(within, known.samples, 0.95) <= (1 - LEVEL) / 2
+        return f"{gate.said}: failed with {shown(known)}, {within} runs within it" if is_shown else ""
+    best = known.low if upper else known.high
+    if known.samples < gate.samples or best is None or gate.comparator.holds(best, gate.threshold):
         return ""
-    if figure.value is None or figure.samples < gate.samples or gate.comparator.holds(figure.value, gate.threshold):
-        return ""
-    return f"{gate.said}: failed with {shown(figure)}"
+    return f"{gate.said}: failed with {shown(known)}"
 
 
-def _less_success(ours: Figure, theirs: Figure, least: int) -> str:
-    if not _enough(ours, theirs, least) or ours.value is None or theirs.value is None:
-        return ""
-    hits = [(round(one.value * one.samples), one.samples) for one in (theirs, ours) if one.value is not None]
-    lost = newcombe(*hits[0], *hits[1], level=LEVEL)
-    if lost is None or lost.low <= 0:
-        return ""
-    return f"success_rate of the canary {shown(ours)}, of the version beside it {shown(theirs)}"
-
-
-def _enough(ours: Figure, theirs: Figure, least: int) -> bool:
-    return min(ours.samples, theirs.samples) >= least
+def _worse(metric: Metric, ours: Sequence[Scored], theirs: Sequence[Scored]) -> str:
+    mine, others = figure(metric, ours), figure(metric, theirs)
+    return f"{metric.name} of the canary {shown(mine)}, of the version beside it {shown(others)}"
 
 
 async def _settle(
