@@ -10,6 +10,7 @@ all and ``seconds`` are not over; ``elapsed`` lasts until the last end. Every sy
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib.metadata
 import json
 import os
@@ -41,8 +42,11 @@ async def drive(run: Run, *, steps: int, callers: int, most: int, seconds: float
     return {"latencies": latencies, "elapsed": time.perf_counter() - began}
 
 
-async def answer(hello: dict[str, Any], run: Run, **more: Callable[..., Awaitable[Any]]) -> None:
-    """Say hello, then answer until the questions end. ``more`` are questions that only this system answers."""
+async def answer(hello: dict[str, Any], run: Run | None = None, **more: Callable[..., Awaitable[Any]]) -> None:
+    """Say hello, then answer until the questions end. ``more`` are questions that only this system answers; ``runs`` is
+    one that all answer that are given ``run``."""
+    if run is not None:
+        more["runs"] = functools.partial(drive, run)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
 
@@ -63,7 +67,7 @@ async def answer(hello: dict[str, Any], run: Run, **more: Callable[..., Awaitabl
         asked = json.loads(line)
         try:
             what = asked.pop("do")
-            say(await (drive(run, **asked) if what == "runs" else more[what](**asked)))
+            say(await more[what](**asked))
         except Exception as error:
             traceback.print_exc()
             say({"error": f"{type(error).__name__}: {error}"})
@@ -90,10 +94,7 @@ async def answer_calls(hello: dict[str, Any], ask: Ask, **more: Callable[..., Aw
         driven = await drive(one, steps=1, callers=callers, most=most, seconds=seconds)
         return {"calls": done, "elapsed": driven["elapsed"]}
 
-    async def nothing(_steps: int) -> None:
-        return None
-
-    await answer(hello, nothing, calls=calls, **more)
+    await answer(hello, calls=calls, **more)
 
 
 def versions(*names: str) -> str:

@@ -37,9 +37,6 @@ def answers(messages: Any, _tools: Any, _choice: Any, _config: Any) -> ModelOutp
 
 
 async def main() -> None:
-    async def run(_steps: int) -> None:
-        raise NotImplementedError
-
     async def cases(cases: list[dict[str, str]], concurrency: int) -> dict[str, float]:
         samples = [Sample(id=one["id"], input=one["asked"], target=one["right"]) for one in cases]
         task = Task(dataset=MemoryDataset(samples), solver=generate(), scorer=exact())
@@ -52,7 +49,7 @@ async def main() -> None:
         right = sum(1 for one in log.samples or [] for score in (one.scores or {}).values() if score.value == "C")
         return {"elapsed": elapsed, "right": right}
 
-    await answer({"settings": f"{versions('inspect-ai')}; mock model, its log on"}, run, cases=cases)
+    await answer({"settings": f"{versions('inspect-ai')}; mock model, its log on"}, cases=cases)
 
 
 if __name__ == "__main__":

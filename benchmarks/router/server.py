@@ -123,12 +123,8 @@ async def main() -> None:
         return sorted((clock.tell(at), tokens) for at, tokens in arrivals)
 
     async with FakeModels(brain=vendors.brain, key=KEY, keep=False) as fake:
-
-        async def nothing(_steps: int) -> None:
-            return None
-
         settings = f"{versions('aiohttp')}, Python {sys.version.split()[0]}"
-        await answer({"settings": settings, "url": fake.url}, nothing, behave=behave, stamp=stamp, stamps=stamps)
+        await answer({"settings": settings, "url": fake.url}, behave=behave, stamp=stamp, stamps=stamps)
 
 
 if __name__ == "__main__":

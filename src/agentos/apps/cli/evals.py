@@ -210,7 +210,7 @@ def _wait(client: Client, found: dict[str, Any]) -> dict[str, Any]:
     told, wait = -1, _LOOK_SECONDS
     output.progress(f"eval {found['id']}: {found['total']} executions")
     while found["status"] == "running":
-        time.sleep(wait)
+        time.sleep(wait)  # longer each time: an eval tells its progress only to whoever asks
         wait = min(wait * 1.5, _LONGEST_LOOK_SECONDS)
         found = client.get(f"{_PATH}/offline-evals/{found['id']}")
         if found["done"] != told:
