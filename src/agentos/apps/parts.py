@@ -67,6 +67,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import Consumer
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
@@ -74,6 +75,7 @@ from agentos.kernel.telemetry.catalogue import REGISTRY_OPERATIONS, SKILLS_LOADE
 from agentos.kernel.telemetry.traces import opened
 from agentos.kernel.unit_of_work import Doors, Hint
 from agentos.operations.notifications.dispatch import Notifications
+from agentos.operations.rollouts.shadows import Shadows
 from agentos.runtime.inference.limits import SharedLimits
 from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.activities import activities
@@ -250,6 +252,24 @@ def _each(*hints: Hint) -> Hint:
             await one(organization, facts)
 
     return hint
+
+
+def consumers(held: Process) -> list[Consumer]:
+    """Every reader of facts but the chainer, which reads them all."""
+    readers = (
+        held.run_engine,
+        held.eval_engine,
+        held.firings,
+        held.answers,
+        held.messages,
+        held.dispatch,
+        held.notifications,
+        held.scorer,
+        held.counting,
+        held.artifacts,
+        Shadows(held.parts),
+    )
+    return [one.consumer() for one in readers]
 
 
 async def worker(held: Process, *, inline_only: bool) -> Worker:

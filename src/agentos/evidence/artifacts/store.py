@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,21 +22,25 @@ _PASSES: Final = (
     "AND u.at >= :since AND u.at < :until"
 )
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
-_RUN: Final = text(
+_TAKEN: Final = text(
     "SELECT r.id, r.agent_id, r.category, r.deployment_id, r.version, r.status, r.input, r.output, r.accepted_at, "
     "r.ended_at, coalesce((SELECT max(u.seq) FROM artifact_uses u WHERE u.run_id = r.id AND u.seq > 0), 0) AS upto "
-    "FROM runs r WHERE r.id = :run_id"
+    "FROM runs r WHERE r.id = ANY(CAST(:ids AS text[])) ORDER BY r.id"
 )
 _ROWS: Final = text(
-    "SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
+    "SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
     "coalesce(d.arguments, j.content, b.content) AS content "
-    "FROM journal j LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:after AS bigint[])) AS r (id, after) "
+    "JOIN journal j ON j.org = :org AND j.run_id = r.id AND j.seq > r.after "
+    "LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob "
     "LEFT JOIN drafts d ON j.kind = 'draft' AND d.org = j.org AND d.id = j.meta->>'draft' "
-    "WHERE j.run_id = :run_id AND j.seq > :after ORDER BY j.seq LIMIT :most"
+    "ORDER BY j.run_id, j.seq LIMIT :most"
 )
 _ADD: Final = text(
     "INSERT INTO artifacts (org, digest, media_type, size, characters, searched) "
-    "VALUES (:org, :digest, :media_type, :size, :characters, :searched) ON CONFLICT DO NOTHING"
+    "SELECT :org, digest, media_type, size, characters, searched FROM unnest(CAST(:digest AS text[]), "
+    "CAST(:media_type AS text[]), CAST(:size AS bigint[]), CAST(:characters AS bigint[]), CAST(:searched AS bigint[])) "
+    "AS a (digest, media_type, size, characters, searched) ORDER BY digest ON CONFLICT DO NOTHING RETURNING digest"
 )
 _ADD_USE: Final = text(
     "INSERT INTO artifact_uses (org, run_id, seq, digest, step, kind, name, effect, status, approval_id, agent_id, "
@@ -130,14 +134,15 @@ _HELD: Final = text(
 _SNIPPET: Final = "StartSel=«, StopSel=», MaxFragments=2, MaxWords=30, MinWords=12, FragmentDelimiter= … "
 
 
-async def run(work: UnitOfWork, run_id: str) -> Row[Any] | None:
-    """A run as its artifacts need it, and up to which row its journal was looked through."""
-    return await work.first(_RUN, {"run_id": run_id})
+async def taken(work: UnitOfWork, run_ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """Runs in order, as their artifacts need them, and up to which row the journal of each was looked through."""
+    return await work.all(_TAKEN, {"ids": list(run_ids)})
 
 
-async def rows(work: UnitOfWork, run_id: str, after: int, most: int) -> list[dict[str, Any]]:
-    """The journal of a run from a position on; of a draft, what was drafted."""
-    return [dict(row._mapping) for row in await work.all(_ROWS, {"run_id": run_id, "after": after, "most": most})]
+async def rows(work: UnitOfWork, after: Mapping[str, int], most: int) -> list[dict[str, Any]]:
+    """The journals of runs, each from a position on, one run after the other; of a draft, what was drafted."""
+    values = {"org": work.organization, "ids": list(after), "after": list(after.values()), "most": most}
+    return [dict(row._mapping) for row in await work.all(_ROWS, values)]
 
 
 async def known(work: UnitOfWork, digests: Sequence[str]) -> set[str]:
@@ -145,19 +150,23 @@ async def known(work: UnitOfWork, digests: Sequence[str]) -> set[str]:
     return {row.digest for row in await work.all(_KNOWN, {"digests": list(digests)})}
 
 
-async def add(
+async def add(work: UnitOfWork, artifacts: Sequence[Artifact]) -> set[str]:
+    """Keep artifacts, each once; the digests of those that were not kept yet, and have no passages."""
+    columns = {one.name: [getattr(artifact, one.name) for artifact in artifacts] for one in fields(Artifact)}
+    return {row.digest for row in await work.all(_ADD, {"org": work.organization, **columns})}
+
+
+async def add_passages(
     work: UnitOfWork,
-    artifact: Artifact,
+    digest: str,
     passages: Sequence[tuple[int, str]],
     embedder: str,
     vectors: Sequence[Sequence[float]] | None,
 ) -> None:
-    """Keep an artifact and its passages, unless it is kept already. Without ``vectors`` they are made later."""
-    if not await work.run(_ADD, {"org": work.organization, **asdict(artifact)}):
-        return
+    """Keep the passages of an artifact. Without ``vectors`` they are made later."""
     values = {
         "org": work.organization,
-        "digest": artifact.digest,
+        "digest": digest,
         "starts": [start for start, _ in passages],
         "texts": [text for _, text in passages],
         "embedder": "" if vectors is None else embedder,
@@ -166,9 +175,10 @@ async def add(
     await work.run(_ADD_PASSAGES, values)
 
 
-async def add_use(work: UnitOfWork, use: Use) -> None:
-    """Keep where an artifact was used, once."""
-    await work.run(_ADD_USE, {"org": work.organization, **asdict(use)})
+async def add_uses(work: UnitOfWork, uses: Sequence[Use]) -> None:
+    """Keep where artifacts were used, each use once."""
+    if uses:
+        await work.each(_ADD_USE, [{"org": work.organization, **asdict(one)} for one in uses])
 
 
 async def embed(work: UnitOfWork, digest: str, embedder: str, vectors: Sequence[Sequence[float]]) -> None:
