@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentos.apps.api.health import Catalogue
+from agentos.apps.parts import Catalogue
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import consume
 from agentos.operations.rollouts import watch

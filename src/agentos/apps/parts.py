@@ -29,7 +29,6 @@ from agentos.apps.settings import (
     ClaudeSettings,
     DatabaseSettings,
     EmbeddingSettings,
-    EvidenceSettings,
     HttpSettings,
     LedgerSettings,
     LogSettings,
@@ -49,12 +48,11 @@ from agentos.apps.settings import (
     roots,
     skill_modules,
 )
+from agentos.control.agents.ports import Resolved
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
-from agentos.evidence.artifacts.asking import Teller
 from agentos.evidence.artifacts.indexing import Artifacts, Embedder
-from agentos.evidence.artifacts.service import Evidence
 from agentos.evidence.evals.activities import activities as eval_activities
 from agentos.evidence.evals.engine import EvalEngine
 from agentos.evidence.evals.workflow import EvalFlow
@@ -73,7 +71,7 @@ from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import REGISTRY_OPERATIONS, SKILLS_LOADED
 from agentos.kernel.telemetry.traces import opened
-from agentos.kernel.unit_of_work import Doors, Hint
+from agentos.kernel.unit_of_work import Doors, Hint, UnitOfWork
 from agentos.operations.notifications.dispatch import Notifications
 from agentos.operations.rollouts.shadows import Shadows
 from agentos.runtime.inference.limits import SharedLimits
@@ -84,7 +82,7 @@ from agentos.runtime.runs.firings import Firings
 from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
-from agentos.runtime.skills import Registry
+from agentos.runtime.skills import Registry, registered
 from agentos.runtime.skills.registered import Keeper
 
 # Objects that outlive each other between two looks for garbage, and looks between two that look further back. Python's
@@ -93,6 +91,27 @@ from agentos.runtime.skills.registered import Keeper
 # pile up.
 GC_THRESHOLDS: Final = (5_000, 2, 2)
 SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agents do when their model is the stub
+
+
+class Catalogue:
+    """The loaded skills, as control sees them. Without a keeper nothing is registered."""
+
+    def __init__(self, registry: Registry, keeper: Keeper | None = None) -> None:
+        self._registry, self._keeper = registry, keeper
+
+    async def settle(self) -> None:
+        """Return once what is loaded was compared with what is registered. Raises DatabaseUnavailable."""
+        if self._keeper is not None:
+            await self._keeper.settle()
+
+    def resolve(self, name: str, wanted: str) -> Resolved:
+        """The loaded skill that is meant. Raises SkillUnknown, SkillVersionMalformed, SkillWithheld (Conflict)."""
+        found = self._registry.resolve(name, wanted)
+        return Resolved(found.version, found.digest, found.effect, found.input_schema)
+
+    async def breaking(self, work: UnitOfWork, name: str, was: str, now: str) -> Sequence[str]:
+        """Why version ``now`` of a skill breaks who relied on version ``was``."""
+        return await registered.breaking(work, name, was, now)
 
 
 @dataclass(slots=True)
@@ -123,7 +142,7 @@ class Process:
     signer: Signer | None
     keeper: Keeper
     artifacts: Artifacts
-    evidence: Evidence
+    embedder: Embedder
 
 
 @asynccontextmanager
@@ -201,7 +220,6 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     making = embeddings(EmbeddingSettings.read(), environment_secret, live=not routing.disable_live_adapters)
     embedder = Embedder(doors, making, privacy, meter)
     artifacts = Artifacts(doors, embedder, meter)
-    evidence = Evidence(doors, embedder, Teller(parts, lambda: models.listing(), EvidenceSettings.read()))
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -234,7 +252,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             signer,
             keeper,
             artifacts,
-            evidence,
+            embedder,
         )
     finally:
         await parts.router.watch.close()

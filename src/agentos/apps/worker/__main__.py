@@ -13,9 +13,8 @@ import uvloop
 from aiohttp import web
 
 from agentos.adapters.events import listen_for_ever
-from agentos.apps.api.health import Catalogue
 from agentos.apps.cli import output
-from agentos.apps.parts import Process, consumers, process, worker
+from agentos.apps.parts import Catalogue, Process, consumers, process, worker
 from agentos.apps.settings import BusSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals

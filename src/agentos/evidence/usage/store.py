@@ -140,7 +140,8 @@ async def rows(work: UnitOfWork, run_ids: Sequence[str]) -> dict[str, list[Row]]
     """What of each run's journal is counted, in order, without content."""
     found: dict[str, list[Row]] = {}
     for row in await work.all(_ROWS, {"org": work.organization, "ids": list(run_ids)}):
-        found.setdefault(row[0], []).append(Row(*row[1:]))
+        counted = Row(row.key, row.phase, row.kind, row.name, row.status, row.at, row.meta)
+        found.setdefault(row.run_id, []).append(counted)
     return found
 
 
