@@ -45,10 +45,6 @@ class UnitOfWork:
         """Execute a statement for its effect; the number of rows that it touched."""
         return (await self._connection.execute(statement, values)).rowcount
 
-    async def each(self, statement: Executable, values: Sequence[Mapping[str, Any]]) -> None:
-        """Execute a statement for its effect with each of these values, all in one round trip."""
-        await self._connection.execute(statement, values)
-
     async def driver(self) -> Any:
         """The driver's connection within this very transaction, for what only the driver does fast."""
         return (await self._connection.get_raw_connection()).driver_connection

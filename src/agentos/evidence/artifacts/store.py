@@ -27,14 +27,17 @@ _TAKEN: Final = text(
     "r.ended_at, coalesce((SELECT max(u.seq) FROM artifact_uses u WHERE u.run_id = r.id AND u.seq > 0), 0) AS upto "
     "FROM runs r WHERE r.id = ANY(CAST(:ids AS text[])) ORDER BY r.id"
 )
+# The draft of a row is a column of its own: what is taken out of JSON within the join could not use an index, as it would
+# be looked at before row-level security is.
 _ROWS: Final = text(
-    "SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
-    "coalesce(d.arguments, j.content, b.content) AS content "
+    "WITH found AS MATERIALIZED (SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, "
+    "j.at, j.content, j.blob, CASE WHEN j.kind = 'draft' THEN j.meta->>'draft' END AS draft "
     "FROM unnest(CAST(:ids AS text[]), CAST(:after AS bigint[])) AS r (id, after) "
-    "JOIN journal j ON j.org = :org AND j.run_id = r.id AND j.seq > r.after "
-    "LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob "
-    "LEFT JOIN drafts d ON j.kind = 'draft' AND d.org = j.org AND d.id = j.meta->>'draft' "
-    "ORDER BY j.run_id, j.seq LIMIT :most"
+    "JOIN journal j ON j.org = :org AND j.run_id = r.id AND j.seq > r.after ORDER BY j.run_id, j.seq LIMIT :most) "
+    "SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
+    "coalesce(d.arguments, j.content, b.content) AS content FROM found j "
+    "LEFT JOIN blobs b ON b.org = :org AND b.digest = j.blob LEFT JOIN drafts d ON d.org = :org AND d.id = j.draft "
+    "ORDER BY j.run_id, j.seq"
 )
 _ADD: Final = text(
     "INSERT INTO artifacts (org, digest, media_type, size, characters, searched) "
@@ -42,10 +45,11 @@ _ADD: Final = text(
     "CAST(:media_type AS text[]), CAST(:size AS bigint[]), CAST(:characters AS bigint[]), CAST(:searched AS bigint[])) "
     "AS a (digest, media_type, size, characters, searched) ORDER BY digest ON CONFLICT DO NOTHING RETURNING digest"
 )
-_ADD_USE: Final = text(
-    "INSERT INTO artifact_uses (org, run_id, seq, digest, step, kind, name, effect, status, approval_id, agent_id, "
-    "category, deployment_id, version, at) VALUES (:org, :run_id, :seq, :digest, :step, :kind, :name, :effect, :status"
-    ", :approval_id, :agent_id, :category, :deployment_id, :version, :at) ON CONFLICT DO NOTHING"
+_OF_A_USE: Final = {one.name: "text" for one in fields(Use)} | {"seq": "int", "effect": "smallint", "at": "timestamptz"}
+_ADD_USES: Final = text(
+    f"INSERT INTO artifact_uses (org, {', '.join(_OF_A_USE)}) SELECT :org, u.* "
+    f"FROM unnest({', '.join(f'CAST(:{name} AS {kind}[])' for name, kind in _OF_A_USE.items())}) AS u "
+    "ON CONFLICT DO NOTHING"
 )
 _ADD_PASSAGES: Final = text(
     "SELECT artifact_passages_add(:org, :digest, CAST(:starts AS integer[]), CAST(:texts AS text[]), :embedder, "
@@ -178,7 +182,8 @@ async def add_passages(
 async def add_uses(work: UnitOfWork, uses: Sequence[Use]) -> None:
     """Keep where artifacts were used, each use once."""
     if uses:
-        await work.each(_ADD_USE, [{"org": work.organization, **asdict(one)} for one in uses])
+        columns = {name: [getattr(one, name) for one in uses] for name in _OF_A_USE}
+        await work.run(_ADD_USES, {"org": work.organization, **columns})
 
 
 async def embed(work: UnitOfWork, digest: str, embedder: str, vectors: Sequence[Sequence[float]]) -> None:
