@@ -17,13 +17,13 @@ MARK = """
 WITH o AS MATERIALIZED (SELECT set_config('agentos.organization', $1, true))
 SELECT pg_current_xact_id()::text AS txid, 12 / $2::int AS twelfth, o.set_config FROM o
 """
-SLEEP = "SELECT $1::int AS number, pg_sleep($2) IS NULL AS slept"
+SLEEP = "SELECT $1::int AS number, pg_current_xact_id()::text AS txid, pg_sleep($2) IS NULL AS slept"
 
 
 async def test_what_waits_together_is_committed_together(database: Database) -> None:
     rows = await asyncio.gather(*(database.group.row(MARK, "main", one) for one in range(1, 13)))
     assert [row["twelfth"] for row in rows] == [12 // one for one in range(1, 13)]
-    assert len({row["txid"] for row in rows}) <= group_commit.LANES
+    assert len({row["txid"] for row in rows}) == 1
 
 
 async def test_a_statement_alone_goes_out_at_once(database: Database) -> None:
@@ -43,11 +43,14 @@ async def test_what_one_is_refused_for_is_not_the_error_of_another(database: Dat
     assert isinstance(found[2], asyncpg.DivisionByZeroError)
 
 
-async def test_one_that_waits_for_a_lock_does_not_stop_those_that_come_later(database: Database) -> None:
+async def test_one_that_waits_for_a_lock_does_not_stop_those_that_come_later_who_share_the_next(
+    database: Database,
+) -> None:
     slow = asyncio.create_task(database.group.row(SLEEP, 0, 2.0))
     await asyncio.sleep(0.05)  # it is on its way, alone
     rows = await asyncio.gather(*(database.group.row(SLEEP, one, 0.0) for one in range(1, 5)))
     assert [row["number"] for row in rows] == [1, 2, 3, 4]
+    assert len({row["txid"] for row in rows}) == 1
     assert not slow.done()
     assert (await slow)["number"] == 0
 

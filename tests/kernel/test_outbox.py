@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
 
+from agentos.intake.identity import service as identity
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.facts import Fact
@@ -25,6 +26,15 @@ class NumberSeen(Fact):
     key_field: ClassVar[str] = "series"
     series: str
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetterSeen(Fact):
+    """A letter was seen; for these tests."""
+
+    key_field: ClassVar[str] = "series"
+    series: str
+    letter: str
 
 
 def consumer(
@@ -117,6 +127,79 @@ async def test_a_fact_that_cannot_be_handled_is_set_aside_and_the_rest_goes_on(
     broken = [ValueError("no") for _ in range(10)]
     await consumed(database, consumer(series, handled, fail={1: broken}), handled, 2)
     assert handled == [0, 2]
+
+
+async def test_facts_of_a_moment_are_handled_together_and_a_broken_one_alone(
+    doors: Doors, database: Database, organization: OrgId
+) -> None:
+    series, handled, together = uuid.uuid4().hex, [], list[int]()
+    async with doors.open(organization) as work:
+        for number in range(6):
+            await work.publish(NumberSeen(series, number))
+    inner = consumer(series, handled, fail={2: [ValueError("no") for _ in range(10)]}, together=4)
+
+    async def handle(deliveries: Sequence[Delivery]) -> None:
+        together.append(len([one for one in deliveries if one.fact.key == series]))
+        await inner.handle(deliveries)
+
+    await consumed(database, replace(inner, handle=handle), handled, 5)
+    assert handled == [0, 1, 3, 4, 5]
+    assert max(together) > 1
+
+
+async def test_facts_of_two_organizations_are_never_handled_together(
+    doors: Doors, database: Database, organization: OrgId
+) -> None:
+    series, seen = uuid.uuid4().hex, list[tuple[OrgId, int]]()
+    other = OrgId(f"o{uuid.uuid4().hex[:12]}")
+    await identity.found_organization(database, other, name="Another organization")
+    for number, whose in enumerate((organization, organization, other, organization)):
+        async with doors.open(whose) as work:
+            await work.publish(NumberSeen(series, number))
+
+    async def handle(deliveries: Sequence[Delivery]) -> None:
+        (whose,) = {one.organization for one in deliveries}
+        facts = [one.fact for one in deliveries]
+        seen.extend((whose, one.number) for one in facts if isinstance(one, NumberSeen) and one.series == series)
+
+    one = Consumer(f"test-{series}", (NumberSeen,), handle, together=10, pause=0.05)
+    stop = asyncio.Event()
+    task = asyncio.create_task(consume(database, [one], stop))
+    async with asyncio.timeout(20):
+        while len(seen) < 4:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await task
+    assert seen == [(organization, 0), (organization, 1), (other, 2), (organization, 3)]
+
+
+async def test_one_look_serves_every_consumer_of_a_process(
+    doors: Doors, database: Database, organization: OrgId
+) -> None:
+    """Who reads rare facts is woken by them, however many others come before."""
+    series, numbers, letters = uuid.uuid4().hex, list[int](), list[str]()
+
+    async def spelled(deliveries: Sequence[Delivery]) -> None:
+        letters.extend(
+            one.fact.letter for one in deliveries if isinstance(one.fact, LetterSeen) and one.fact.series == series
+        )
+
+    readers = [consumer(series, numbers), Consumer(f"test-letters-{series}", (LetterSeen,), spelled, pause=0.05)]
+    stop = asyncio.Event()
+    task = asyncio.create_task(consume(database, readers, stop))
+    async with asyncio.timeout(20):
+        for number in range(5):
+            async with doors.open(organization) as work:
+                await work.publish(NumberSeen(series, number))
+            while len(numbers) <= number:
+                await asyncio.sleep(0.02)
+        async with doors.open(organization) as work:
+            await work.publish(LetterSeen(series, "a"))
+        while not letters:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await task
+    assert (numbers, letters) == ([0, 1, 2, 3, 4], ["a"])
 
 
 async def test_two_processes_with_one_consumer_handle_each_fact_once(

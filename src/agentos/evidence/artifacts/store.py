@@ -27,8 +27,8 @@ _TAKEN: Final = text(
     "r.ended_at, coalesce((SELECT max(u.seq) FROM artifact_uses u WHERE u.run_id = r.id AND u.seq > 0), 0) AS upto "
     "FROM runs r WHERE r.id = ANY(CAST(:ids AS text[])) ORDER BY r.id"
 )
-# The draft of a row is a column of its own: what is taken out of JSON within the join could not use an index, as it would
-# be looked at before row-level security is.
+# The draft of a row is a column of its own: taken out of JSON within the join it could use no index, as row-level
+# security comes first.
 _ROWS: Final = text(
     "WITH found AS MATERIALIZED (SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, "
     "j.at, j.content, j.blob, CASE WHEN j.kind = 'draft' THEN j.meta->>'draft' END AS draft "
