@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +20,7 @@ import msgspec
 from agentos.kernel.clock import elapsed
 from agentos.kernel.database import Database, translated
 from agentos.kernel.errors import Unavailable
-from agentos.runtime.runs.model import Claimed, SegmentLost, Token
+from agentos.runtime.runs.model import Claimed, SegmentLost, StepsJournaled, Token
 
 # A payload over this goes to a blob named by its digest, so that a listing of the journal never drags it along.
 # PostgreSQL moves values over 2 kB out of the row by itself; 256 kB is where a blob's second statement costs nothing.
@@ -30,6 +30,8 @@ BLOB_BYTES: Final = 256 * 1024
 # second, a failover takes 10-30 s; after that the step is settled like one whose worker was lost.
 OUTLAST_SECONDS: Final = 30.0
 OUTLAST_PAUSE_SECONDS: Final = 0.1
+
+_OF_SKILLS: Final = frozenset({"skill", "ask", "draft"})  # the kinds of entries that the ledger is told of
 
 FIRST: Final = Token(1, 1)  # of a run nobody has worked on: its journal is empty and need not be read
 
@@ -152,7 +154,7 @@ class Journal:
         for entry in entries:
             data = None if entry.content is None else msgspec.json.encode(entry.content)
             if data is not None and len(data) > BLOB_BYTES:
-                name = "sha256:" + hashlib.sha256(data).hexdigest()
+                name = _digest(data)
                 await self._keep(name, data, connection)
                 blobs.append(name)
                 contents.append(None)
@@ -181,6 +183,7 @@ class Journal:
             contents,
             blobs,
             self.bill,
+            self._fact(entries, contents, blobs),
         )
         if verdict == "fenced":
             raise SegmentLost("another attempt owns this run now", where=run.id)
@@ -192,6 +195,31 @@ class Journal:
         self.bill = None
         for entry in entries:
             self.recorded[entry.key, entry.phase] = entry
+
+    def _fact(
+        self, entries: Sequence[Entry], contents: Sequence[bytes | None], blobs: Sequence[str | None]
+    ) -> str | None:
+        """What the ledger is told of an append, if it holds steps of skills: models' answers and notes are none."""
+        run = self.claimed.run
+        steps = [
+            {
+                "seq": seq,
+                "key": entry.key,
+                "phase": entry.phase,
+                "kind": entry.kind,
+                "name": entry.name,
+                "status": entry.status,
+                "effect": entry.effect,
+                "idempotency_key": entry.idempotency_key,
+                "meta": entry.meta,
+                "content": blob if blob is not None or data is None else _digest(data),
+            }
+            for seq, (entry, data, blob) in enumerate(zip(entries, contents, blobs, strict=True), self.length + 1)
+            if entry.kind in _OF_SKILLS
+        ]
+        if not steps:
+            return None
+        return StepsJournaled(run.id, run.deployment_id, run.token.segment, run.token.attempt, steps).body()
 
     async def _keep(self, name: str, data: bytes, connection: Any | None) -> None:
         """Keep a payload that is too large for the journal, under its digest."""
@@ -211,7 +239,7 @@ _APPEND: Final = (
     "SELECT verdict, standing, messages, "
     "CASE WHEN verdict = 'ok' THEN budget_settle($1, $2, $19::jsonb, NULL) END AS overshot "
     "FROM journal_append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16::text[]::jsonb[], "
-    "$17, $18)"
+    "$17, $18, $20)"
 )
 _KEEP: Final = "INSERT INTO blobs (org, digest, content) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 _LOAD: Final = """
@@ -245,3 +273,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         send_before=row["send_before"],
         seconds_to_send=row["seconds_to_send"] or 0.0,
     )
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()

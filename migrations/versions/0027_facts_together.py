@@ -1,4 +1,4 @@
-"""One look at the outbox serves all consumers of a process."""
+"""Facts are read together, and the fact of an append comes with it."""
 
 from pathlib import Path
 
