@@ -103,7 +103,6 @@ class Process:
     temporal: TemporalSettings
     parts: Parts
     link: Link
-    engine: Engine
     run_engine: RunEngine
     eval_engine: EvalEngine
     firings: Firings
@@ -214,7 +213,6 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             temporal,
             parts,
             link,
-            engine,
             run_engine,
             eval_engine,
             firings,
