@@ -13,11 +13,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.apps.api.health import Catalogue
 from agentos.control.agents import manifest
+from agentos.control.approvals import service as approvals
 from agentos.control.deployments import service as deployments
 from agentos.control.policy.model import EffectClass
 from agentos.kernel import ids
@@ -195,6 +198,39 @@ def calls(*wanted: tuple[str, int]) -> dict[str, Any]:
     return {"calls": [{"skill": name, "arguments": {"n": n}} for name, n in wanted]}
 
 
+class Crash(BaseException):
+    """The worker is gone: nothing after this point happens."""
+
+
+def crash(_given: dict[str, Any]) -> Any:
+    raise Crash
+
+
+async def crashed(held: Harness, run_id: RunId, number: int) -> None:
+    with pytest.raises(Crash):
+        await held.segment(run_id, number)
+
+
+async def answered(held: Harness, run_id: RunId, *, approved: bool, handle: str = "approver") -> None:
+    async with held.doors.open(held.organization) as work:
+        (asked,) = await approvals.listed(work, status="pending", run_id=run_id, after="", most=10)
+        await approvals.answer(
+            work, asked.id, person_id=f"person_{handle}", handle=handle, approved=approved, note="", at=now()
+        )
+
+
 DONE = {"text": "done"}
 
-__all__ = ["DONE", "Harness", "World", "calls", "digest", "harness", "make_skill"]
+__all__ = [
+    "DONE",
+    "Crash",
+    "Harness",
+    "World",
+    "answered",
+    "calls",
+    "crash",
+    "crashed",
+    "digest",
+    "harness",
+    "make_skill",
+]

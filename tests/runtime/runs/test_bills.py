@@ -11,19 +11,13 @@ from sqlalchemy import text
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period, Price
 from agentos.kernel.clock import now
-from agentos.kernel.database import Database
-from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry.catalogue import BUDGET_OVERSHOTS, BUDGET_REFUSALS, MODEL_COST_UNKNOWN, Metric
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Question, Usage
 from agentos.runtime.inference.model import ModelRateLimited, ModelUnavailable
 from agentos.runtime.runs import service
 from agentos.runtime.runs.model import RunStatus
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
-
-
-class Crash(BaseException):
-    """The worker is gone: nothing after this point happens."""
+from tests.runtime.runs.harness import DONE, Crash, Harness, calls
 
 
 class Scripted:
@@ -52,11 +46,6 @@ class Scripted:
 
     async def close(self) -> None:
         pass
-
-
-@pytest.fixture
-def held(database: Database, organization: OrgId) -> Harness:
-    return harness(database, organization)
 
 
 @pytest.fixture

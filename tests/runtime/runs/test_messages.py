@@ -28,13 +28,9 @@ from agentos.runtime.inference import Answer, Message, Question
 from agentos.runtime.runs import service
 from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.model import MessagesUnread, RunEndedAlready, RunStatus, RunUnknown, TooManyMessages
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
+from tests.runtime.runs.harness import DONE, Crash, Harness, calls, harness
 
 AFTER: Any = {"text": "after"}
-
-
-class Crash(BaseException):
-    """The worker is gone: nothing after this point happens."""
 
 
 class Ears(Stub):

@@ -5,21 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from agentos.control.policy.model import EffectClass
-from agentos.kernel.database import Database
-from agentos.kernel.ids import OrgId
 from agentos.runtime.skills import Retry
 from agentos.runtime.skills import service as skills
 from agentos.runtime.skills.model import Reversibility
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
-
-
-@pytest.fixture
-def held(database: Database, organization: OrgId) -> Harness:
-    return harness(database, organization)
+from tests.runtime.runs.harness import DONE, Harness, calls
 
 
 async def steps(held: Harness, run_id: str) -> list[dict[str, Any]]:
