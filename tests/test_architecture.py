@@ -138,6 +138,8 @@ ALSO: dict[str, set[str]] = {
         "breaker",  # when a model that fails is left alone, and probed
     },
     "runtime/skills": {
+        "declaring",  # a function with type hints becomes a skill
+        "threads",  # synchronous skills, each call on a thread of its own
         "versions",  # which version a range, or the word latest, means
         "schemas",  # whether what one JSON schema lets through fits another
         "contracts",  # what breaks whoever relied on another version

@@ -36,8 +36,7 @@ from agentos.runtime.runs.model import Run
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.runs.workflow import SegmentEnd
-from agentos.runtime.skills import Lookup, Registry, Retry, Skill
-from agentos.runtime.skills import service as skills
+from agentos.runtime.skills import Lookup, Registry, Retry, Skill, SkillContext, declaring
 from agentos.runtime.skills.model import Reversibility
 
 Act = Callable[[dict[str, Any]], Any]
@@ -70,7 +69,7 @@ def make_skill(
 ) -> Skill:
     """A skill that takes ``n`` and gives back ``{"n": n}`` unless the world says otherwise."""
 
-    async def call(context: skills.SkillContext, n: int = 0) -> dict[str, Any]:
+    async def call(context: SkillContext, n: int = 0) -> dict[str, Any]:
         world.done.append((name, context.key))
         acts = world.acts.get(name, [])
         if acts:
@@ -78,13 +77,13 @@ def make_skill(
             return await said if asyncio.iscoroutine(said) else said
         return {"n": n}
 
-    async def ask(context: skills.SkillContext, _arguments: dict[str, Any]) -> Lookup:
+    async def ask(context: SkillContext, _arguments: dict[str, Any]) -> Lookup:
         return world.receiver.get(context.key, Lookup(None))
 
-    call.__annotations__ = {"context": skills.SkillContext, "n": int, "return": dict[str, Any]}
+    call.__annotations__ = {"context": SkillContext, "n": int, "return": dict[str, Any]}
     retry = Retry(attempts, timedelta(milliseconds=1), 1.0, timedelta(milliseconds=5))
-    return skills._build(
-        skills._Declared(
+    return declaring.build(
+        declaring.Declared(
             call,
             name,
             "1",
