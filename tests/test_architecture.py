@@ -48,7 +48,8 @@ ALSO: dict[str, set[str]] = {
     },
     "control/agents": {
         "documents",  # YAML and JSON read into nodes that know their line and column
-        "manifest",  # nodes read into manifests, every fault at its place
+        "fields",  # nodes read as texts, names, numbers and lists, every fault at its place
+        "manifest",  # nodes read into manifests
         "schemas",  # whether a JSON schema is one, and harmless
     },
     "control/policy": {
