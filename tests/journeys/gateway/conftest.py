@@ -114,6 +114,11 @@ class House:
                 await asyncio.sleep(0.02)
         return found[-1]
 
+    async def until_asked(self, voice: Voice, times: int = 1) -> None:
+        async with asyncio.timeout(20):
+            while len(voice.asked) < times:
+                await asyncio.sleep(0.02)
+
     async def usage(self) -> dict[str, Any]:
         found = (await self.platform.admin.get("/api/v1/budgets/usage")).json()["items"]
         return dict(next((one for one in found if one["agent"] is None and one["period"] == "day"), {}))

@@ -148,28 +148,7 @@ def read(body: bytes) -> Wanted:
     """What a request wants. Raises RequestNotUnderstood or NotOffered (Invalid)."""
     given = wire.read(body, Body)
     _refuse(given)
-    system: list[str] = []
-    messages: list[Message] = []
-    for number, one in enumerate(given.messages):
-        where = f"messages[{number}]"
-        if isinstance(one, (System, Developer)):
-            system.append(_text(one.content))
-        elif isinstance(one, ToolTurn):
-            result = Result(one.tool_call_id, _text(one.content))
-            if messages and messages[-1].role == "tool":
-                messages[-1] = Message("tool", results=(*messages[-1].results, result))
-            else:
-                messages.append(Message("tool", results=(result,)))
-        elif isinstance(one, Assistant):
-            calls = tuple(
-                Call(call.id, call.function.name, wire.arguments(call.function.arguments, f"{where}.tool_calls"))
-                for call in one.tool_calls or ()
-            )
-            messages.append(Message("assistant", _text(one.content) or one.refusal or "", calls=calls))
-        else:
-            messages.append(Message("user", _text(one.content), images=_images(one.content, where)))
-    if not messages:
-        raise RequestNotUnderstood("nobody says anything but the system", where="messages", then="Add a user's turn.")
+    system, messages = _turns(given)
     offered = [Tool(one.function.name, one.function.description or "", one.function.parameters or {"type": "object"})
                for one in given.tools or ()]  # fmt: skip
     choice, tool = _choice(given.tool_choice)
@@ -177,8 +156,8 @@ def read(body: bytes) -> Wanted:
     stop = (given.stop,) if isinstance(given.stop, str) else tuple(given.stop or ())
     return Wanted(
         model=given.model,
-        messages=tuple(messages),
-        system="\n\n".join(one for one in system if one.strip()),
+        messages=messages,
+        system=system,
         tools=wire.tools(offered, schema, ("function.parameters", "response_format.json_schema.schema")),
         max_tokens=given.max_completion_tokens or given.max_tokens,
         schema=schema,
@@ -202,6 +181,33 @@ def read(body: bytes) -> Wanted:
         stream=bool(given.stream),
         tell_usage=bool(given.stream_options and given.stream_options.include_usage),
     )
+
+
+def _turns(given: Body) -> tuple[str, tuple[Message, ...]]:
+    """What the system says, and what is said after it; results that follow each other are one turn."""
+    system: list[str] = []
+    messages: list[Message] = []
+    for number, one in enumerate(given.messages):
+        where = f"messages[{number}]"
+        if isinstance(one, (System, Developer)):
+            system.append(_text(one.content))
+        elif isinstance(one, ToolTurn):
+            result = Result(one.tool_call_id, _text(one.content))
+            if messages and messages[-1].role == "tool":
+                messages[-1] = Message("tool", results=(*messages[-1].results, result))
+            else:
+                messages.append(Message("tool", results=(result,)))
+        elif isinstance(one, Assistant):
+            calls = tuple(
+                Call(call.id, call.function.name, wire.arguments(call.function.arguments, f"{where}.tool_calls"))
+                for call in one.tool_calls or ()
+            )
+            messages.append(Message("assistant", _text(one.content) or one.refusal or "", calls=calls))
+        else:
+            messages.append(Message("user", _text(one.content), images=_images(one.content, where)))
+    if not messages:
+        raise RequestNotUnderstood("nobody says anything but the system", where="messages", then="Add a user's turn.")
+    return "\n\n".join(one for one in system if one.strip()), tuple(messages)
 
 
 def _refuse(given: Body) -> None:
