@@ -7,7 +7,8 @@ tests/journeys/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -205,6 +206,21 @@ def crash(_given: dict[str, Any]) -> Any:
     raise Crash
 
 
+@contextmanager
+def losing(held: Harness, monkeypatch: pytest.MonkeyPatch, statement: str) -> Iterator[None]:
+    """Within it the worker is lost just before this statement is committed."""
+    real = held.parts.database.group.row
+
+    async def lost(said: str, *arguments: Any) -> Any:
+        if statement in said:
+            raise Crash
+        return await real(said, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held.parts.database.group, "row", lost)
+        yield
+
+
 async def crashed(held: Harness, run_id: RunId, number: int) -> None:
     with pytest.raises(Crash):
         await held.segment(run_id, number)
@@ -231,5 +247,6 @@ __all__ = [
     "crashed",
     "digest",
     "harness",
+    "losing",
     "make_skill",
 ]

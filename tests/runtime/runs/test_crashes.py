@@ -12,7 +12,7 @@ from sqlalchemy import text
 from agentos.runtime.runs import service
 from agentos.runtime.runs.model import RunStatus, SegmentLost, StepNotUncertain
 from agentos.runtime.skills import Lookup
-from tests.runtime.runs.harness import DONE, Crash, Harness, calls, crash, crashed
+from tests.runtime.runs.harness import DONE, Harness, calls, crash, crashed, losing
 
 
 async def test_an_answer_is_committed_with_the_intent_that_it_asks_for(held: Harness) -> None:
@@ -30,15 +30,7 @@ async def test_a_worker_lost_before_its_answer_is_committed_asks_again_and_acts_
 ) -> None:
     await held.agent([calls(("send", 1)), DONE])
     run_id = await held.start()
-    real = held.parts.database.group.row
-
-    async def lost(statement: str, *arguments: Any) -> Any:
-        if "journal_append" in statement:
-            raise Crash
-        return await real(statement, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(held.parts.database.group, "row", lost)
+    with losing(held, monkeypatch, "journal_append"):
         await crashed(held, run_id, 1)
     assert await held.steps(run_id) == []
     run = await held.finish(run_id, 2)

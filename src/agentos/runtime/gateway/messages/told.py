@@ -52,17 +52,9 @@ def _blocks(said: Said) -> Iterator[dict[str, Any]]:
         {"type": "tool_use", "id": one.id, "name": one.skill, "input": one.arguments} for one in said.calls
     ]
     if said.opaque is not None and said.opaque.provider == PROVIDER:
-        for mark in said.opaque.blocks:
-            if mark["type"] == "text":
-                yield from text
-                text = []
-            elif mark["type"] == "tool_use":
-                yield from calls[:1]
-                calls = calls[1:]
-            else:
-                yield dict(mark)
-    yield from text
-    yield from calls
+        yield from said.opaque.among(text, calls)
+    else:
+        yield from (*text, *calls)
 
 
 def _usage(used: Usage) -> dict[str, Any]:
