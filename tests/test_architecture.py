@@ -48,7 +48,8 @@ ALSO: dict[str, set[str]] = {
     },
     "control/agents": {
         "documents",  # YAML and JSON read into nodes that know their line and column
-        "manifest",  # nodes read into manifests, every fault at its place
+        "fields",  # nodes read as texts, names, numbers and lists, every fault at its place
+        "manifest",  # nodes read into manifests
         "schemas",  # whether a JSON schema is one, and harmless
     },
     "control/policy": {
@@ -138,6 +139,8 @@ ALSO: dict[str, set[str]] = {
         "breaker",  # when a model that fails is left alone, and probed
     },
     "runtime/skills": {
+        "declaring",  # a function with type hints becomes a skill
+        "threads",  # synchronous skills, each call on a thread of its own
         "versions",  # which version a range, or the word latest, means
         "schemas",  # whether what one JSON schema lets through fits another
         "contracts",  # what breaks whoever relied on another version

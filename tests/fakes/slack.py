@@ -16,6 +16,8 @@ from urllib.parse import urlencode
 import httpx
 from aiohttp import web
 
+from tests.fakes.serving import serving
+
 TEAM, TOKEN, SIGNING = "T0JOURNEY", "xoxb-slack-token", "8f742231b10e8888abcd99yyyzzz85a5"
 
 
@@ -165,12 +167,6 @@ def _button(one: dict[str, Any]) -> bool:
 async def slack(team: str = TEAM) -> AsyncIterator[Slack]:
     """Slack on a port of its own."""
     one = Slack(team=team)
-    app = web.Application()
-    app.router.add_post("/api/chat.postMessage", one.post)
-    app.router.add_post("/api/chat.update", one.update)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    one.url = f"http://127.0.0.1:{runner.addresses[0][1]}/api/"
-    yield one
-    await runner.cleanup()
+    async with serving(web.post("/api/chat.postMessage", one.post), web.post("/api/chat.update", one.update)) as port:
+        one.url = f"http://127.0.0.1:{port}/api/"
+        yield one

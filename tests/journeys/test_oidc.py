@@ -19,6 +19,7 @@ from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from agentos.intake.identity.oidc import COOKIE
 from agentos.kernel.ids import OrgId
+from tests.fakes.serving import serving
 from tests.journeys.conftest import Platform, running
 
 CLIENT, SECRET = "agentos", "a client's secret"
@@ -71,22 +72,19 @@ class Idp:
 
 
 @asynccontextmanager
-async def serving(idp: Idp) -> AsyncIterator[Idp]:
-    app = web.Application()
-    app.router.add_get("/.well-known/openid-configuration", idp.described)
-    app.router.add_get("/keys", idp.keys)
-    app.router.add_post("/token", idp.token)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    idp.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield idp
-    await runner.cleanup()
+async def listening(idp: Idp) -> AsyncIterator[Idp]:
+    async with serving(
+        web.get("/.well-known/openid-configuration", idp.described),
+        web.get("/keys", idp.keys),
+        web.post("/token", idp.token),
+    ) as port:
+        idp.address = f"http://127.0.0.1:{port}"
+        yield idp
 
 
 @pytest.fixture
 async def idp() -> AsyncIterator[Idp]:
-    async with serving(Idp()) as found:
+    async with listening(Idp()) as found:
         yield found
 
 

@@ -12,8 +12,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from agentos.apps.embedded.home import Home
-from agentos.apps.embedded.settings import EmbeddedSettings
-from agentos.apps.home import credentials_file
+from agentos.apps.home import credentials_file, home_folder
 from agentos.kernel.errors import HTTP_STATUS, KINDS, AgentOSError, Bug, NotFound, Unavailable, every_error
 
 TIMEOUT_SECONDS: Final = 30.0
@@ -132,7 +131,7 @@ class Client:
 
 def connect(person: str = "") -> Client:
     """A client for the running platform as this person. Raises NotRunning (Unavailable), NoCredentials (NotFound)."""
-    home = Home(EmbeddedSettings.read().home)
+    home = Home(home_folder())
     address = os.environ.get("AGENTOS_API") or _address(home)
     key = os.environ.get("AGENTOS_KEY")
     if not key:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
+
+DEFAULT: Final = Path(".agentos")
+
+
+def home_folder() -> Path:
+    """The folder that AGENTOS_HOME names. Read without the other settings, whose machinery most commands never need."""
+    return Path(os.environ.get("AGENTOS_HOME", DEFAULT))
 
 
 def credentials_file(home: Path) -> Path:

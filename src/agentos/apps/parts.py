@@ -124,7 +124,6 @@ class Process:
     temporal: TemporalSettings
     parts: Parts
     link: Link
-    engine: Engine
     run_engine: RunEngine
     eval_engine: EvalEngine
     firings: Firings
@@ -234,7 +233,6 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             temporal,
             parts,
             link,
-            engine,
             run_engine,
             eval_engine,
             firings,

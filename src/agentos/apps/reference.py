@@ -124,9 +124,9 @@ def errors() -> str:
 
 def commands() -> str:
     """The page of the command line, one heading for each command."""
-    from agentos.apps.cli.main import app
+    from agentos.apps.cli.main import command_line
 
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(command_line())
     body = [
         "# Command line\n",
         "Every command takes `--json`, in any place. Its exit code is 0 or that of the [kind of error](errors.md).\n",

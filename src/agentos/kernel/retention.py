@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from agentos.kernel import clock
 from agentos.kernel.database import Database
+from agentos.kernel.looking import pause
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +52,4 @@ async def forget_for_ever(database: Database, retentions: Sequence[Retention], s
                 await forget(database, retention, at=clock.now())
             except Exception as error:  # it outlives every outage; what is left is found by the next look
                 log.warning("not_forgotten", function=retention.function, error=type(error).__name__)
-        try:
-            await asyncio.wait_for(stop.wait(), LOOK_EVERY_SECONDS)
-        except TimeoutError:
-            continue
+        await pause(stop, LOOK_EVERY_SECONDS)

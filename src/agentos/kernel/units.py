@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Final, NewType
+from typing import Final
 
 from agentos.kernel.errors import Invalid
-
-Tokens = NewType("Tokens", int)
 
 _UNITS: Final = {
     "ms": timedelta(milliseconds=1),

@@ -13,6 +13,7 @@ from agentos.adapters.events import webhook
 from agentos.adapters.events.webhook import Webhooks
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.adapters.skills.targets import TargetForbidden, TargetMalformed, TargetUnresolved
+from tests.fakes.serving import serving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -32,13 +33,8 @@ async def slow() -> AsyncIterator[str]:
         await asyncio.Event().wait()
         return answer
 
-    app = web.Application()
-    app.router.add_post("/", take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    await runner.cleanup()
+    async with serving(web.post("/", take)) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,9 @@ from agentos.adapters.llm.settings import ClaudeSettings
 from agentos.kernel.settings import BadSetting
 from agentos.runtime.inference import Answer, Call, Image, Message, Opaque, Result, Stop, Usage
 from agentos.runtime.inference.model import ModelMisbehaved
+from tests.adapters.llm.conftest import HELLO
 from tests.adapters.llm.endpoints import TOOL, asked, question
 from tests.fakes.models import KEY, FakeModels, Reply, serving
-
-HELLO = Reply("Hello, this is a longer answer.")
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeModels]:
-    async with FakeModels(brain=lambda _: HELLO) as server:
-        yield server
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from agentos.runtime.inference.model import (
     ModelTimedOut,
     ModelUnavailable,
 )
+from tests.adapters.llm.conftest import HELLO
 from tests.adapters.llm.endpoints import OURS, TOOL, VENDORS, asked, question
 from tests.fakes.models import KEY, FakeModels, Fault, Reply
 
-HELLO = Reply("Hello, this is a longer answer.")
 LIMITED, OVERLOADED, TIMED_OUT = "ERR_LLM_RATE_LIMITED", "ERR_LLM_OVERLOADED", "ERR_LLM_TIMEOUT"
 GONE, MISBEHAVED, KEYLESS = "ERR_LLM_UNAVAILABLE", "ERR_LLM_MISBEHAVED", "ERR_LLM_AUTH_FAILED"
 
@@ -66,12 +66,6 @@ MATRIX: dict[Fault, tuple[str, bool, float | None]] = {
     Fault.REJECTED_IN_STREAM: ("ERR_LLM_INVALID_PROMPT", False, None),
 }
 PASSES = {Fault.SLOW, Fault.LINGERS}  # an answer comes all the same
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeModels]:
-    async with FakeModels(brain=lambda _: HELLO) as server:
-        yield server
 
 
 @pytest.fixture(params=OURS)

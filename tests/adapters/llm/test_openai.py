@@ -30,16 +30,9 @@ from agentos.runtime.inference.model import (
     ModelUnavailable,
     ModelUnknown,
 )
+from tests.adapters.llm.conftest import HELLO
 from tests.adapters.llm.endpoints import TOOL, asked, question
 from tests.fakes.models import KEY, FakeModels, Reply
-
-HELLO = Reply("Hello, this is a longer answer.")
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeModels]:
-    async with FakeModels(brain=lambda _: HELLO) as server:
-        yield server
 
 
 @pytest.fixture

@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentos.adapters.llm.stub import (
-    BadStubPolicy,
-    Stub,
-    behaviour,
-    check_policy,
-    known_behaviours,
-    load_behaviours,
-)
+from agentos.adapters.llm.stub import BadStubPolicy, Stub, behaviour, check_policy, known_behaviours, load_behaviours
 from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool, Usage
 from agentos.runtime.inference.model import ModelMisbehaved, ModelRejectedRequest, ModelUnavailable
 

@@ -30,6 +30,7 @@ from agentos.adapters.skills.webhook_send import (
 from agentos.kernel.errors import AgentOSError, NotFound
 from agentos.runtime.skills.model import ArgumentsRefused
 from tests.adapters.skills.conftest import Use
+from tests.fakes.serving import serving
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -56,14 +57,8 @@ class Receiver:
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
     one = Receiver()
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", one.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    one.port = runner.addresses[0][1]
-    yield one
-    await runner.cleanup()
+    async with serving(web.route("*", "/{path:.*}", one.take)) as one.port:
+        yield one
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ anything = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(fields | words, inner, max_size=5),
     max_leaves=25,
 )
-known = sorted({*chat.Body.__struct_fields__, *messages.Body.__struct_fields__})
+known = sorted({*chat.asked.Body.__struct_fields__, *messages.asked.Body.__struct_fields__})
 bodies = st.fixed_dictionaries(
     {"model": words | anything, "messages": st.lists(anything, max_size=4) | anything, "max_tokens": st.integers()},
     optional={name: anything for name in known if name not in ("model", "messages", "max_tokens")},
@@ -194,7 +194,7 @@ def test_system_turns_of_a_chat_go_first_wherever_they_stand() -> None:
         {"role": "developer", "content": [{"type": "text", "text": "Two."}]},
         {"role": "user", "content": "now"},
     ]
-    wanted = chat.read(json.dumps({"model": "m", "messages": turns, "unheard_of": 1}).encode())
+    wanted = chat.FORM.read(json.dumps({"model": "m", "messages": turns, "unheard_of": 1}).encode())
     assert wanted.system == "One.\n\nTwo."
     assert [one.text for one in wanted.messages] == ["hello", "now"]
     assert wanted.task == "now"

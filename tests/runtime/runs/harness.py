@@ -7,17 +7,21 @@ tests/journeys/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.secrets.environment import environment_secret
 from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
+from agentos.control.approvals import service as approvals
 from agentos.control.deployments import service as deployments
 from agentos.control.policy.model import EffectClass
 from agentos.kernel import ids
@@ -33,8 +37,7 @@ from agentos.runtime.runs.model import Run
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.settings import RunSettings
 from agentos.runtime.runs.workflow import SegmentEnd
-from agentos.runtime.skills import Lookup, Registry, Retry, Skill
-from agentos.runtime.skills import service as skills
+from agentos.runtime.skills import Lookup, Registry, Retry, Skill, SkillContext, declaring
 from agentos.runtime.skills.model import Reversibility
 
 Act = Callable[[dict[str, Any]], Any]
@@ -67,7 +70,7 @@ def make_skill(
 ) -> Skill:
     """A skill that takes ``n`` and gives back ``{"n": n}`` unless the world says otherwise."""
 
-    async def call(context: skills.SkillContext, n: int = 0) -> dict[str, Any]:
+    async def call(context: SkillContext, n: int = 0) -> dict[str, Any]:
         world.done.append((name, context.key))
         acts = world.acts.get(name, [])
         if acts:
@@ -75,13 +78,13 @@ def make_skill(
             return await said if asyncio.iscoroutine(said) else said
         return {"n": n}
 
-    async def ask(context: skills.SkillContext, _arguments: dict[str, Any]) -> Lookup:
+    async def ask(context: SkillContext, _arguments: dict[str, Any]) -> Lookup:
         return world.receiver.get(context.key, Lookup(None))
 
-    call.__annotations__ = {"context": skills.SkillContext, "n": int, "return": dict[str, Any]}
+    call.__annotations__ = {"context": SkillContext, "n": int, "return": dict[str, Any]}
     retry = Retry(attempts, timedelta(milliseconds=1), 1.0, timedelta(milliseconds=5))
-    return skills._build(
-        skills._Declared(
+    return declaring.build(
+        declaring.Declared(
             call,
             name,
             "1",
@@ -195,6 +198,55 @@ def calls(*wanted: tuple[str, int]) -> dict[str, Any]:
     return {"calls": [{"skill": name, "arguments": {"n": n}} for name, n in wanted]}
 
 
+class Crash(BaseException):
+    """The worker is gone: nothing after this point happens."""
+
+
+def crash(_given: dict[str, Any]) -> Any:
+    raise Crash
+
+
+@contextmanager
+def losing(held: Harness, monkeypatch: pytest.MonkeyPatch, statement: str) -> Iterator[None]:
+    """Within it the worker is lost just before this statement is committed."""
+    real = held.parts.database.group.row
+
+    async def lost(said: str, *arguments: Any) -> Any:
+        if statement in said:
+            raise Crash
+        return await real(said, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held.parts.database.group, "row", lost)
+        yield
+
+
+async def crashed(held: Harness, run_id: RunId, number: int) -> None:
+    with pytest.raises(Crash):
+        await held.segment(run_id, number)
+
+
+async def answered(held: Harness, run_id: RunId, *, approved: bool, handle: str = "approver") -> None:
+    async with held.doors.open(held.organization) as work:
+        (asked,) = await approvals.listed(work, status="pending", run_id=run_id, after="", most=10)
+        await approvals.answer(
+            work, asked.id, person_id=f"person_{handle}", handle=handle, approved=approved, note="", at=now()
+        )
+
+
 DONE = {"text": "done"}
 
-__all__ = ["DONE", "Harness", "World", "calls", "digest", "harness", "make_skill"]
+__all__ = [
+    "DONE",
+    "Crash",
+    "Harness",
+    "World",
+    "answered",
+    "calls",
+    "crash",
+    "crashed",
+    "digest",
+    "harness",
+    "losing",
+    "make_skill",
+]

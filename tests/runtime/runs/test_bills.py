@@ -11,19 +11,13 @@ from sqlalchemy import text
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period, Price
 from agentos.kernel.clock import now
-from agentos.kernel.database import Database
-from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry.catalogue import BUDGET_OVERSHOTS, BUDGET_REFUSALS, MODEL_COST_UNKNOWN, Metric
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Question, Usage
 from agentos.runtime.inference.model import ModelRateLimited, ModelUnavailable
 from agentos.runtime.runs import service
 from agentos.runtime.runs.model import RunStatus
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
-
-
-class Crash(BaseException):
-    """The worker is gone: nothing after this point happens."""
+from tests.runtime.runs.harness import DONE, Crash, Harness, calls, losing
 
 
 class Scripted:
@@ -52,11 +46,6 @@ class Scripted:
 
     async def close(self) -> None:
         pass
-
-
-@pytest.fixture
-def held(database: Database, organization: OrgId) -> Harness:
-    return harness(database, organization)
 
 
 @pytest.fixture
@@ -154,17 +143,8 @@ async def test_a_worker_lost_before_its_answer_is_committed_settles_nothing_of_i
     await held.agent([DONE])
     await cap(held, money=MICROS)
     run_id = await held.start()
-    real = held.parts.database.group.row
-
-    async def lost(statement: str, *arguments: Any) -> Any:
-        if "journal_append" in statement:
-            raise Crash
-        return await real(statement, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(held.parts.database.group, "row", lost)
-        with pytest.raises(Crash):
-            await held.segment(run_id)
+    with losing(held, monkeypatch, "journal_append"), pytest.raises(Crash):
+        await held.segment(run_id)
     assert (await used(held))["money"] == 0
     await held.finish(run_id, 2)
     assert ((await used(held))["calls"], (await used(held))["unknown_calls"]) == (2, 1)
@@ -176,17 +156,8 @@ async def test_an_answer_and_its_bill_are_committed_together(
     await held.agent([DONE])
     await cap(held, money=MICROS)
     run_id = await held.start()
-    real = held.parts.database.group.row
-
-    async def lost(statement: str, *arguments: Any) -> Any:
-        if "run_end" in statement:
-            raise Crash
-        return await real(statement, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(held.parts.database.group, "row", lost)
-        with pytest.raises(Crash):
-            await held.segment(run_id)
+    with losing(held, monkeypatch, "run_end"), pytest.raises(Crash):
+        await held.segment(run_id)
     async with held.doors.open(held.organization) as work:
         commits = "SELECT xmin::text AS commit FROM journal UNION SELECT xmin::text FROM budget_periods"
         assert len(await work.all(text(commits))) == 1

@@ -21,12 +21,7 @@ from agentos.kernel.ids import OrgId
 from agentos.runtime.runs import outcomes, service
 from agentos.runtime.runs.journal import Journal
 from agentos.runtime.runs.model import StopsUnreadable, TooManyHeld
-from tests.runtime.runs.harness import DONE, Harness, calls, harness, make_skill
-
-
-@pytest.fixture
-def held(database: Database, organization: OrgId) -> Harness:
-    return harness(database, organization)
+from tests.runtime.runs.harness import DONE, Harness, calls, make_skill
 
 
 async def order(held: Harness, kind: StopKind, target: str = "", scope: StopScope = StopScope.ORGANIZATION) -> Stop:

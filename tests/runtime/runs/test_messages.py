@@ -28,13 +28,9 @@ from agentos.runtime.inference import Answer, Message, Question
 from agentos.runtime.runs import service
 from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.model import MessagesUnread, RunEndedAlready, RunStatus, RunUnknown, TooManyMessages
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
+from tests.runtime.runs.harness import DONE, Crash, Harness, calls, harness, losing
 
 AFTER: Any = {"text": "after"}
-
-
-class Crash(BaseException):
-    """The worker is gone: nothing after this point happens."""
 
 
 class Ears(Stub):
@@ -202,15 +198,7 @@ async def test_a_worker_lost_before_the_message_was_journaled_leaves_it_to_the_n
     await held.agent([DONE])
     run_id = await held.start()
     await say(held, run_id, "first")
-    real = held.parts.database.group.row
-
-    async def lost(statement: str, *arguments: Any) -> Any:
-        if "journal_append" in statement:
-            raise Crash
-        return await real(statement, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(held.parts.database.group, "row", lost)
+    with losing(held, monkeypatch, "journal_append"):
         await crashed(held, run_id)
     assert ears.told == []
     await held.finish(run_id)

@@ -26,7 +26,7 @@ from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId, RunId
 from agentos.runtime.runs.model import RunStatus
 from agentos.runtime.runs.outside import Live
-from tests.runtime.runs.harness import DONE, Harness, calls, harness, make_skill
+from tests.runtime.runs.harness import DONE, Crash, Harness, calls, harness, make_skill
 
 EVENTS = (
     *("yes", "yes", "yes", "yes", "no", "timeout", "lower", "raise", "stop", "lift", "segment", "segment"),
@@ -34,10 +34,6 @@ EVENTS = (
     *("stop before the intent", "stop within the call"),
 )
 TIERS = {"lower": Tier.L1, "raise": Tier.L3}
-
-
-class Crash(BaseException):
-    """The worker is gone."""
 
 
 async def crash(*_: Any, **__: Any) -> Any:

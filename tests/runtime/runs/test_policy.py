@@ -13,20 +13,13 @@ from agentos.control.policy import service as policies
 from agentos.control.policy.model import DeploymentPolicy, EffectClass, OrganizationPolicy, Policy, Tier
 from agentos.kernel import ids
 from agentos.kernel.clock import now
-from agentos.kernel.database import Database
 from agentos.kernel.epochs import ORGANIZATION, bump, category_scope, deployment_scope
-from agentos.kernel.ids import OrgId, RunId
+from agentos.kernel.ids import RunId
 from agentos.runtime.runs import service
 from agentos.runtime.runs.model import RunStatus
-from agentos.runtime.skills import Retry
-from agentos.runtime.skills import service as skills
+from agentos.runtime.skills import Retry, declaring
 from agentos.runtime.skills.model import Reversibility
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
-
-
-@pytest.fixture
-def held(database: Database, organization: OrgId) -> Harness:
-    return harness(database, organization)
+from tests.runtime.runs.harness import DONE, Harness, calls
 
 
 async def save(held: Harness, policy: Policy, scope: str = ORGANIZATION) -> None:
@@ -185,8 +178,10 @@ async def test_a_domain_on_the_denylist_is_found_in_the_arguments(held: Harness)
         return {"n": n}
 
     tell.__annotations__ = {"n": int, "to": dict[str, list[str]], "return": dict[str, int]}
-    declared = skills._Declared(tell, "tell", "1", EffectClass.S1, Reversibility.REVERSIBLE, True, "1s", Retry(), None)
-    held.parts.registry.add(skills._build(declared))
+    declared = declaring.Declared(
+        tell, "tell", "1", EffectClass.S1, Reversibility.REVERSIBLE, True, "1s", Retry(), None
+    )
+    held.parts.registry.add(declaring.build(declared))
     await held.agent([script, DONE], ["tell"])
     run = await held.finish(await held.start())
     denied = await result(held, run.id)

@@ -5,21 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from sqlalchemy import text
 
 from agentos.control.policy.model import EffectClass
-from agentos.kernel.database import Database
-from agentos.kernel.ids import OrgId
-from agentos.runtime.skills import Retry
-from agentos.runtime.skills import service as skills
+from agentos.runtime.skills import Retry, SkillContext, declaring
 from agentos.runtime.skills.model import Reversibility
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
-
-
-@pytest.fixture
-def held(database: Database, organization: OrgId) -> Harness:
-    return harness(database, organization)
+from tests.runtime.runs.harness import DONE, Harness, calls
 
 
 async def steps(held: Harness, run_id: str) -> list[dict[str, Any]]:
@@ -52,16 +43,16 @@ async def test_every_row_of_a_skill_is_told_once_with_its_decision_and_its_diges
 
 
 async def test_a_step_says_which_secrets_it_was_given_and_never_what_they_are(held: Harness) -> None:
-    async def whisper(context: skills.SkillContext, to: str) -> dict[str, Any]:
+    async def whisper(context: SkillContext, to: str) -> dict[str, Any]:
         context.secret("of-its-own")
         return {"heard": len(context.secret(to.removeprefix("secret://")))}
 
-    whisper.__annotations__ = {"context": skills.SkillContext, "to": str, "return": dict[str, Any]}
+    whisper.__annotations__ = {"context": SkillContext, "to": str, "return": dict[str, Any]}
     retry = Retry(1, timedelta(milliseconds=1), 1.0, timedelta(milliseconds=5))
-    declared = skills._Declared(
+    declared = declaring.Declared(
         whisper, "whisper", "1", EffectClass.S1, Reversibility.REVERSIBLE, True, "300ms", retry, None
     )
-    held.parts.registry.add(skills._build(declared))
+    held.parts.registry.add(declaring.build(declared))
     held.parts.secret = lambda _name: "hush-hush"
     await held.agent([{"calls": [{"skill": "whisper", "arguments": {"to": "secret://named"}}]}, DONE], ["whisper"])
     run = await held.finish(await held.start())

@@ -13,11 +13,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry.traces import ids_of
 from tests.kernel.test_traces import Recorded
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
-
-
-class Crash(BaseException):
-    """The worker is gone."""
+from tests.runtime.runs.harness import DONE, Crash, Harness, calls, harness
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Bug, Conflict, Exhausted, Invalid, NotFound, Unavailable
-from agentos.runtime.skills import Cost, Registry, Reversibility, Skill, SkillContext, service
+from agentos.runtime.skills import Cost, Registry, Reversibility, Skill, SkillContext, declaring, threads
 from agentos.runtime.skills.model import (
     ArgumentsRefused,
     Contract,
@@ -311,7 +311,7 @@ async def test_a_sync_skill_that_never_ends_blocks_nobody(write: Write) -> None:
 
 
 async def test_too_many_sync_calls_are_refused_and_come_back(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_sync_calls", threading.BoundedSemaphore(2))
+    monkeypatch.setattr(threads, "_sync_calls", threading.BoundedSemaphore(2))
     one = only(write("@skill(version='1', effect='S0', timeout='10s')\ndef a() -> int: time.sleep(0.3); return 1"))
     calls = [asyncio.create_task(call(one)) for _ in range(3)]
     done = await asyncio.gather(*calls, return_exceptions=True)
@@ -322,7 +322,7 @@ async def test_too_many_sync_calls_are_refused_and_come_back(write: Write, monke
 
 
 async def test_a_stuck_sync_call_keeps_its_place_until_it_ends(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "_sync_calls", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(threads, "_sync_calls", threading.BoundedSemaphore(1))
     one = only(write("@skill(version='1', effect='S0', timeout='50ms')\ndef a() -> int: time.sleep(0.4); return 1"))
     with pytest.raises(SkillTimedOut):
         await call(one)
@@ -346,7 +346,7 @@ def test_our_own_skills_are_pinned_by_their_text_also_when_installed(
 
     monkeypatch.setattr("inspect.getsourcefile", lambda _: Path("/venv/site-packages/agentos/read_file.py"))
     monkeypatch.setattr(Path, "read_text", lambda _: "its text")
-    assert service._source(read_file.read_file) == "its text"
+    assert declaring._source(read_file.read_file) == "its text"
 
 
 def test_a_skill_that_promises_nothing_more_has_the_digest_that_it_always_had(write: Write) -> None:

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from agentos.adapters.events.settings import BusSettings
+from agentos.kernel.looking import pause
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import EVENTS_LAG
 
@@ -41,10 +42,10 @@ async def listen_for_ever(settings: BusSettings, take: Take, meter: Meter, stop:
                 log.info("bus_connected", topic=settings.topic)
                 while not stop.is_set():
                     meter.set(EVENTS_LAG, await bus.lag(), topic=settings.topic)
-                    await _pause(stop, LAG_SECONDS)
+                    await pause(stop, LAG_SECONDS)
         except Exception as error:  # the listener outlives every outage of the bus
             log.warning("bus_waits", error=type(error).__name__, topic=settings.topic)
-            await _pause(stop, AGAIN_SECONDS)
+            await pause(stop, AGAIN_SECONDS)
 
 
 def _connected(settings: BusSettings, take: Take) -> AbstractAsyncContextManager[Bus]:
@@ -56,10 +57,3 @@ def _connected(settings: BusSettings, take: Take) -> AbstractAsyncContextManager
     from agentos.adapters.events.kafka import connected as kafka
 
     return kafka(settings, take)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return

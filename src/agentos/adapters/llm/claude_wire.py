@@ -160,17 +160,9 @@ def _blocks(message: Message, *, thinks: bool) -> Iterable[dict[str, Any]]:
         for call in message.calls
     ]
     if thinks and message.opaque is not None and message.opaque.provider == "claude":
-        for mark in message.opaque.blocks:
-            if mark["type"] == "text":
-                yield from text
-                text = []
-            elif mark["type"] == "tool_use":
-                yield from calls[:1]
-                calls = calls[1:]
-            else:
-                yield mark
-    yield from text
-    yield from calls
+        yield from message.opaque.among(text, calls)
+    else:
+        yield from (*text, *calls)
 
 
 def _told_id(call_id: str) -> str:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
@@ -38,7 +37,6 @@ ROW_BYTES: Final = 64 * 1024  # characters of one row as JSON
 ALL_BYTES: Final = 1024 * 1024  # characters of all rows: ~250,000 tokens, more than a model reads at once
 BATCH: Final = 16  # rows in memory at once, at most 16 × 64 KiB
 CONNECT_SECONDS: Final = 5.0
-TOTAL: Final = timedelta(seconds=20)
 MARGIN_SECONDS: Final = 1.0
 EXACT: Final = 2**53  # JSON's numbers are doubles: larger whole numbers go as text
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
 from agentos.apps.cli import output
 from agentos.apps.client import connect
-from agentos.control.agents import manifest
-from agentos.control.agents.model import Manifest, ManifestInvalid
+
+if TYPE_CHECKING:
+    from agentos.control.agents.model import Manifest
 
 Agent = Annotated[str, typer.Argument(metavar="AGENT", help="An agent's name.")]
 
@@ -32,6 +33,9 @@ def apply(
     environment: Annotated[str, typer.Option(help="Where to put the versions forward.")] = "production",
 ) -> None:
     """Apply manifests, all or none. An agent's first version serves at once; promote the later ones."""
+    from agentos.control.agents import manifest
+    from agentos.control.agents.model import ManifestInvalid
+
     manifests = manifest.read_files(file)
     body = {"documents": [one.document() for one in manifests]}
     try:

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from agentos.apps.cli import output
 from agentos.apps.client import connect
-from agentos.control.approvals import receipts
 from agentos.kernel.errors import Invalid
 
 PATH = "/api/v1/approvals"
@@ -93,10 +91,14 @@ def verify(
     key: Annotated[str, typer.Option("--key", help="The public key that must have signed it, as base64.")] = "",
 ) -> None:
     """Check a receipt offline: its signature, and that it agrees with itself. Exit code 2 when it does not."""
+    from agentos.control.approvals import receipts
+
     output.show(receipts.check(_document(file), pinned=key or None))
 
 
 def _document(file: Path) -> dict[str, Any]:
+    import yaml
+
     try:
         text = file.read_text(encoding="utf-8")
         found = yaml.safe_load(text) if file.suffix in (".yaml", ".yml") else json.loads(text)

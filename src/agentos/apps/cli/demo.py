@@ -11,7 +11,7 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.embedded.home import Home
-from agentos.apps.embedded.settings import EmbeddedSettings
+from agentos.apps.home import home_folder
 
 
 def register(app: typer.Typer) -> None:
@@ -26,7 +26,7 @@ def demo(
     """Deploy an agent, run it, approve its effect, roll a bad version back, kill a worker: live, and checked."""
     from agentos.apps.demo import story
 
-    home = Home(EmbeddedSettings.read().home / "demo")
+    home = Home(home_folder() / "demo")
 
     async def confirm(approval: dict[str, Any]) -> bool:
         if yes or not sys.stdin.isatty():

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-import yaml
 
 from agentos.apps.cli import output
 from agentos.apps.cli.deployments import match_headers, resolve
@@ -139,6 +138,8 @@ def _path(client: Client, deployment: str) -> str:
 
 def read(file: Path) -> dict[str, Any]:
     """A policy, or a proposal, out of a file of YAML or JSON. Raises PolicyUnreadable (Invalid)."""
+    import yaml
+
     try:
         if file.stat().st_size > MOST_BYTES:
             raise PolicyUnreadable(f"the file is over {MOST_BYTES} bytes", where=str(file))

@@ -6,20 +6,18 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from agentos.apps.cli import output
 from agentos.apps.client import connect
-from agentos.control.privacy import files
-from agentos.control.privacy.files import Looked
-from agentos.control.privacy.finder import find
 from agentos.control.privacy.model import Counts, Kind, Mode, Rules, counted, told
-from agentos.control.privacy.ports import Recognizer, recognizer_of
-from agentos.control.privacy.settings import PrivacySettings
-from agentos.control.privacy.values import redact as redacted
 from agentos.kernel.errors import Invalid
+
+if TYPE_CHECKING:
+    from agentos.control.privacy.files import Looked
+    from agentos.control.privacy.ports import Recognizer
 
 FOUND: Final = 1  # exit code: something was found; 0: nothing was, and all was looked through
 SKIPPED: Final = 8  # exit code: nothing was found, and something was not looked through
@@ -49,13 +47,16 @@ def scan(paths: Paths, also: Also = None) -> None:
 
     Exit code 0: nothing; 1: something; 8: nothing, but a file was not looked through.
     """
+    from agentos.control.privacy import files
+    from agentos.control.privacy.finder import find
+
     wanted, recognizer = _rules(also, None)
     looked = []
     for path in _paths(paths):
         if path is None:
             text = _standard_input()
             found = find(text, wanted, recognizer=recognizer)
-            looked.append(Looked("-", counted(found), tuple(files.places(text, found))))
+            looked.append(files.Looked("-", counted(found), tuple(files.places(text, found))))
         else:
             looked.append(files.scan(path, wanted, recognizer))
         _tell(looked[-1])
@@ -72,6 +73,9 @@ def redact(
 
     Exit code 0: done, or nothing to do; 1: with --dry-run, there is something; 8: a file was not looked through.
     """
+    from agentos.control.privacy import files
+    from agentos.control.privacy.values import redact as redacted
+
     wanted, recognizer = _rules(also, mode)
     looked = []
     for path in _paths(paths):
@@ -79,9 +83,9 @@ def redact(
             shown, counts = redacted(_standard_input(), wanted, recognizer=recognizer)
             if not dry_run:
                 sys.stdout.write(shown)
-                _report([Looked("-", counts)], sys.stderr)
+                _report([files.Looked("-", counts)], sys.stderr)
                 continue
-            looked.append(Looked("-", counts))
+            looked.append(files.Looked("-", counts))
         else:
             looked.append(files.rewrite(path, wanted, dry_run=dry_run, recognizer=recognizer))
         _tell(looked[-1])
@@ -114,6 +118,9 @@ def rules(
 
 
 def _rules(also: list[Kind] | None, mode: Mode | None) -> tuple[Rules, Recognizer | None]:
+    from agentos.control.privacy.ports import recognizer_of
+    from agentos.control.privacy.settings import PrivacySettings
+
     settings = PrivacySettings.read(**({} if mode is None else {"mode": mode}))
     usual = settings.rules("files")
     wanted = Rules(usual.kinds | frozenset(also or ()), usual.mode, {}, usual.template, usual.regions, usual.key)
@@ -121,6 +128,8 @@ def _rules(also: list[Kind] | None, mode: Mode | None) -> tuple[Rules, Recognize
 
 
 def _paths(given: list[Path]) -> list[Path | None]:
+    from agentos.control.privacy import files
+
     found: list[Path | None] = []
     for path in given:
         found += [None] if str(path) == "-" else list(files.files([path]))
@@ -128,6 +137,8 @@ def _paths(given: list[Path]) -> list[Path | None]:
 
 
 def _standard_input() -> str:
+    from agentos.control.privacy import files
+
     text = files.decoded(sys.stdin.buffer.read(files.MOST_BYTES + 1))
     if text is None:
         raise InputNotText("standard input is binary, not in UTF-8 or too large", where="-", then="Give text.")

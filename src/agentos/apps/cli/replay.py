@@ -12,7 +12,6 @@ from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
 from agentos.apps.cli.policy import read as read_policy
 from agentos.apps.client import connect
-from agentos.evidence.replay.settings import GoldenSettings
 from agentos.kernel.errors import AgentOSError, Invalid, exit_code
 
 # Golden files are replayed by the platform's own loop. What that brings in would cost every other command two seconds,
@@ -78,6 +77,7 @@ def record(
     """Record a run that is over as a golden file, signed with AGENTOS_GOLDEN_KEY. It holds all that the run saw."""
     from agentos.evidence.replay import golden
     from agentos.evidence.replay.recording import Recording
+    from agentos.evidence.replay.settings import GoldenSettings
 
     key = GoldenSettings.read().key.get_secret_value()
     golden.key_id(key)
@@ -96,6 +96,7 @@ def verify(
 ) -> None:
     """Check signatures, execute each run again, and compare. No platform is needed. Ends with the first fault."""
     from agentos.evidence.replay import golden
+    from agentos.evidence.replay.settings import GoldenSettings
     from agentos.replay import file_of
 
     settings = GoldenSettings.read()

@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from agentos.apps.cli import output
 from agentos.apps.client import Client, connect
 from agentos.apps.embedded.home import Home
-from agentos.apps.embedded.settings import EmbeddedSettings
+from agentos.apps.home import home_folder
 from agentos.kernel.errors import EXIT_CODE, Conflict
-from agentos.kernel.settings import SigningSettings
-from agentos.kernel.signing import Signer
-from agentos.runtime.skills import exports
-from agentos.runtime.skills.model import Registered, RegistryFileInvalid
+
+if TYPE_CHECKING:
+    from agentos.runtime.skills.model import Registered
 
 Name = Annotated[str, typer.Argument(metavar="SKILL", help="A skill's name.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="An export of the registry.")]
@@ -97,6 +96,8 @@ def export(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The file to write. Else it is printed.")] = None,
 ) -> None:
     """Write the whole registry as one signed file."""
+    from agentos.runtime.skills.model import RegistryFileInvalid
+
     document = connect().get("/api/v1/registry/export")
     text = json.dumps(document, indent=2, ensure_ascii=False)
     if out is None:
@@ -111,6 +112,8 @@ def export(
 
 def verify(file: File, key: Key = "") -> None:
     """Check a file, and name what differs in the registry and in what is loaded. Exit code 5 when anything does."""
+    from agentos.runtime.skills import exports
+
     rows = _rows(file, key)
     found = [asdict(one) for one in exports.differences(rows, _every(connect()))]
     output.show({"file": str(file), "skills": len(rows), "differing": len(found), "differences": found})
@@ -132,6 +135,9 @@ def restore(
 
 
 def _rows(file: Path, key: str) -> list[Registered]:
+    from agentos.runtime.skills import exports
+    from agentos.runtime.skills.model import RegistryFileInvalid
+
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -144,7 +150,10 @@ def _rows(file: Path, key: str) -> list[Registered]:
 
 def _own_key() -> str:
     """The public key of this machine's platform: a file that anybody else signed is not taken for ours."""
-    path = SigningSettings.read().key or str(Home(EmbeddedSettings.read().home).path / "signing-key.pem")
+    from agentos.kernel.settings import SigningSettings
+    from agentos.kernel.signing import Signer
+
+    path = SigningSettings.read().key or str(Home(home_folder()).path / "signing-key.pem")
     return Signer.load(path).public_key
 
 

@@ -8,10 +8,8 @@ import sys
 import typer
 
 from agentos.apps.cli import output
-from agentos.apps.embedded import verbs
 from agentos.apps.embedded.home import Home, State
-from agentos.apps.embedded.settings import EmbeddedSettings
-from agentos.apps.home import credentials_file
+from agentos.apps.home import credentials_file, home_folder
 from agentos.kernel.errors import EXIT_CODE, Unavailable
 
 _COLUMNS = ("service", "pid", "state", "port", "restarts", "since")
@@ -28,6 +26,9 @@ def up(
     foreground: bool = typer.Option(False, "--foreground", help="Stay attached; Ctrl-C stops the stack."),
 ) -> None:
     """Start PostgreSQL, Temporal, the API and workers, or find them running."""
+    from agentos.apps.embedded import verbs
+    from agentos.apps.embedded.settings import EmbeddedSettings
+
     settings = EmbeddedSettings.read()
     home = Home(settings.home)
     if foreground:
@@ -43,17 +44,23 @@ def up(
 
 def down() -> None:
     """Stop the stack. Data stay."""
+    from agentos.apps.embedded import verbs
+
     home = _home()
     output.show({"stopped": ", ".join(verbs.down(home, say=output.progress)) or "nothing was running"})
 
 
 def ps() -> None:
     """List the services."""
+    from agentos.apps.embedded import verbs
+
     output.show(verbs.ps(_home()), columns=_COLUMNS)
 
 
 def status() -> None:
     """Show the whole stack and ask each service whether it is ready. Exit code 7 if one is not."""
+    from agentos.apps.embedded import verbs
+
     picture = verbs.status(_home())
     if output.as_json:
         output.show(picture)
@@ -72,6 +79,8 @@ def logs(
     follow: bool = typer.Option(False, "--follow", help="Go on with new lines until Ctrl-C."),
 ) -> None:
     """Show the log of a service."""
+    from agentos.apps.embedded import verbs
+
     home = _home()
     lines = verbs.logs(home, service, tail)
     if output.as_json and not follow:
@@ -87,6 +96,8 @@ def logs(
 
 def restart(service: str = typer.Argument(help="The service to end and start again.")) -> None:
     """Restart a service and wait until it serves."""
+    from agentos.apps.embedded import verbs
+
     home = _home()
     verbs.restart(home, service)
     output.show(next(row for row in verbs.ps(home) if row["service"] == service))
@@ -96,13 +107,15 @@ def scale(
     service: str = typer.Argument(help="worker"), count: int = typer.Argument(help="How many, remembered.")
 ) -> None:
     """Change the number of workers and wait until they serve."""
+    from agentos.apps.embedded import verbs
+
     home = _home()
     verbs.scale(home, service, count)
     output.show(verbs.ps(home), columns=_COLUMNS)
 
 
 def _home() -> Home:
-    return Home(EmbeddedSettings.read().home)
+    return Home(home_folder())
 
 
 def _summary(home: Home, state: State) -> dict[str, str]:

@@ -11,7 +11,7 @@ import typer
 from agentos.apps.cli import output
 from agentos.apps.client import connect
 from agentos.apps.embedded.home import Home
-from agentos.apps.embedded.settings import EmbeddedSettings
+from agentos.apps.home import home_folder
 from agentos.kernel.errors import NotFound
 
 _LOG_FIELDS = ("event", "level", "service", "timestamp", "request_id", "org", "exception")
@@ -47,7 +47,7 @@ def _recorded(runs: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _logged(request: str) -> Iterator[dict[str, Any]]:
-    folder = Home(EmbeddedSettings.read().home).logs
+    folder = Home(home_folder()).logs
     for file in sorted(folder.glob("*.log*")) if folder.exists() else ():
         for line in file.open(errors="replace"):
             if request not in line:

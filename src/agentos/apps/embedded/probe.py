@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import closing
 
-import asyncpg
-
 _PATIENCE = 2.0  # seconds for one answer on loopback; a slower service is not ready
 
 
@@ -37,6 +35,8 @@ async def tcp(host: str, port: int) -> bool:
 
 async def postgres(url: str) -> bool:
     """Whether that PostgreSQL answers a query."""
+    import asyncpg  # the command line starts without it
+
     try:
         async with asyncio.timeout(_PATIENCE):
             connection = await asyncpg.connect(url)

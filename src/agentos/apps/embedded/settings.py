@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from agentos.apps import home
 from agentos.kernel.settings import Section
 
 IsolationChoice = Literal["auto", "namespace", "system_user"]
@@ -16,7 +17,7 @@ class EmbeddedSettings(Section):
     """Where the embedded stack lives and how large it is."""
 
     home: Path = Field(
-        Path(".agentos"),
+        home.DEFAULT,
         alias="AGENTOS_HOME",
         description="Folder of the embedded stack: data, logs, passwords, ports.",
     )

@@ -93,26 +93,7 @@ async def answer(
     asked = await store.get(work, approval_id, lock=True)
     if asked is None:
         raise _unknown(approval_id)
-    if asked.status is not ApprovalStatus.PENDING:
-        raise ApprovalDecidedAlready(f"the approval is {asked.status} already", where=approval_id)
-    if at >= asked.expires_at:
-        raise ApprovalDecidedAlready("the approval has expired", where=approval_id)
-    if approved and handle in asked.starters:
-        raise ApprovalNotYours(
-            "whoever asked for a run may not approve its effects", where=approval_id, then="Ask another person."
-        )
-    if not asked.is_for(handle, await _role(work, handle, asked.asks())):
-        raise ApprovalNotForYou(
-            f"the approval waits for {', '.join(asked.asks())}",
-            where=approval_id,
-            then=f"Hand it over: agentos approvals reroute --approval {approval_id}.",
-        )
-    if hides(asked):
-        raise ApprovalMasked(
-            "the arguments hold personal data that you may not see, and nobody decides on what they cannot see",
-            where=approval_id,
-            then="Let somebody decide who may see it, or ask an admin for that right.",
-        )
+    await _may_answer(work, asked, handle, approved, hides, at)
     if not await store.answer(
         work, asked, person_id=person_id, approved=approved, note=note, channel=channel.value, at=at
     ):
@@ -127,6 +108,31 @@ async def answer(
         else:
             await _decide(work, asked, ApprovalStatus.APPROVED, handle, note, channel, at)
     return await get(work, approval_id)
+
+
+async def _may_answer(
+    work: UnitOfWork, asked: Approval, handle: str, approved: bool, hides: Hides, at: datetime
+) -> None:
+    if asked.status is not ApprovalStatus.PENDING:
+        raise ApprovalDecidedAlready(f"the approval is {asked.status} already", where=asked.id)
+    if at >= asked.expires_at:
+        raise ApprovalDecidedAlready("the approval has expired", where=asked.id)
+    if approved and handle in asked.starters:
+        raise ApprovalNotYours(
+            "whoever asked for a run may not approve its effects", where=asked.id, then="Ask another person."
+        )
+    if not asked.is_for(handle, await _role(work, handle, asked.asks())):
+        raise ApprovalNotForYou(
+            f"the approval waits for {', '.join(asked.asks())}",
+            where=asked.id,
+            then=f"Hand it over: agentos approvals reroute --approval {asked.id}.",
+        )
+    if hides(asked):
+        raise ApprovalMasked(
+            "the arguments hold personal data that you may not see, and nobody decides on what they cannot see",
+            where=asked.id,
+            then="Let somebody decide who may see it, or ask an admin for that right.",
+        )
 
 
 async def answer_as(

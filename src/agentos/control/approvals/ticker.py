@@ -17,6 +17,7 @@ from agentos.control.approvals.model import ApprovalEscalated, ApprovalExpired, 
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
+from agentos.kernel.looking import look_for_ever
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import APPROVAL_CLOCK
 from agentos.kernel.unit_of_work import Doors
@@ -60,13 +61,6 @@ async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
 
 async def tick_for_ever(doors: Doors, meter: Meter, stop: asyncio.Event) -> None:
     """Tick until ``stop``; a database that is away is waited for."""
-    while not stop.is_set():
-        try:
-            wait = await tick(doors, meter)
-        except Exception as error:  # the clock outlives every outage
-            log.warning("approval_clock_waits", error=type(error).__name__)
-            wait = LONGEST_LOOK_SECONDS
-        try:
-            await asyncio.wait_for(stop.wait(), wait)
-        except TimeoutError:
-            continue
+    await look_for_ever(
+        lambda: tick(doors, meter), stop, every_seconds=LONGEST_LOOK_SECONDS, waits="approval_clock_waits"
+    )

@@ -14,8 +14,7 @@ from agentos.kernel.ids import KeyId, OrgId, PersonId
 # A machine's key is renewed every quarter unless it says otherwise, and no key of a machine lasts longer than a year.
 MACHINE_KEY_LASTS: Final = timedelta(days=90)
 LONGEST_KEY: Final = timedelta(days=366)
-# After a rotation the old key goes on for a day, so that whoever deploys the new one has a working day for it.
-OVERLAP: Final = timedelta(days=1)
+# After a rotation the old key goes on for a while, a day if nobody says otherwise, until the new one is deployed.
 LONGEST_OVERLAP: Final = timedelta(days=30)
 
 

@@ -109,7 +109,6 @@ def secret(request: Request) -> Callable[[str], str]:
     return found
 
 
-EVENTS: Final = ("application/cloudevents+json", "application/json")
 SecretDep = Annotated[Callable[[str], str], Depends(secret)]
 
 

@@ -10,15 +10,12 @@ import asyncio
 from datetime import datetime
 from typing import Final
 
-import structlog
-
 from agentos.intake.triggers import service, store
 from agentos.kernel.ids import OrgId
+from agentos.kernel.looking import look_for_ever
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import SCHEDULE_LATENESS
 from agentos.kernel.unit_of_work import Doors
-
-log = structlog.get_logger(__name__)
 
 LONGEST_LOOK_SECONDS: Final = 1.0  # a new schedule, or one enabled again, is not waited for longer
 PAGE: Final = 200
@@ -44,13 +41,4 @@ async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
 
 async def tick_for_ever(doors: Doors, meter: Meter, stop: asyncio.Event) -> None:
     """Tick until ``stop``; a database that is away is waited for, and what passed meanwhile is made good."""
-    while not stop.is_set():
-        try:
-            wait = await tick(doors, meter)
-        except Exception as error:  # the clock outlives every outage
-            log.warning("clock_waits", error=type(error).__name__)
-            wait = LONGEST_LOOK_SECONDS
-        try:
-            await asyncio.wait_for(stop.wait(), max(wait, 0.001))
-        except TimeoutError:
-            continue
+    await look_for_ever(lambda: tick(doors, meter), stop, every_seconds=LONGEST_LOOK_SECONDS, waits="clock_waits")

@@ -152,16 +152,7 @@ async def ask(
         gate.told = True
         hear(piece)
 
-    question = Question(
-        model=route.own.name,
-        system=wanted.system,
-        messages=wanted.messages,
-        tools=wanted.tools,
-        max_tokens=int(route.own.policy["max_tokens"]),
-        timeout=parts.router.timeout,
-        schema=wanted.schema,
-        options=dict(route.own.policy),
-    )
+    question = _question(wanted, route, parts.router.timeout)
     try:
         gate.stops = await in_force(parts, asker.organization)
         plan = parts.router.plan(route, await _circumstances(parts, organization, route, question, wanted))
@@ -186,6 +177,19 @@ async def ask(
     model = (answer.provider, answer.model)
     await _surely(_keep(gate, ask_id, model, "ok", attempts, answer.usage, cost))
     return Said.of(ask_id, answer)
+
+
+def _question(wanted: Wanted, route: Route, timeout: timedelta) -> Question:
+    return Question(
+        model=route.own.name,
+        system=wanted.system,
+        messages=wanted.messages,
+        tools=wanted.tools,
+        max_tokens=int(route.own.policy["max_tokens"]),
+        timeout=timeout,
+        schema=wanted.schema,
+        options=dict(route.own.policy),
+    )
 
 
 async def in_force(parts: Parts, organization: str) -> InForce:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from agentos.control.budgets.model import BudgetExhausted
 from agentos.kernel.errors import AgentOSError, Conflict, Forbidden, Invalid, http_status, problem
 from agentos.kernel.nesting import shallow
-from agentos.runtime.gateway.model import MOST_TOOLS, NotOffered, RequestNotUnderstood, RunUnfinished
+from agentos.runtime.gateway.model import MOST_NAME, MOST_TOOLS, NotOffered, RequestNotUnderstood, RunUnfinished
 from agentos.runtime.inference import Image, Tool
 from agentos.runtime.inference.model import (
     ContentBlocked,
@@ -25,6 +25,8 @@ from agentos.runtime.inference.model import (
 from agentos.runtime.inference.schemas import first_fault
 
 T = TypeVar("T")
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MOST_NAME)]
 
 encode: Final = msgspec.json.Encoder().encode
 

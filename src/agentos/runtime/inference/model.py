@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -127,6 +128,21 @@ class Opaque:
 
     provider: str
     blocks: tuple[dict[str, Any], ...]
+
+    def among(self, text: list[dict[str, Any]], calls: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Its blocks, with the text and the calls of the turn at the places that it marks; the rest comes last."""
+        text, calls = list(text), list(calls)
+        for mark in self.blocks:
+            if mark["type"] == "text":
+                yield from text
+                text.clear()
+            elif mark["type"] == "tool_use":
+                yield from calls[:1]
+                del calls[:1]
+            else:
+                yield dict(mark)
+        yield from text
+        yield from calls
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@
 async def git_log(context: SkillContext, path: str, limit: int = 100) -> list[Commit]: ...
 """
 
+from agentos.runtime.skills.declaring import skill
 from agentos.runtime.skills.model import Cost, Lookup, Retry, Reversibility, Skill, SkillContext
-from agentos.runtime.skills.service import Registry, skill
+from agentos.runtime.skills.service import Registry
 
 __all__ = ["Cost", "Lookup", "Registry", "Retry", "Reversibility", "Skill", "SkillContext", "skill"]

@@ -20,6 +20,7 @@ import structlog
 
 from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError, Conflict, NotFound
+from agentos.kernel.looking import pause
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.skills import store, versions
 from agentos.runtime.skills.contracts import Difference, compare
@@ -85,10 +86,7 @@ class Keeper:
             except AgentOSError as error:
                 wait = RETRY_SECONDS
                 log.warning("registry_not_compared", error=error.code)
-            try:
-                await asyncio.wait_for(stop.wait(), wait)
-            except TimeoutError:
-                continue
+            await pause(stop, wait)
 
 
 @dataclass(frozen=True, slots=True)

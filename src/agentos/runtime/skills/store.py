@@ -25,7 +25,6 @@ _RESTORE: Final = text(
     "SELECT skill_restored(:name, :version, :digest, CAST(:contract AS jsonb), :seal, :first_seen, :first_service, "
     ":seen_digest, :seen_seal)"
 )
-_COUNT: Final = text("SELECT skills_counted()")
 
 
 async def get(work: UnitOfWork, name: str, version: str) -> Registered | None:
@@ -79,11 +78,6 @@ async def restore(connection: AsyncConnection, one: Registered, seen: Registered
         "seen_seal": seen.seal if seen else None,
     }
     return bool((await connection.execute(_RESTORE, values)).scalar_one())
-
-
-async def count(connection: AsyncConnection) -> int:
-    """How many skills are registered; as the system role."""
-    return int((await connection.execute(_COUNT)).scalar_one())
 
 
 def _read(row: Row[Any]) -> Registered:
