@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
@@ -25,6 +24,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
+from agentos.kernel.looking import pause
 from agentos.kernel.retention import Retention
 
 log = structlog.get_logger(__name__)
@@ -109,7 +109,7 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
     working = [asyncio.create_task(one.work(stop)) for one in readers]
     end: Position | None = None
     passed: Position | None = None
-    skipped, pause = elapsed(), IDLE_SECONDS
+    skipped, wait = elapsed(), IDLE_SECONDS
     while not stop.is_set():
         try:
             names, last = await _news(database, end)
@@ -120,11 +120,11 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
                 for one in readers:
                     await skip(database, one.consumer)
                 passed, skipped = last, elapsed()
-            end, pause = last, IDLE_SECONDS
+            end, wait = last, IDLE_SECONDS
         except Exception as error:  # whoever waits for facts outlives every outage of the database
-            pause = min(pause * 2, WAIT_SECONDS)
-            log.warning("outbox_not_seen", error=type(error).__name__, seconds=pause)
-        await _rest(stop, pause)
+            wait = min(wait * 2, WAIT_SECONDS)
+            log.warning("outbox_not_seen", error=type(error).__name__, seconds=wait)
+        await pause(stop, wait)
     for one in readers:
         one.due.set()
     await asyncio.gather(*working)
@@ -157,7 +157,7 @@ class _Reader:
                 log.warning("consumer_waits", consumer=self.consumer.name, error=type(error).__name__, seconds=wait)
             if again is not None:
                 self.due.set()
-            await _rest(stop, self.consumer.pause if again is None else again)
+            await pause(stop, self.consumer.pause if again is None else again)
 
     async def _turn(self, stop: asyncio.Event) -> float | None:
         """Handle the next facts; in how many seconds to look again, None: once more are due.
@@ -206,13 +206,6 @@ async def _handle(database: Database, consumer: Consumer, group: Sequence[Delive
             log.warning("facts_one_by_one", consumer=consumer.name, facts=len(group), error=type(error).__name__)
     for one in group:
         await _deliver(database, consumer, one)
-
-
-async def _rest(stop: asyncio.Event, seconds: float) -> None:
-    """Until ``stop``, at most so long."""
-    if seconds:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), seconds)
 
 
 async def read(connection: AsyncConnection, consumer: Consumer, most: int = BATCH) -> list[Delivery]:
