@@ -159,7 +159,10 @@ ALSO: dict[str, set[str]] = {
     },
     "operations/rollouts": {
         "impact",  # what a change leaves open, looked at before and after it
-        "watch",  # the clock: canaries that breach, and whether rollbacks helped
+        "figures",  # the runs that figures of a rollout are made of, and figures in words
+        "breaches",  # whether a canary is shown to be worse
+        "validation",  # whether a rollback helped
+        "watch",  # the clock: canaries and rollbacks looked at over and over
         "shadows",  # runs that are over, shown to a version that is no candidate yet
     },
     "runtime/runs": {

@@ -21,11 +21,12 @@ from agentos.control.deployments.model import (
     NoCanary,
     Status,
 )
+from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Comparator, Gate, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import GateId, OrgId
-from agentos.operations.rollouts import service, store, watch
+from agentos.operations.rollouts import breaches, service, store
 from agentos.operations.rollouts.model import CanaryBreached, CanaryRecord, GateFailed
 from tests.evidence.quality.runs import AT, scored
 from tests.operations.rollouts.desk import Desk, of
@@ -186,6 +187,22 @@ async def test_a_canary_is_compared_with_the_runs_before_it_where_the_other_has_
     assert "12 samples" in breach
 
 
+async def test_runs_of_the_version_from_before_it_was_a_canary_say_nothing_of_it(desk: Desk) -> None:
+    second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
+    await desk.order(second)
+    parked = [await desk.start("hard") for _ in range(3)]
+    await desk.order(third)
+    await desk.order(second, percent=50)
+    await desk.gate()
+    for run_id in parked:
+        run = await desk.held.finish(run_id)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await quality.score(work, run.id, at=now())
+    assert (await desk.watch()).breaches == ()
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    assert len((await desk.watch()).breaches) == 1
+
+
 async def test_one_worker_at_a_time_judges_a_canary(desk: Desk) -> None:
     second = await desk.apply("rollouts_bad")
     await desk.order(second, percent=50)
@@ -207,11 +224,11 @@ async def test_of_a_hundred_canaries_just_above_a_gate_hardly_one_is_thrown_out_
     unread: Any = None  # this gate asks for nothing of the version beside it
     for _ in range(100):
         runs = [scored(ok=chance.random() < 0.92) for _ in range(500)]
-        looks = [await watch.fails(gate, one, runs[:seen], unread, AT) for seen in range(10, 500, 10)]
+        looks = [await breaches.fails(gate, one, runs[:seen], unread, AT) for seen in range(10, 500, 10)]
         thrown += any(looks)
     assert thrown <= 2
     bad = [scored(ok=chance.random() < 0.7) for _ in range(100)]
-    assert "failed with 0." in await watch.fails(gate, one, bad, unread, AT)
+    assert "failed with 0." in await breaches.fails(gate, one, bad, unread, AT)
 
 
 async def test_a_canary_that_takes_longer_is_rolled_back_by_its_gate(desk: Desk) -> None:

@@ -83,6 +83,22 @@ async def test_the_next_run_uses_the_restored_version_and_the_validation_reports
     assert found.outcome is Outcome.UNKNOWN
 
 
+async def test_runs_that_were_admitted_before_are_no_recovery(desk: Desk) -> None:
+    parked = [await desk.start("hard") for _ in range(4)]  # of the version that is restored, on the revision before
+    _, number = await rolled_back(desk)
+    for run_id in parked:
+        run = await desk.held.finish(run_id)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await quality.score(work, run.id, at=now())
+    await desk.watch()
+    found = by_name(await rollback(desk, number))["success"]
+    assert (found["outcome"], found["figures"]["samples"]) == ("waiting", 0)
+    await desk.ran(["hard"] * 3)
+    await desk.watch()
+    found = by_name(await rollback(desk, number))["success"]
+    assert (found["outcome"], found["figures"]["samples"]) == ("passed", 3)
+
+
 async def test_drift_falls_once_runs_are_again_as_they_were(desk: Desk) -> None:
     await desk.ran(["hard"] * 31)
     async with desk.held.doors.open(desk.held.organization) as work:

@@ -24,7 +24,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, IfMatch, Limit, number_in, page, position_of
 from agentos.kernel.telemetry.catalogue import PROMOTIONS, ROLLBACKS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
-from agentos.operations.rollouts import service, watch
+from agentos.operations.rollouts import breaches, service
 from agentos.operations.rollouts.impact import Change, impact
 from agentos.operations.rollouts.model import (
     Allowance,
@@ -421,7 +421,7 @@ def _gates(found: Judged) -> dict[str, Any]:
 async def _canary(work: UnitOfWork, one: CanaryRecord) -> dict[str, Any]:
     figures = {}
     for metric in COMPARED:
-        ours, theirs = await watch.compared(work, one, metric, at=now())
+        ours, theirs = await breaches.compared(work, one, metric, at=now())
         figures[metric] = {"canary": _figure(ours), "beside": _figure(theirs)}
     return asdict(one) | {"overridden": list(one.overridden), "breaches": list(one.breaches), "figures": figures}
 

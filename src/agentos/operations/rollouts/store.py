@@ -50,6 +50,7 @@ _DISPATCHED: Final = text(
     "SELECT count(*) AS admitted, count(started_at) AS started FROM runs "
     "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL"
 )
+_OF_REVISION: Final = text("SELECT id FROM runs WHERE id = ANY(:ids) AND revision = :number")
 _OPEN: Final = text(
     "SELECT version, format, status, coalesce(waiting->>'reason', '') AS reason, count(*) AS runs FROM runs "
     "WHERE deployment_id = :id AND status IN ('accepted', 'running', 'waiting_approval', 'paused') "
@@ -149,6 +150,11 @@ async def dispatched(work: UnitOfWork, deployment_id: str, number: int) -> tuple
     row = await work.first(_DISPATCHED, {"id": deployment_id, "number": number})
     assert row is not None, "an aggregate has one row"
     return int(row.admitted), int(row.started)
+
+
+async def of_revision(work: UnitOfWork, run_ids: Sequence[str], number: int) -> set[str]:
+    """Those of some runs of a deployment that were admitted on a revision."""
+    return {row.id for row in await work.all(_OF_REVISION, {"ids": list(run_ids), "number": number})}
 
 
 async def open_runs(work: UnitOfWork, deployment_id: str) -> Sequence[Row[Any]]:
