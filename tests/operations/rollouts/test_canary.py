@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import (
@@ -238,6 +239,39 @@ async def test_a_canary_that_takes_longer_is_rolled_back_by_its_gate(desk: Desk)
     await desk.gate(metric="run_seconds_p95", comparator=Comparator.BELOW, threshold=0.0)
     (breach,) = (await desk.watch()).breaches
     assert "run_seconds_p95 < 0" in breach
+
+
+async def test_a_canary_whose_runs_hang_is_rolled_back_and_those_that_wait_for_people_do_not_hang(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.order(second, percent=50)
+    mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
+    for _ in range(6):
+        await desk.start(key=mine)
+    await desk.ran(["easy"] * 6, key=theirs)
+    assert (await desk.watch(now() + timedelta(seconds=290))).breaches == ()
+    waiting = text(
+        "UPDATE runs SET waiting = jsonb_build_object('reason', CAST(:reason AS text)) WHERE ended_at IS NULL"
+    )
+    for person in ("approval", "stopped", "deployment_paused"):
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await work.run(waiting, {"reason": person})
+        assert (await desk.watch(now() + timedelta(seconds=310))).breaches == ()
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await work.run(waiting, {"reason": "model"})
+    (breach,) = (await desk.watch(now() + timedelta(seconds=310))).breaches
+    assert breach.startswith(
+        "6 of 6 runs of the canary take longer than 300 s (6 are open), of the version beside it 0 of 6"
+    )
+    assert (await desk.now_serving()).canary is None
+
+
+async def test_a_canary_is_no_worse_where_the_runs_beside_it_hang_as_well(desk: Desk) -> None:
+    await desk.ran(["easy"] * 6)
+    await desk.order(await desk.apply("rollouts_good", instructions="Be done, better."), percent=50)
+    for canary in (True, False):
+        for _ in range(6):
+            await desk.start(key=await desk.key_of(canary=canary))
+    assert (await desk.watch(now() + timedelta(seconds=310))).breaches == ()  # no worker is there
 
 
 async def test_another_promotion_or_a_retirement_ends_the_canary(desk: Desk) -> None:

@@ -1,4 +1,4 @@
-"""Whether a canary is shown to be worse: by gates that its own runs fail, and by the version beside it.
+"""Whether a canary is shown to be worse: by gates that its own runs fail, by the version beside it, by runs that hang.
 
 What is unknown is no breach. A canary is looked at hundreds of times, so gates and the comparison of success ask for
 99.9 %, that of durations for intervals that do not touch.
@@ -15,15 +15,16 @@ from agentos.control.deployments.model import Deployment
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.figures import METRICS, Metric, Scored, figure, loss, samples
 from agentos.evidence.quality.model import Comparator, Figure, Gate, Severity
-from agentos.kernel.statistics import binomial
+from agentos.kernel.statistics import binomial, newcombe
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.operations.rollouts import figures
+from agentos.operations.rollouts import figures, store
 from agentos.operations.rollouts.figures import shown
 from agentos.operations.rollouts.model import CanaryRecord
 from agentos.operations.rollouts.settings import RolloutSettings
 
 LEVEL: Final = 0.999  # of what ends a canary: looked at 360 times, 3 in 10 would be wrong at 95 %
 BESIDE: Final = timedelta(days=1)  # before a canary: what it is compared with while the other has too few runs since
+USUAL: Final = 3  # times the usual p95 before a run is called late: beyond what the comparison of p95 tells by itself
 
 
 async def breached(
@@ -49,7 +50,42 @@ async def breached(
         slow, usual = figure(seconds, ours), figure(seconds, beside)
         if slow.low is not None and usual.high is not None and slow.low > usual.high:
             found.append(_worse(seconds, ours, beside))
+    if why := await hangs(work, one, ours, beside, settings, at=at):
+        found.append(why)
     return tuple(found)
+
+
+async def hangs(
+    work: UnitOfWork,
+    one: CanaryRecord,
+    ours: Sequence[Scored],
+    beside: Sequence[Scored],
+    settings: RolloutSettings,
+    *,
+    at: datetime,
+) -> str:
+    """Why a canary's runs that do not come to an end stand against it: more of them than beside it take too long.
+
+    A run takes too long beyond ``USUAL`` times the p95 of the version beside, and beyond the setting, whether it ended
+    or is open; what waits for people, a pause or a stop is left out. Only runs that were admitted so long ago count.
+    """
+    usual = figure(METRICS["run_seconds_p95"], beside).value
+    if usual is None:
+        return ""
+    limit = timedelta(seconds=max(settings.canary_hang_seconds, USUAL * usual))
+    mine, theirs = await store.unmoved(work, one, since=one.started_at - BESIDE, before=at - limit)
+    late, of = _late(ours, limit, at)
+    other_late, other_of = _late(beside, limit, at)
+    if min(of + mine, other_of + theirs) < settings.canary_samples:
+        return ""
+    more = newcombe(late + mine, of + mine, other_late + theirs, other_of + theirs, level=LEVEL)
+    if more is None or more.low <= 0:
+        return ""
+    return (
+        f"{late + mine} of {of + mine} runs of the canary take longer than {limit.total_seconds():.0f} s "
+        f"({mine} are open), of the version beside it {other_late + theirs} of {other_of + theirs}: "
+        f"{more.low:.3g} to {more.high:.3g} more"
+    )
 
 
 async def compared(work: UnitOfWork, one: CanaryRecord, metric: str, *, at: datetime) -> tuple[Figure, Figure]:
@@ -111,6 +147,12 @@ async def fails(gate: Gate, one: CanaryRecord, ours: Sequence[Scored], theirs: B
     if known.samples < gate.samples or best is None or gate.comparator.holds(best, gate.threshold):
         return ""
     return f"{gate.said}: failed with {shown(known)}"
+
+
+def _late(runs: Sequence[Scored], limit: timedelta, at: datetime) -> tuple[int, int]:
+    """How many runs took longer, of how many that were admitted so long ago."""
+    seconds = [run.seconds for run in runs if run.ended_at - timedelta(seconds=run.seconds) < at - limit]
+    return sum(timedelta(seconds=one) > limit for one in seconds), len(seconds)
 
 
 def _worse(metric: Metric, ours: Sequence[Scored], theirs: Sequence[Scored]) -> str:

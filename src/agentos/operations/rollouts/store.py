@@ -51,6 +51,14 @@ _DISPATCHED: Final = text(
     "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL"
 )
 _OF_REVISION: Final = text("SELECT id FROM runs WHERE id = ANY(:ids) AND revision = :number")
+# What waits for a person, a pause or a stop does not hang. Of the rows of open runs, which are few, there is an index.
+_UNMOVED: Final = text(
+    "SELECT count(*) FILTER (WHERE revision = :revision) AS canary, "
+    "count(*) FILTER (WHERE version = :beside) AS beside FROM runs "
+    "WHERE deployment_id = :id AND status IN ('accepted', 'running') AND draft_id IS NULL "
+    "AND accepted_at >= :since AND accepted_at < :before AND coalesce(waiting->>'reason', '') "
+    "NOT IN ('approval', 'uncertain_effect', 'paused', 'deployment_paused', 'stopped')"
+)
 _OPEN: Final = text(
     "SELECT version, format, status, coalesce(waiting->>'reason', '') AS reason, count(*) AS runs FROM runs "
     "WHERE deployment_id = :id AND status IN ('accepted', 'running', 'waiting_approval', 'paused') "
@@ -155,6 +163,14 @@ async def dispatched(work: UnitOfWork, deployment_id: str, number: int) -> tuple
 async def of_revision(work: UnitOfWork, run_ids: Sequence[str], number: int) -> set[str]:
     """Those of some runs of a deployment that were admitted on a revision."""
     return {row.id for row in await work.all(_OF_REVISION, {"ids": list(run_ids), "number": number})}
+
+
+async def unmoved(work: UnitOfWork, one: CanaryRecord, *, since: datetime, before: datetime) -> tuple[int, int]:
+    """How many runs that were admitted within a time are open and wait for nobody: of a canary, and beside it."""
+    values = {"id": one.deployment_id, "revision": one.revision, "beside": one.beside, "since": since, "before": before}
+    row = await work.first(_UNMOVED, values)
+    assert row is not None, "an aggregate has one row"
+    return int(row.canary), int(row.beside)
 
 
 async def open_runs(work: UnitOfWork, deployment_id: str) -> Sequence[Row[Any]]:
