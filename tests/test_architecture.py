@@ -163,7 +163,11 @@ ALSO: dict[str, set[str]] = {
         "breaches",  # whether a canary is shown to be worse
         "validation",  # whether a rollback helped
         "watch",  # the clock: canaries and rollbacks looked at over and over
-        "shadows",  # runs that are over, shown to a version that is no candidate yet
+        "judging",  # whether a version may serve: freezes, gates, recorded runs, and what somebody overrides
+        "trials",  # recorded runs executed under a version, for its order and for gates
+    },
+    "operations/shadows": {
+        "showing",  # runs that are over, shown to a version that is no candidate yet
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import (
     BadShare,
     Canary,
@@ -28,6 +27,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import GateId, OrgId
 from agentos.operations.rollouts import breaches, service, store
+from agentos.operations.rollouts.impact import Change
 from agentos.operations.rollouts.model import CanaryBreached, CanaryRecord, GateFailed
 from tests.evidence.quality.runs import AT, scored
 from tests.operations.rollouts.desk import Desk, of
@@ -281,8 +281,7 @@ async def test_another_promotion_or_a_retirement_ends_the_canary(desk: Desk) -> 
     assert (await desk.now_serving()).canary is None
     await desk.order(second, percent=50)
     async with desk.held.doors.open(desk.held.organization) as work:
-        await deployments.retire(work, desk.deployment, by="ann", at=now())
-    await desk.watch(now() + timedelta(seconds=5))
+        await service.turn(work, desk.deployment, Change.RETIRE, desk.skills, by="ann", at=now())
     assert [one.outcome for one in await canaries(desk)] == ["retired", "superseded"]
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from agentos.control.deployments.model import NeverServed
+from agentos.control.deployments.model import NeverServed, State
+from agentos.control.policy.model import Tier
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import FreezeScope
 from agentos.kernel.clock import now
@@ -26,7 +27,8 @@ from agentos.operations.rollouts.model import (
     RollbackUnknown,
     RollbackValidated,
 )
-from agentos.operations.rollouts.shadows import Shadows
+from agentos.operations.shadows import service as shadows
+from agentos.operations.shadows.showing import Shadows
 from agentos.runtime.runs.model import RunEnded
 from tests.operations.rollouts.desk import Desk, of
 from tests.runtime.runs.harness import calls, harness
@@ -200,28 +202,52 @@ async def test_the_impact_names_who_stays_where_and_who_cannot_go_on(desk: Desk)
     assert after.document()["cannot_resume"] == 3
 
 
+async def test_before_a_retirement_or_another_tier_it_is_told_what_that_means_for_open_runs(desk: Desk) -> None:
+    parked = await desk.held.agent([calls(("pay", 1))], ["pay"], tier="L3", name="payer")
+    for _ in range(2):
+        await desk.held.finish(await desk.held.start(name="payer"))
+    await desk.held.start(name="payer")
+    how: dict[str, Any] = {"by": "ann", "at": now()}
+    async with desk.held.doors.open(desk.held.organization) as work:
+        lowered = await service.set_tier(work, parked, Tier.L1, desk.skills, **how)
+    assert lowered.deployment.tier is Tier.L1
+    assert lowered.impact.words == [
+        "2 parked runs stay on version 1.",
+        "1 moving run stays on version 1.",
+        "From their next effect on they act under L1, none above its version's highest.",
+    ]
+    async with desk.held.doors.open(desk.held.organization) as work:
+        retired = await service.turn(work, parked, Change.RETIRE, desk.skills, **how)
+    assert retired.deployment.state is State.RETIRED
+    assert retired.impact.words == [
+        "2 parked runs stay on version 1.",
+        "1 moving run stays on version 1 and stops before its next effect, for good.",
+        "2 of those on version 1 cannot resume, because a retired deployment lets no effect out.",
+    ]
+
+
 async def test_a_shadow_is_shown_what_runs_were_given_and_changes_nothing(desk: Desk) -> None:
     first = (await desk.now_serving()).version
     second = await desk.apply("rollouts_bad")
     async with desk.held.doors.open(desk.held.organization) as work:
-        await service.start_shadow(work, desk.deployment, second, 100, live=False, by="ann", at=now())
+        await shadows.start(work, desk.deployment, second, 100, live=False, by="ann", at=now())
     before = list(desk.held.world.done)
-    shadows = Shadows(desk.held.parts)
+    showing = Shadows(desk.held.parts)
     for run in await desk.ran(["easy", "hard", "easy"]):
         assert run.version == first
         fact = RunEnded(run.id, desk.deployment, "tester", run.version, run.status.value, "")
-        await shadows.show(desk.held.organization, fact)
-        await shadows.show(desk.held.organization, fact)  # once is enough
+        await showing.show(desk.held.organization, fact)
+        await showing.show(desk.held.organization, fact)  # once is enough
     async with desk.held.doors.open(desk.held.organization) as work:
-        shadow, shown = await service.shadow(work, desk.deployment)
-        rows = await service.shadow_runs(work, desk.deployment, before="", most=10)
+        shadow, shown = await shadows.shadow(work, desk.deployment)
+        rows = await shadows.shadow_runs(work, desk.deployment, before="", most=10)
     assert (shadow.version, shown.runs, shown.known, shown.changed) == (second, 3, 3, 1)
     assert [one["found"] for one in rows] == ["completed", "failed", "completed"]
     assert desk.held.world.done == before
     async with desk.held.doors.open(desk.held.organization) as work:
-        await service.end_shadow(work, desk.deployment, by="ann", at=now())
+        await shadows.end(work, desk.deployment, by="ann", at=now())
     (run,) = await desk.ran(["easy"])
     fact = RunEnded(run.id, desk.deployment, "tester", run.version, run.status.value, "")
-    await shadows.show(desk.held.organization, fact)
+    await showing.show(desk.held.organization, fact)
     async with desk.held.doors.open(desk.held.organization) as work:
-        assert (await service.shadow(work, desk.deployment))[1].runs == 3
+        assert (await shadows.shadow(work, desk.deployment))[1].runs == 3

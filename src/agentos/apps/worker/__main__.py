@@ -33,7 +33,7 @@ from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
 from agentos.operations.notifications import dispatch as messages
 from agentos.operations.rollouts import watch as rollouts
-from agentos.operations.rollouts.shadows import Shadows
+from agentos.operations.shadows.showing import Shadows
 from agentos.runtime.gateway import asking
 
 KEPT: Final = (

@@ -52,12 +52,6 @@ class Wanted(_Body):
     serve: bool = Field(False, description="Let the version serve at once; else it is a draft.")
 
 
-class TierOrder(_Body):
-    """A tier that is to be in force."""
-
-    tier: TierName
-
-
 async def skills(request: Request) -> SkillCatalogue:
     """The skills that are loaded."""
     found: SkillCatalogue = request.app.state.skills
@@ -138,26 +132,6 @@ async def show(deployment_id: str, caller: Reader, doors: DoorsDep, response: Re
     """One deployment with its history, newest first, and the revision that is known to have been good last."""
     async with doors.open(caller.organization) as work:
         return await answered(work, await service.get(work, deployment_id), response)
-
-
-@router.patch("/deployments/{deployment_id}")
-async def set_tier(
-    deployment_id: str, body: TierOrder, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
-) -> dict[str, Any]:
-    """Put a tier in force, at most the version's highest."""
-    async with doors.open(caller.organization) as work:
-        found = await service.set_tier(work, deployment_id, Tier[body.tier], by=caller.handle, at=now(), if_match=match)
-        return await answered(work, found, response)
-
-
-@router.post("/deployments/{deployment_id}/retire")
-async def retire(
-    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
-) -> dict[str, Any]:
-    """End the deployment for good."""
-    async with doors.open(caller.organization) as work:
-        found = await service.retire(work, deployment_id, by=caller.handle, at=now(), if_match=match)
-        return await answered(work, found, response)
 
 
 @router.get("/deployments/{deployment_id}/policy")

@@ -18,7 +18,7 @@ from agentos.evidence.quality.model import Comparator, Figure, Gate, Severity
 from agentos.kernel.statistics import binomial, newcombe
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.operations.rollouts import figures, store
-from agentos.operations.rollouts.figures import shown
+from agentos.operations.rollouts.figures import in_words
 from agentos.operations.rollouts.model import CanaryRecord
 from agentos.operations.rollouts.settings import RolloutSettings
 
@@ -136,17 +136,17 @@ async def fails(gate: Gate, one: CanaryRecord, ours: Sequence[Scored], theirs: B
         lost = loss(metric, mine, beside, level=LEVEL)
         if lost.samples < gate.samples or lost.low is None or lost.low <= gate.threshold:
             return ""
-        return f"{gate.said}: failed, worse by {shown(lost)}; {_worse(metric, mine, beside)}"
+        return f"{gate.said}: failed, worse by {in_words(lost)}; {_worse(metric, mine, beside)}"
     known = figure(metric, mine, level=LEVEL)
     upper = gate.comparator in (Comparator.AT_MOST, Comparator.BELOW)
     if metric.kind == "p95" and upper:  # by order statistics: too many runs beyond, whatever its upper end is
         within = sum(gate.comparator.holds(value, gate.threshold) for value in samples(metric, mine))
         is_shown = known.samples >= gate.samples and binomial(within, known.samples, 0.95) <= (1 - LEVEL) / 2
-        return f"{gate.said}: failed with {shown(known)}, {within} runs within it" if is_shown else ""
+        return f"{gate.said}: failed with {in_words(known)}, {within} runs within it" if is_shown else ""
     best = known.low if upper else known.high
     if known.samples < gate.samples or best is None or gate.comparator.holds(best, gate.threshold):
         return ""
-    return f"{gate.said}: failed with {shown(known)}"
+    return f"{gate.said}: failed with {in_words(known)}"
 
 
 def _late(runs: Sequence[Scored], limit: timedelta, at: datetime) -> tuple[int, int]:
@@ -157,4 +157,4 @@ def _late(runs: Sequence[Scored], limit: timedelta, at: datetime) -> tuple[int, 
 
 def _worse(metric: Metric, ours: Sequence[Scored], theirs: Sequence[Scored]) -> str:
     mine, others = figure(metric, ours), figure(metric, theirs)
-    return f"{metric.name} of the canary {shown(mine)}, of the version beside it {shown(others)}"
+    return f"{metric.name} of the canary {in_words(mine)}, of the version beside it {in_words(others)}"

@@ -23,7 +23,7 @@ async def runs_of(
     return [run for run in found if run.run_id in own]
 
 
-def shown(found: Figure) -> str:
+def in_words(found: Figure) -> str:
     """A figure in words."""
     if found.value is None:
         return "unknown (no samples)"

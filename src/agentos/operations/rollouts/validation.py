@@ -15,7 +15,7 @@ from agentos.evidence.quality.figures import METRICS, figure
 from agentos.evidence.quality.model import Figure, Scope
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.operations.rollouts import figures, store
-from agentos.operations.rollouts.figures import shown
+from agentos.operations.rollouts.figures import in_words
 from agentos.operations.rollouts.model import SUCCESS, Check, Outcome, Rollback
 from agentos.operations.rollouts.settings import RolloutSettings
 
@@ -50,12 +50,14 @@ async def _success(work: UnitOfWork, one: Rollback, settings: RolloutSettings, a
     known = {**_known("success_rate", since, before), "samples_needed": least, "at_least": SUCCESS}
     enough = since.value is not None and since.samples >= least
     if enough and since.value is not None and since.value >= SUCCESS:
-        return Check("success", Outcome.PASSED, f"success_rate is {shown(since)}, before it was {shown(before)}", known)
+        return Check(
+            "success", Outcome.PASSED, f"success_rate is {in_words(since)}, before it was {in_words(before)}", known
+        )
     if at < one.closes_at:
-        said = f"success_rate is {shown(since)} of {least} samples until {one.closes_at:%H:%M:%SZ}"
+        said = f"success_rate is {in_words(since)} of {least} samples until {one.closes_at:%H:%M:%SZ}"
         return Check("success", Outcome.WAITING, said, known)
     if enough:
-        return Check("success", Outcome.FAILED, f"success_rate did not recover: {shown(since)}", known)
+        return Check("success", Outcome.FAILED, f"success_rate did not recover: {in_words(since)}", known)
     return Check("success", Outcome.UNKNOWN, f"{since.samples} of {least} samples came in time", known)
 
 
@@ -67,7 +69,7 @@ async def _drift(work: UnitOfWork, one: Rollback, at: datetime) -> Check:
     before = await quality.drift(work, Scope.DEPLOYMENT, one.deployment_id, at=one.at, window=BEFORE)
     known = _known("drift", _figure(since), _figure(before))
     if since.score is not None and before.score is not None:
-        said = f"drift is {shown(_figure(since))}, before it was {shown(_figure(before))}"
+        said = f"drift is {in_words(_figure(since))}, before it was {in_words(_figure(before))}"
         if since.score < before.score or since.score == 0:
             return Check("drift", Outcome.PASSED, said, known)
         return Check("drift", Outcome.WAITING if at < one.closes_at else Outcome.FAILED, said, known)

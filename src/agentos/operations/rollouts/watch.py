@@ -65,10 +65,7 @@ async def watch(
     if breaches or deployment.canary is None:  # before anything is ended: what is it by now?
         deployment = await deployments.lock(work, deployment.id)
     canary = deployment.canary
-    if canary is None:  # a retirement ended it, which passes by no gate; or another worker did
-        await store.end_canary(work, deployment.id, last[0].revision, Status.RETIRED.value, (), at)
-        return Watched((), validated)
-    if canary.revision != last[0].revision:  # another one began meanwhile: it is looked at next
+    if canary is None or canary.revision != last[0].revision:  # it ended meanwhile, or another one began
         return Watched((), validated)
     if breaches:
         how: dict[str, Any] = {"by": PLATFORM, "at": at, "because": breaches}

@@ -17,8 +17,8 @@ from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.telemetry.catalogue import SHADOW_RUNS
-from agentos.operations.rollouts import store
-from agentos.operations.rollouts.model import Shadow
+from agentos.operations.shadows import store
+from agentos.operations.shadows.model import Shadow
 from agentos.runtime.runs import service as runs
 from agentos.runtime.runs.model import RunEnded, RunStatus
 from agentos.runtime.runs.ports import Parts
