@@ -11,7 +11,7 @@ from sqlalchemy import text
 from agentos.control.deployments.model import NeverServed, State
 from agentos.control.policy.model import Tier
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import FreezeScope
+from agentos.evidence.quality.model import Figure, FreezeScope
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
@@ -78,6 +78,11 @@ async def test_the_next_run_uses_the_restored_version_and_the_validation_reports
     assert checks["success"]["outcome"] == "passed"
     assert checks["success"]["figures"]["success_rate"] == 1.0
     assert checks["success"]["figures"]["before"] == 0.0
+    found = checks["success"]["figures"]
+    assert (found["samples"], found["samples_before"]) == (3, 4)
+    assert 0 < found["low"] < found["high"] == 1
+    assert 0 == found["low_before"] < found["high_before"] < 1
+    assert checks["dispatch"]["figures"]["started_share"]["samples"] == 3
     assert checks["drift"]["outcome"] == "waiting"
     await desk.watch(now() + timedelta(minutes=16))
     found = await rollback(desk, number)
@@ -242,6 +247,12 @@ async def test_a_shadow_is_shown_what_runs_were_given_and_changes_nothing(desk: 
         shadow, shown = await shadows.shadow(work, desk.deployment)
         rows = await shadows.shadow_runs(work, desk.deployment, before="", most=10)
     assert (shadow.version, shown.runs, shown.known, shown.changed) == (second, 3, 3, 1)
+    changed, recorded = shown.figures["changed"], shown.figures["recorded_completed"]
+    assert (changed.value, changed.samples, recorded.value) == (1 / 3, 3, 1.0)
+    assert changed.low is not None
+    assert changed.high is not None
+    assert 0 < changed.low < 1 / 3 < changed.high < 1
+    assert shown.figures["dollars_more"] == Figure(0.0, None, None, 3)  # three that agree show no variance
     assert [one["found"] for one in rows] == ["completed", "failed", "completed"]
     assert desk.held.world.done == before
     async with desk.held.doors.open(desk.held.organization) as work:

@@ -228,6 +228,12 @@ def figure(one: Metric, runs: Sequence[Scored], *, level: float = LEVEL) -> Figu
     return Figure(value, interval.low if interval else None, interval.high if interval else None, count)
 
 
+def rate(hits: int, count: int) -> Figure:
+    """How often something was so, with Wilson's interval; unknown without samples."""
+    interval = wilson(hits, count)
+    return Figure(None, None, None, 0) if interval is None else Figure(hits / count, interval.low, interval.high, count)
+
+
 @dataclass(frozen=True, slots=True)
 class Bin:
     """Runs of a like confidence, and how many of them people accepted."""

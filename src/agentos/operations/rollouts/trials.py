@@ -14,12 +14,12 @@ from typing import Final
 from agentos.control.agents import service as agents
 from agentos.control.deployments import service as deployments
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.figures import AGREED, WHAT_IFS
+from agentos.evidence.quality.figures import AGREED, WHAT_IFS, rate
 from agentos.evidence.quality.model import Figure
 from agentos.evidence.replay import what_if
 from agentos.evidence.replay.what_if import Instead, Prepared, Result
 from agentos.kernel.errors import Conflict, NotFound
-from agentos.kernel.statistics import mean_interval, wilson
+from agentos.kernel.statistics import mean_interval
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.kernel.units import MICROS
 from agentos.operations.rollouts.judging import Order, asks_nothing
@@ -112,16 +112,7 @@ def figures_of(results: Sequence[Result]) -> dict[str, Figure]:
     interval = None if agree else mean_interval(more)
     low, high = (interval.low, interval.high) if interval else (None, None)
     return {
-        "what_if:changed": _rate(sum(1 for one in known if one.outcome_changed), len(known)),
-        "what_if:diverged": _rate(sum(1 for one in results if one.divergence is not None), len(results)),
+        "what_if:changed": rate(sum(1 for one in known if one.outcome_changed), len(known)),
+        "what_if:diverged": rate(sum(1 for one in results if one.divergence is not None), len(results)),
         "what_if:dollars_more": Figure(sum(more) / len(more) if more else None, low, high, len(more)),
     }
-
-
-def _rate(hits: int, samples: int) -> Figure:
-    interval = wilson(hits, samples)
-    return (
-        Figure(None, None, None, 0)
-        if interval is None
-        else Figure(hits / samples, interval.low, interval.high, samples)
-    )

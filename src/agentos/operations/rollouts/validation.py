@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.drift import Drift, measure
-from agentos.evidence.quality.figures import METRICS, figure
+from agentos.evidence.quality.figures import METRICS, figure, rate
 from agentos.evidence.quality.model import Figure, Scope
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.operations.rollouts import figures, store
 from agentos.operations.rollouts.figures import in_words
-from agentos.operations.rollouts.model import SUCCESS, Check, Outcome, Rollback
+from agentos.operations.rollouts.model import SUCCESS, Check, Outcome, Rollback, shown
 from agentos.operations.rollouts.settings import RolloutSettings
 
 BEFORE: Final = timedelta(hours=1)  # before a rollback, as what it is compared with
@@ -29,7 +29,8 @@ async def checks(work: UnitOfWork, one: Rollback, settings: RolloutSettings, *, 
 
 async def _dispatch(work: UnitOfWork, one: Rollback, at: datetime) -> Check:
     admitted, started = await store.dispatched(work, one.deployment_id, one.number)
-    known: dict[str, Any] = {"admitted": admitted, "started": started}
+    share = shown(rate(started, admitted))
+    known: dict[str, Any] = {"admitted": admitted, "started": started, "started_share": share}
     if started:
         said = f"{started} of {admitted} runs that were admitted since have started on revision {one.number}"
         return Check("dispatch", Outcome.PASSED, said, known)
@@ -79,8 +80,10 @@ async def _drift(work: UnitOfWork, one: Rollback, at: datetime) -> Check:
 
 
 def _known(name: str, since: Figure, before: Figure) -> dict[str, Any]:
-    """What a check stands on: a figure of since and of before, each with its samples."""
-    found = {name: since.value, "samples": since.samples, "before": before.value, "samples_before": before.samples}
+    """What a check stands on: a figure of since and of before, each with its 95 % interval and samples."""
+    found = {name: since.value, "low": since.low, "high": since.high, "samples": since.samples}
+    found |= {"before": before.value, "low_before": before.low, "high_before": before.high}
+    found |= {"samples_before": before.samples}
     return {key: "unknown" if value is None else value for key, value in found.items()}
 
 

@@ -13,6 +13,7 @@ from agentos.intake.identity.model import NotAllowed, Permission
 from agentos.intake.identity.routes import Reader
 from agentos.kernel.clock import now
 from agentos.kernel.http import Cursor, DoorsDep, Limit, page, position_of
+from agentos.operations.rollouts.model import shown
 from agentos.operations.shadows import service
 from agentos.operations.shadows.model import Shadow, Shown
 
@@ -69,9 +70,13 @@ async def end_shadow(deployment_id: str, caller: Deployer, doors: DoorsDep) -> d
         return _shadow(*await service.shadow(work, deployment_id))
 
 
-def _shadow(one: Shadow, shown: Shown) -> dict[str, Any]:
-    more = UNKNOWN if shown.micros_more is None else shown.micros_more
-    return asdict(one) | {"came_to": asdict(shown) | {"unknown": shown.runs - shown.known, "micros_more": more}}
+def _shadow(one: Shadow, came_to: Shown) -> dict[str, Any]:
+    counts = asdict(came_to)
+    del counts["spread"]
+    more = UNKNOWN if came_to.micros_more is None else came_to.micros_more
+    figures = {name: shown(figure) for name, figure in came_to.figures.items()}
+    counts |= {"unknown": came_to.runs - came_to.known, "micros_more": more, "figures": figures}
+    return asdict(one) | {"came_to": counts}
 
 
 def _shadow_run(one: dict[str, Any]) -> dict[str, Any]:

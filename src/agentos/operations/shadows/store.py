@@ -33,7 +33,9 @@ _SHOWN: Final = text(
     "SELECT count(*) AS runs, count(changed) AS known, count(*) FILTER (WHERE changed) AS changed, "
     "count(*) FILTER (WHERE found = 'completed') AS completed, "
     "count(*) FILTER (WHERE recorded = 'completed' AND changed IS NOT NULL) AS recorded_completed, "
-    "sum(micros_more) AS micros_more FROM shadow_runs WHERE deployment_id = :id AND version = :version"
+    "count(micros_more) AS priced, sum(micros_more) AS micros_more, "
+    "stddev_samp(micros_more)::double precision AS spread FROM shadow_runs "
+    "WHERE deployment_id = :id AND version = :version"
 )
 _SHADOW_RUNS: Final = text(
     "SELECT run_id, recorded, found, code, changed, micros_more, left_because, at FROM shadow_runs "
@@ -72,7 +74,7 @@ async def shown(work: UnitOfWork, deployment_id: str, version: str) -> Shown:
     row = await work.first(_SHOWN, {"id": deployment_id, "version": version})
     assert row is not None, "an aggregate has one row"
     more = None if row.micros_more is None else int(row.micros_more)
-    return Shown(row.runs, row.known, row.changed, row.completed, row.recorded_completed, more)
+    return Shown(**{**row._mapping, "micros_more": more})
 
 
 async def shadow_runs(
