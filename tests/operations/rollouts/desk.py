@@ -46,12 +46,12 @@ def bad(question: Question) -> str | Answer:
     return "done"
 
 
-def document(name: str, *, category: str = "tests", **spec: Any) -> dict[str, Any]:
+def document(name: str, *, category: str = "tests", agent: str = "tester", **spec: Any) -> dict[str, Any]:
     """A manifest of the agent ``tester`` whose stub behaves so."""
     return {
         "apiVersion": "agentos/v1",
         "kind": "Agent",
-        "metadata": {"name": "tester", "category": category, "owner": "testers"},
+        "metadata": {"name": agent, "category": category, "owner": "testers"},
         "spec": {
             "instructions": "Be done.",
             "model": {"provider": "stub", "behaviour": name},

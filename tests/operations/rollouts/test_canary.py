@@ -26,11 +26,11 @@ from agentos.evidence.quality.model import Comparator, Gate, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import GateId, OrgId
-from agentos.operations.rollouts import breaches, service, store
+from agentos.operations.rollouts import breaches, service, store, watch
 from agentos.operations.rollouts.impact import Change
 from agentos.operations.rollouts.model import CanaryBreached, CanaryRecord, GateFailed
 from tests.evidence.quality.runs import AT, scored
-from tests.operations.rollouts.desk import Desk, of
+from tests.operations.rollouts.desk import SETTINGS, Desk, of
 from tests.runtime.runs.harness import harness
 
 
@@ -213,6 +213,26 @@ async def test_one_worker_at_a_time_judges_a_canary(desk: Desk) -> None:
         assert await store.alone(work, desk.deployment)
         assert (await desk.watch()).breaches == ()
     assert len((await desk.watch()).breaches) == 1
+
+
+async def test_whatever_is_watched_is_looked_at_in_each_turn_however_much_there_is(
+    desk: Desk, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = []
+    for name in ("tester", "tester_b", "tester_c"):
+        await desk.apply("rollouts_good", agent=name)
+        await desk.order(await desk.apply("rollouts_good", agent=name, instructions="Second."), percent=50)
+        watched.append(desk.deployment)
+    monkeypatch.setattr(watch, "PAGE", 1)
+    looked: list[str] = []
+
+    async def look(_work: Any, deployment_id: str, *_: Any, **__: Any) -> watch.Watched:
+        looked.append(deployment_id)
+        return watch.Watched()
+
+    monkeypatch.setattr(watch, "watch", look)
+    assert await watch.tick(desk.held.doors, desk.skills, SETTINGS, desk.held.parts.meter) >= 3
+    assert [one for one in looked if one in watched] == sorted(watched)
 
 
 async def test_of_a_hundred_canaries_just_above_a_gate_hardly_one_is_thrown_out_in_500_looks() -> None:

@@ -15,6 +15,7 @@ from agentos.evidence.quality.model import Figure, FreezeScope
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import forget
 from agentos.operations.rollouts import service
 from agentos.operations.rollouts.impact import Change, impact
 from agentos.operations.rollouts.model import (
@@ -28,7 +29,7 @@ from agentos.operations.rollouts.model import (
     RollbackValidated,
 )
 from agentos.operations.shadows import service as shadows
-from agentos.operations.shadows.showing import Shadows
+from agentos.operations.shadows.showing import KEPT, Shadows
 from agentos.runtime.runs.model import RunEnded
 from tests.operations.rollouts.desk import Desk, of
 from tests.runtime.runs.harness import calls, harness
@@ -262,3 +263,8 @@ async def test_a_shadow_is_shown_what_runs_were_given_and_changes_nothing(desk: 
     await showing.show(desk.held.organization, fact)
     async with desk.held.doors.open(desk.held.organization) as work:
         assert (await shadows.shadow(work, desk.deployment))[1].runs == 3
+    database, little = desk.held.parts.database, timedelta(minutes=1)
+    for at, left in ((now() + KEPT.kept - little, 3), (now() + KEPT.kept + little, 0)):
+        await forget(database, KEPT, at=at)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            assert (await shadows.shadow(work, desk.deployment))[1].runs == left

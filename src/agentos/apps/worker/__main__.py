@@ -33,7 +33,7 @@ from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
 from agentos.operations.notifications import dispatch as messages
 from agentos.operations.rollouts import watch as rollouts
-from agentos.operations.shadows.showing import Shadows
+from agentos.operations.shadows import showing
 from agentos.runtime.gateway import asking
 
 KEPT: Final = (
@@ -45,6 +45,7 @@ KEPT: Final = (
     asking.KEPT,
     outbox.KEPT,
     indexing.KEPT,
+    showing.KEPT,
 )
 
 log = structlog.get_logger(__name__)
@@ -79,7 +80,7 @@ async def main() -> None:
             asyncio.create_task(held.notifications.send_for_ever(stop)),
             asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
             asyncio.create_task(held.counting.mark_for_ever(stop)),
-            asyncio.create_task(consume(held.parts.database, Shadows(held.parts).consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, showing.Shadows(held.parts).consumer(), stop)),
             asyncio.create_task(_watch(held, stop)),
             asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(drift.look_for_ever(held.parts.doors, stop)),

@@ -64,7 +64,7 @@ _OPEN: Final = text(
     "WHERE deployment_id = :id AND status IN ('accepted', 'running', 'waiting_approval', 'paused') "
     "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
 )
-_WATCHED: Final = text("SELECT org, deployment_id FROM rollouts_watched(:most)")
+_WATCHED: Final = text("SELECT org, deployment_id FROM rollouts_watched(:org, :deployment, :most)")
 
 
 async def add_canary(work: UnitOfWork, values: dict[str, Any], overridden: Sequence[str]) -> None:
@@ -149,9 +149,10 @@ async def open_runs(work: UnitOfWork, deployment_id: str) -> Sequence[Row[Any]]:
     return await work.all(_OPEN, {"id": deployment_id})
 
 
-async def watched(connection: AsyncConnection, most: int) -> Sequence[Row[Any]]:
-    """Deployments of every organization that have something to watch."""
-    return (await connection.execute(_WATCHED, {"most": most})).all()
+async def watched(connection: AsyncConnection, after: tuple[str, str], most: int) -> Sequence[Row[Any]]:
+    """Deployments of every organization that have something to watch, by organization and id, after one of them."""
+    values = {"org": after[0], "deployment": after[1], "most": most}
+    return (await connection.execute(_WATCHED, values)).all()
 
 
 def _rollback(row: Row[Any]) -> Rollback:

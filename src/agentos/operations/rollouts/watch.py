@@ -38,7 +38,7 @@ from agentos.operations.rollouts.validation import checks
 log = structlog.get_logger(__name__)
 
 PLATFORM: Final = "platform:canary"  # who ends a canary by itself
-PAGE: Final = 1000  # deployments that are looked at in one turn
+PAGE: Final = 500  # deployments that are asked for at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,22 +105,40 @@ async def tick(
 
     ``at``: the time that it is taken to be.
     """
-    async with doors.database.connection("agentos_system") as connection:
-        rows = await store.watched(connection, PAGE)
-    for row in rows:
-        try:
-            async with doors.open(OrgId(row.org)) as work:
-                found = await watch(work, row.deployment_id, skills, settings, at=at or clock.now())
-                agent_id = (await deployments.get(work, row.deployment_id)).agent_id
-        except Unavailable:
-            raise
-        except Exception as error:  # one that cannot be judged keeps no other from it; the next look tries it again
-            log.exception("rollout_not_watched", deployment=row.deployment_id, error=type(error).__name__)
-            continue
-        if found.breaches:
-            log.warning("canary_rolled_back", deployment=row.deployment_id, because=list(found.breaches))
-            meter.count(ROLLBACKS, org=row.org, agent_id=agent_id, deployment=row.deployment_id, cause="canary")
-    return len(rows)
+    seen, after = 0, ("", "")
+    while True:
+        async with doors.database.connection("agentos_system") as connection:
+            rows = await store.watched(connection, after, PAGE)
+        for row in rows:
+            await _look(doors, skills, settings, meter, OrgId(row.org), row.deployment_id, at or clock.now())
+        seen += len(rows)
+        if len(rows) < PAGE:
+            return seen
+        after = (rows[-1].org, rows[-1].deployment_id)
+
+
+async def _look(
+    doors: Doors,
+    skills: SkillCatalogue,
+    settings: RolloutSettings,
+    meter: Meter,
+    organization: OrgId,
+    deployment_id: str,
+    at: datetime,
+) -> None:
+    """Look at one deployment; one that cannot be judged keeps no other from it. Raises DatabaseUnavailable."""
+    try:
+        async with doors.open(organization) as work:
+            found = await watch(work, deployment_id, skills, settings, at=at)
+            agent_id = (await deployments.get(work, deployment_id)).agent_id
+    except Unavailable:
+        raise
+    except Exception as error:  # the next look tries it again
+        log.exception("rollout_not_watched", deployment=deployment_id, error=type(error).__name__)
+        return
+    if found.breaches:
+        log.warning("canary_rolled_back", deployment=deployment_id, because=list(found.breaches))
+        meter.count(ROLLBACKS, org=organization, agent_id=agent_id, deployment=deployment_id, cause="canary")
 
 
 async def watch_for_ever(

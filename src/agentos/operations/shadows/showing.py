@@ -7,6 +7,7 @@ Models are the stub, unless the shadow was begun live: then they are asked, and 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from agentos.control.deployments.model import place
@@ -16,6 +17,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry.catalogue import SHADOW_RUNS
 from agentos.operations.shadows import store
 from agentos.operations.shadows.model import Shadow
@@ -24,6 +26,7 @@ from agentos.runtime.runs.model import RunEnded, RunStatus
 from agentos.runtime.runs.ports import Parts
 
 NAME: Final = "shadows"  # of the consumer; the migration has set its cursor
+KEPT: Final = Retention("shadow_runs_forget", timedelta(days=30))  # longer than a version is a shadow
 
 
 class Shadows:
