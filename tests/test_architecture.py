@@ -51,6 +51,11 @@ ALSO: dict[str, set[str]] = {
         "manifest",  # nodes read into manifests, every fault at its place
         "schemas",  # whether a JSON schema is one, and harmless
     },
+    "control/deployments": {
+        "applying",  # versions put forward: manifests applied, and places in environments made
+        "changes",  # each change as rows, epochs and facts; what a version must be to serve
+        "serving",  # what a run that is admitted now is pinned to, also by a canary's share
+    },
     "control/policy": {
         "rules",  # the ordered table of rules, what they look into, and the one function that decides
         "cedar",  # rules that an organization writes in Cedar

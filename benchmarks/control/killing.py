@@ -21,7 +21,7 @@ from agentos.apps.api.health import Catalogue
 from agentos.apps.bootstrap import ORGANIZATION
 from agentos.apps.parts import Process, process
 from agentos.control.agents import manifest
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import applying
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.evidence.effects import service as effects
@@ -109,7 +109,7 @@ async def main() -> None:
     """Answer the questions of the benchmark."""
     async with process(eager=False) as held:
         async with held.parts.doors.open(ORGANIZATION) as work:
-            (done,) = await deployments.apply(
+            (done,) = await applying.apply(
                 work,
                 manifest.read_documents([killed.document()]),
                 Catalogue(held.parts.registry),

@@ -10,6 +10,7 @@ from typing import Any
 from agentos.adapters.llm.stub import behaviour
 from agentos.apps.api.health import Catalogue
 from agentos.control.agents import manifest
+from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Revision
 from agentos.evidence.quality import service as quality
@@ -78,7 +79,7 @@ class Desk:
         """A version's hash."""
         async with self.held.doors.open(self.held.organization) as work:
             documents = manifest.read_documents([document(name, **spec)])
-            (done,) = await deployments.apply(work, documents, self.skills, self.held.models, by="author", at=now())
+            (done,) = await applying.apply(work, documents, self.skills, self.held.models, by="author", at=now())
         self.deployment = done.ensured.deployment.id
         return str(done.applied.version.hash)
 

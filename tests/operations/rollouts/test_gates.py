@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 import agentos
+from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
@@ -125,7 +126,7 @@ async def test_a_deployment_in_the_place_of_a_retired_one_is_held_by_its_gates(d
     second = await desk.apply("rollouts_good", category="misc")
     async with desk.held.doors.open(desk.held.organization) as work:
         await deployments.retire(work, desk.deployment, by="ann", at=now())
-        made = await deployments.create(work, "tester", "production", second, desk.skills, by="ann", at=now())
+        made = await applying.create(work, "tester", "production", second, desk.skills, by="ann", at=now())
     desk.deployment = made.id
     with pytest.raises(GateFailed) as refused:
         await desk.order(second)

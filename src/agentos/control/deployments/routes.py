@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.control.agents import manifest
 from agentos.control.agents.ports import ModelCatalogue, SkillCatalogue
-from agentos.control.deployments import service
+from agentos.control.deployments import applying, service
+from agentos.control.deployments.applying import Deployed
 from agentos.control.deployments.model import PRODUCTION, Deployment, Revision, last_known_good
-from agentos.control.deployments.service import Deployed
 from agentos.control.policy import routes as policies
 from agentos.control.policy.model import Tier
 from agentos.intake.identity.model import Caller, Permission
@@ -84,7 +84,9 @@ async def apply(
     """Apply manifests, all or none. The same content is the same version; applying again changes nothing."""
     manifests = manifest.read_documents(body.documents)
     async with doors.open(caller.organization) as work:
-        done = await service.apply(work, manifests, skills, models, by=caller.handle, at=now(), environment=environment)
+        done = await applying.apply(
+            work, manifests, skills, models, by=caller.handle, at=now(), environment=environment
+        )
     return {"applied": [_deployed(one) for one in done]}
 
 
@@ -112,7 +114,7 @@ async def create(
 ) -> dict[str, Any]:
     """Give an agent a place in an environment."""
     async with doors.open(caller.organization) as work:
-        made = await service.create(
+        made = await applying.create(
             work,
             body.agent_id,
             body.environment,
