@@ -110,6 +110,9 @@ ALSO: dict[str, set[str]] = {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part
         "recording",  # a run as far as executing it again takes it
+        "plans",  # what is executed again, with what in its place, and what came of it
+        "tape",  # a journal in memory, compared with the recording
+        "world",  # policy, skills and people as they were then
         "playback",  # the loop over a recording, with nothing live within reach
         "again",  # runs recorded, executed again, and what came of it kept
         "golden",  # recordings as signed files

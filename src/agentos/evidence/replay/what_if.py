@@ -28,7 +28,8 @@ from agentos.control.stops.model import InForce, Subject
 from agentos.evidence.replay import again, store
 from agentos.evidence.replay.content import Content, Divergence
 from agentos.evidence.replay.model import Limits, Proposal, ReplayAsked
-from agentos.evidence.replay.playback import SILENT, Decide, Plan, play
+from agentos.evidence.replay.plans import Decide, Plan
+from agentos.evidence.replay.playback import SILENT, play
 from agentos.evidence.replay.recording import Recording, contract_of
 from agentos.kernel import epochs, ids
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
