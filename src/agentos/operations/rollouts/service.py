@@ -119,8 +119,8 @@ async def end_canary(
     """
     before = await deployments.lock(work, deployment_id)
     left = await impact(work, skills, before.id, Change.CANARY)
-    said = "; ".join(because) or reason
-    after = await deployments.end_canary(work, before.id, outcome, by=by, reason=said, if_match=if_match)
+    why = "; ".join(because) or reason
+    after = await deployments.end_canary(work, before.id, outcome, by=by, reason=why, if_match=if_match)
     assert before.canary is not None, "there was one to end"
     await store.end_canary(work, before.id, before.canary.revision, outcome.value, because, at)
     return Done(after, left)
