@@ -17,9 +17,8 @@ from typing import Any
 import uvloop
 from sqlalchemy import text
 
-from agentos.apps.api.health import Catalogue
 from agentos.apps.bootstrap import ORGANIZATION
-from agentos.apps.parts import Process, process
+from agentos.apps.parts import Catalogue, Process, process
 from agentos.control.agents import manifest
 from agentos.control.deployments import applying
 from agentos.control.stops import service as stops

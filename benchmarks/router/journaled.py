@@ -11,9 +11,8 @@ from typing import Final
 
 import uvloop
 
-from agentos.apps.api.health import Catalogue
 from agentos.apps.bootstrap import ORGANIZATION
-from agentos.apps.parts import process, worker
+from agentos.apps.parts import Catalogue, process, worker
 from agentos.control.agents import manifest
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period, Price

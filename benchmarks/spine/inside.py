@@ -21,9 +21,8 @@ from typing import Any
 import uvloop
 from sqlalchemy import text
 
-from agentos.apps.api.health import Catalogue
 from agentos.apps.bootstrap import ORGANIZATION
-from agentos.apps.parts import Process, process, worker
+from agentos.apps.parts import Catalogue, Process, process, worker
 from agentos.control.agents import manifest
 from agentos.control.approvals import service as approvals
 from agentos.control.deployments import applying

@@ -151,19 +151,22 @@ async def running(
         await stack.enter_async_context(await worker(other, inline_only=False))
         chainer, stop = held.chainer, asyncio.Event()
         assert chainer is not None
+        readers = (
+            held.run_engine,
+            held.eval_engine,
+            held.dispatch,
+            held.answers,
+            held.messages,
+            held.notifications,
+            held.artifacts,
+            held.counting,
+            held.scorer,
+        )
         tasks = [
-            asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, [one.consumer() for one in readers], stop)),
             asyncio.create_task(chainer.chain_for_ever(stop)),
-            asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
-            asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.artifacts.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
-            asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(other.parts.halts.watch_for_ever(other.parts.doors, other.runs, stop)),
         ]
         address = f"http://127.0.0.1:{port}"

@@ -22,8 +22,9 @@ from sqlalchemy import text
 from agentos.intake.identity import service as identity
 from agentos.intake.identity import store as keys
 from agentos.kernel import http
-from agentos.kernel.http import MOST_BODY_BYTES, MOST_DEPTH, cursor_of
+from agentos.kernel.http import MOST_BODY_BYTES, cursor_of
 from agentos.kernel.ids import OrgId
+from agentos.kernel.nesting import MOST_DEPTH
 from agentos.kernel.settings import LogSettings
 from agentos.kernel.telemetry import configure_logs
 from tests.journeys.conftest import Platform, document, running

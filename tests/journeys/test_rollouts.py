@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentos.apps.api.health import Catalogue
+from agentos.apps.parts import Catalogue
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import consume
 from agentos.operations.rollouts import watch
@@ -216,7 +216,7 @@ async def test_a_shadow_is_shown_runs_as_they_end_and_has_no_effect(shell: Shell
     await shell("deployments", "shadow", "tester", "2")
     stop = asyncio.Event()
     parts = platform.held.parts
-    task = asyncio.create_task(consume(parts.database, Shadows(parts).consumer(), stop))
+    task = asyncio.create_task(consume(parts.database, [Shadows(parts).consumer()], stop))
     await ran(platform, ["easy", "hard"])
     async with asyncio.timeout(30):
         while (found := (await platform.author.get(f"{one}/shadow")).json())["came_to"]["runs"] < 2:

@@ -30,7 +30,7 @@ async def clocked(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     held, stop = platform.held, asyncio.Event()
     tasks = [
         asyncio.create_task(tick_for_ever(held.parts.doors, held.parts.meter, stop)),
-        asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
+        asyncio.create_task(consume(held.parts.database, [held.firings.consumer()], stop)),
     ]
     yield platform
     stop.set()

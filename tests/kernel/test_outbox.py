@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,24 +27,24 @@ class NumberSeen(Fact):
     number: int
 
 
-def consumer(series: str, handled: list[int], *, fail: dict[int, list[Exception]] | None = None) -> Consumer:
-    async def handle(delivery: Delivery) -> None:
-        fact = delivery.fact
-        assert isinstance(fact, NumberSeen)
-        if fact.series != series:
-            return
-        failures = (fail or {}).get(fact.number, [])
-        if failures:
-            raise failures.pop(0)
-        handled.append(fact.number)
+def consumer(
+    series: str, handled: list[int], *, fail: dict[int, list[Exception]] | None = None, together: int = 1
+) -> Consumer:
+    async def handle(deliveries: Sequence[Delivery]) -> None:
+        facts = [one.fact for one in deliveries if isinstance(one.fact, NumberSeen) and one.fact.series == series]
+        for fact in facts:
+            failures = (fail or {}).get(fact.number, [])
+            if failures:
+                raise failures.pop(0)
+        handled.extend(fact.number for fact in facts)
 
-    return Consumer(f"test-{series}", (NumberSeen,), handle)
+    return Consumer(f"test-{series}", (NumberSeen,), handle, together=together, pause=0.05)
 
 
 async def consumed(database: Database, one: Consumer, handled: list[int], count: int) -> None:
     """Run the consumer until it has handled so many facts."""
     stop = asyncio.Event()
-    task = asyncio.create_task(consume(database, one, stop))
+    task = asyncio.create_task(consume(database, [one], stop))
     async with asyncio.timeout(20):
         while len(handled) < count:
             await asyncio.sleep(0.02)
@@ -60,7 +61,8 @@ async def test_a_transaction_that_commits_late_is_not_skipped(
         await early.publish(NumberSeen(series, 1))  # has the lower transaction id and commits last
         async with doors.open(organization) as late:
             await late.publish(NumberSeen(series, 2))
-        while_open = [d.fact for d in await read(database, one) if d.fact.key == series]
+        async with database.connection("agentos_system") as connection:
+            while_open = [d.fact for d in await read(connection, one) if d.fact.key == series]
     assert while_open == []
     await consumed(database, one, handled, 2)
     assert handled == [1, 2]
@@ -125,7 +127,7 @@ async def test_two_processes_with_one_consumer_handle_each_fact_once(
         async with doors.open(organization) as work:
             await work.publish(NumberSeen(series, number))
     one, stop = consumer(series, handled), asyncio.Event()
-    tasks = [asyncio.create_task(consume(database, one, stop)) for _ in range(2)]
+    tasks = [asyncio.create_task(consume(database, [one], stop)) for _ in range(2)]
     async with asyncio.timeout(20):
         while len(handled) < 20:
             await asyncio.sleep(0.02)

@@ -29,7 +29,6 @@ from agentos.apps.settings import (
     ClaudeSettings,
     DatabaseSettings,
     EmbeddingSettings,
-    EvidenceSettings,
     HttpSettings,
     LedgerSettings,
     LogSettings,
@@ -49,12 +48,11 @@ from agentos.apps.settings import (
     roots,
     skill_modules,
 )
+from agentos.control.agents.ports import Resolved
 from agentos.control.approvals.answers import Answers, hiding
 from agentos.control.privacy.ports import recognizer_of
 from agentos.control.privacy.service import Privacy, cleaner
-from agentos.evidence.artifacts.asking import Teller
 from agentos.evidence.artifacts.indexing import Artifacts, Embedder
-from agentos.evidence.artifacts.service import Evidence
 from agentos.evidence.evals.activities import activities as eval_activities
 from agentos.evidence.evals.engine import EvalEngine
 from agentos.evidence.evals.workflow import EvalFlow
@@ -67,13 +65,15 @@ from agentos.kernel.database import Database
 from agentos.kernel.durable import HEARTBEAT_TIMEOUT, STICKY_TIMEOUT, Link
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import Consumer
 from agentos.kernel.settings import BadSetting
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, configure_logs
 from agentos.kernel.telemetry.catalogue import REGISTRY_OPERATIONS, SKILLS_LOADED
 from agentos.kernel.telemetry.traces import opened
-from agentos.kernel.unit_of_work import Doors, Hint
+from agentos.kernel.unit_of_work import Doors, Hint, UnitOfWork
 from agentos.operations.notifications.dispatch import Notifications
+from agentos.operations.shadows.showing import Shadows
 from agentos.runtime.inference.limits import SharedLimits
 from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.activities import activities
@@ -82,7 +82,7 @@ from agentos.runtime.runs.firings import Firings
 from agentos.runtime.runs.messages import Messages
 from agentos.runtime.runs.ports import Parts
 from agentos.runtime.runs.workflow import AgentRun
-from agentos.runtime.skills import Registry
+from agentos.runtime.skills import Registry, registered
 from agentos.runtime.skills.registered import Keeper
 
 # Objects that outlive each other between two looks for garbage, and looks between two that look further back. Python's
@@ -91,6 +91,27 @@ from agentos.runtime.skills.registered import Keeper
 # pile up.
 GC_THRESHOLDS: Final = (5_000, 2, 2)
 SAMPLES: Final = "agentos.apps.demo.behaviour"  # what the sample agents do when their model is the stub
+
+
+class Catalogue:
+    """The loaded skills, as control sees them. Without a keeper nothing is registered."""
+
+    def __init__(self, registry: Registry, keeper: Keeper | None = None) -> None:
+        self._registry, self._keeper = registry, keeper
+
+    async def settle(self) -> None:
+        """Return once what is loaded was compared with what is registered. Raises DatabaseUnavailable."""
+        if self._keeper is not None:
+            await self._keeper.settle()
+
+    def resolve(self, name: str, wanted: str) -> Resolved:
+        """The loaded skill that is meant. Raises SkillUnknown, SkillVersionMalformed, SkillWithheld (Conflict)."""
+        found = self._registry.resolve(name, wanted)
+        return Resolved(found.version, found.digest, found.effect, found.input_schema)
+
+    async def breaking(self, work: UnitOfWork, name: str, was: str, now: str) -> Sequence[str]:
+        """Why version ``now`` of a skill breaks who relied on version ``was``."""
+        return await registered.breaking(work, name, was, now)
 
 
 @dataclass(slots=True)
@@ -121,7 +142,7 @@ class Process:
     signer: Signer | None
     keeper: Keeper
     artifacts: Artifacts
-    evidence: Evidence
+    embedder: Embedder
 
 
 @asynccontextmanager
@@ -199,7 +220,6 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     making = embeddings(EmbeddingSettings.read(), environment_secret, live=not routing.disable_live_adapters)
     embedder = Embedder(doors, making, privacy, meter)
     artifacts = Artifacts(doors, embedder, meter)
-    evidence = Evidence(doors, embedder, Teller(parts, lambda: models.listing(), EvidenceSettings.read()))
     # What a process starts with is never garbage: looking at it again cost runs a tenth of their throughput.
     gc.collect()
     gc.freeze()
@@ -232,7 +252,7 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
             signer,
             keeper,
             artifacts,
-            evidence,
+            embedder,
         )
     finally:
         await parts.router.watch.close()
@@ -250,6 +270,24 @@ def _each(*hints: Hint) -> Hint:
             await one(organization, facts)
 
     return hint
+
+
+def consumers(held: Process) -> list[Consumer]:
+    """Every reader of facts but the chainer, which reads them all."""
+    readers = (
+        held.run_engine,
+        held.eval_engine,
+        held.firings,
+        held.answers,
+        held.messages,
+        held.dispatch,
+        held.notifications,
+        held.scorer,
+        held.counting,
+        held.artifacts,
+        Shadows(held.parts),
+    )
+    return [one.consumer() for one in readers]
 
 
 async def worker(held: Process, *, inline_only: bool) -> Worker:

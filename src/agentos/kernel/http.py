@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentos.kernel import ids
 from agentos.kernel.errors import AgentOSError, Bug, Invalid, NotFound, http_status, problem
+from agentos.kernel.nesting import shallow
 from agentos.kernel.openapi import PROBLEM, tell_errors
 from agentos.kernel.signing import Signer
 from agentos.kernel.telemetry import Meter, Traces
@@ -32,7 +33,6 @@ log = structlog.get_logger(__name__)
 
 MOST_BODY_BYTES: Final = 1024 * 1024
 BODY_SECONDS: Final = 20.0  # for a whole body: 1 MiB over a line of half a megabit
-MOST_DEPTH: Final = 64  # of JSON that we keep as it comes; people nest a few, a parser's stack ends at a thousand
 _TAG: Final = re.compile(r'\s*(W/)?"([^"]*)"\s*')
 _NUMBER: Final = re.compile(r"[0-9]{1,10}")
 _NO_TRACES: Final = Traces()  # of an app that was given none
@@ -96,18 +96,6 @@ async def signer(request: Request) -> Signer:
 SignerDep = Annotated[Signer, Depends(signer)]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many entries a page holds at most.")]
 Cursor = Annotated[str, Query(max_length=200, description="The next_cursor of the page before.")]
-
-
-def shallow(value: Any) -> Any:
-    """The value, when it nests no deeper than we keep it. Raises ValueError."""
-    left: list[tuple[Any, int]] = [(value, 1)]
-    while left:
-        one, depth = left.pop()
-        if isinstance(one, (dict, list)):
-            if depth > MOST_DEPTH:
-                raise ValueError(f"nested deeper than {MOST_DEPTH}")
-            left.extend((inner, depth + 1) for inner in (one.values() if isinstance(one, dict) else one))
-    return value
 
 
 # JSON of no form of ours: an input, a skill's result, a manifest.

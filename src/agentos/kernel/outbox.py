@@ -9,10 +9,12 @@ a new cluster its ids are raised above the old ones (see docs/decisions/0003-fac
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Self
+from itertools import groupby
+from typing import Final
 
 import structlog
 from sqlalchemy import text
@@ -30,15 +32,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a fact stands. Positions compare in the order in which facts are read."""
+    """Where a fact stands."""
 
     transaction: int
     sequence: int
-
-    @classmethod
-    def start(cls) -> Self:
-        """Before every fact."""
-        return cls(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +48,34 @@ class Delivery:
     at: datetime
 
 
-Handler = Callable[[Delivery], Awaitable[None]]
+Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
+
+IDLE_SECONDS: Final = 0.25  # between looks at the outbox; a hint after the commit is the fast path
+LEISURE_SECONDS: Final = 1.0  # between turns of a consumer that nobody waits for: a busy second's facts come together
 
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A named reader of facts. ``handle`` must be safe to repeat: after a crash the last facts are delivered again."""
+    """A named reader of facts. ``handle`` must be safe to repeat: after a crash the last facts are delivered again.
+
+    ``handle`` gets facts of one organization that follow each other, in order, at most ``together``. ``pause`` is how
+    many seconds it rests between two turns.
+    """
 
     name: str
     facts: tuple[type[Fact], ...]
     handle: Handler
+    together: int = 1
+    pause: float = IDLE_SECONDS
+
+    @property
+    def names(self) -> list[str]:
+        """The names of its facts."""
+        return [fact.__name__ for fact in self.facts]
 
 
 _WRITE: Final = text("INSERT INTO outbox (org, name, key, body) VALUES (:org, :name, :key, CAST(:body AS jsonb))")
-_ANY: Final = "SELECT EXISTS (SELECT FROM outbox_read($1, $2::text[], 1)) AS found"
+_NEWS: Final = "SELECT txid, seq, names FROM outbox_news($1::text, $2::bigint)"
 _LOCK: Final = text("SELECT outbox_lock(:consumer)")
 _READ: Final = text("SELECT * FROM outbox_read(:consumer, CAST(:names AS text[]), :most)")
 _MOVE: Final = text("SELECT outbox_move(:consumer, :transaction, :sequence)")
@@ -72,14 +83,11 @@ _SKIP: Final = text("SELECT outbox_skip(:consumer, CAST(:names AS text[]))")
 _FAIL: Final = text("SELECT outbox_fail(:consumer, :transaction, :sequence, :error)")
 
 BATCH: Final = 200  # facts per read: one read costs ~1 ms, handling one fact 1–5 ms
-MOVE_EVERY: Final = 20  # facts between two commits of the cursor: so many are delivered again after a crash, at most
-IDLE_SECONDS: Final = 0.25  # between looks at an empty outbox; a hint after the commit is the fast path
-# After a look: at once when there is more; soon when there was some, so that facts that trickle in are read in batches
-# and three consumers do not read without end beside a busy process.
-PAUSES: Final = {"many": 0.0, "some": 0.05, "empty": IDLE_SECONDS}
-SKIP_SECONDS: Final = 5.0  # between two moves of a cursor past facts that its consumer does not read
+MOVE_EVERY: Final = 20  # facts, at least, between two moves of the cursor within a batch
+SKIP_SECONDS: Final = 5.0  # between two moves of cursors past facts that their consumers do not read
 # Facts that are chained and that every consumer has passed; a week to look at what happened as it was written.
 KEPT: Final = Retention("outbox_forget", timedelta(days=7))
+WAIT_SECONDS: Final = 5.0  # at most, before the next look while something is away
 TRIES: Final = 5  # before a fact that a handler cannot handle is set aside, counted and logged
 
 
@@ -88,75 +96,134 @@ async def write(connection: AsyncConnection, organization: OrgId, fact: Fact) ->
     await connection.execute(_WRITE, {"org": organization, "name": fact.name, "key": fact.key, "body": fact.body()})
 
 
-async def consume(database: Database, consumer: Consumer, stop: asyncio.Event) -> None:
-    """Handle the consumer's facts in order until ``stop``. One process at a time does so; the others stand by.
+async def consume(database: Database, consumers: Sequence[Consumer], stop: asyncio.Event) -> None:
+    """Handle the consumers' facts, each consumer's in order, until ``stop``. One process at a time does so for a
+    consumer; the others stand by.
 
-    A handler that raises Unavailable is tried again, with the facts behind it waiting; any other error is tried
-    ``TRIES`` times, then the fact is set aside in ``outbox_failures`` and counted.
+    A handler that raises Unavailable is tried again, with the facts behind it waiting; of any other error the facts are
+    tried ``TRIES`` times, one by one, then the fact is set aside in ``outbox_failures`` and counted.
+
+    One look at the outbox serves all of the consumers: it tells which facts have come, and wakes those who read them.
     """
-    pause, skipped = IDLE_SECONDS, elapsed()
+    readers = [_Reader(database, one) for one in consumers]
+    working = [asyncio.create_task(one.work(stop)) for one in readers]
+    end: Position | None = None
+    passed: Position | None = None
+    skipped, pause = elapsed(), IDLE_SECONDS
     while not stop.is_set():
         try:
-            found = await _turn(database, consumer, stop)
-            pause = PAUSES[found]
-            if found == "empty" and elapsed() - skipped >= SKIP_SECONDS:
-                await skip(database, consumer)
-                skipped = elapsed()
-        except Exception as error:  # the consumer outlives every outage of what it reads from or writes to
-            pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
-            log.warning("consumer_waits", consumer=consumer.name, error=type(error).__name__, seconds=pause)
-        if pause:
+            names, last = await _news(database, end)
+            for one in readers:
+                if end is None or not names.isdisjoint(one.consumer.names):
+                    one.due.set()
+            if last != passed and elapsed() - skipped >= SKIP_SECONDS:
+                for one in readers:
+                    await skip(database, one.consumer)
+                passed, skipped = last, elapsed()
+            end, pause = last, IDLE_SECONDS
+        except Exception as error:  # whoever waits for facts outlives every outage of the database
+            pause = min(pause * 2, WAIT_SECONDS)
+            log.warning("outbox_not_seen", error=type(error).__name__, seconds=pause)
+        await _rest(stop, pause)
+    for one in readers:
+        one.due.set()
+    await asyncio.gather(*working)
+
+
+async def _news(database: Database, since: Position | None) -> tuple[frozenset[str], Position]:
+    """The names of the facts that came since a position, and the position of the last; of all of them only that."""
+    after = (None, None) if since is None else (str(since.transaction), since.sequence)
+    row = await database.lookups.row(_NEWS, *after)
+    return frozenset(row["names"]), Position(int(row["txid"]), int(row["seq"]))
+
+
+class _Reader:
+    """One consumer in this process. It takes a turn when facts are due, and while another process has its lock."""
+
+    def __init__(self, database: Database, consumer: Consumer) -> None:
+        self._database = database
+        self.consumer = consumer
+        self.due = asyncio.Event()
+
+    async def work(self, stop: asyncio.Event) -> None:
+        """Take turns until ``stop``."""
+        wait = IDLE_SECONDS
+        while await self.due.wait() and not stop.is_set():
+            self.due.clear()
             try:
-                await asyncio.wait_for(stop.wait(), pause)
-            except TimeoutError:
-                continue
+                again, wait = await self._turn(stop), IDLE_SECONDS
+            except Exception as error:  # the consumer outlives every outage of what it reads from or writes to
+                again = wait = min(wait * 2, WAIT_SECONDS)
+                log.warning("consumer_waits", consumer=self.consumer.name, error=type(error).__name__, seconds=wait)
+            if again is not None:
+                self.due.set()
+            await _rest(stop, self.consumer.pause if again is None else again)
+
+    async def _turn(self, stop: asyncio.Event) -> float | None:
+        """Handle the next facts; in how many seconds to look again, None: once more are due.
+
+        The lock's transaction stays open while the batch is handled. It only reads, so it has no transaction id and
+        holds back no reader; and it ends by itself when this process dies.
+        """
+        database, consumer = self._database, self.consumer
+        async with database.connection("agentos_system") as held:
+            if not (await held.execute(_LOCK, {"consumer": consumer.name})).scalar_one():
+                return IDLE_SECONDS  # another process is at it, and may die of it
+            deliveries = await read(held, consumer)
+            moved = done = 0
+            try:
+                for group in _groups(deliveries, consumer.together):
+                    if stop.is_set():
+                        break
+                    await _handle(database, consumer, group)
+                    done += len(group)
+                    if done - moved >= MOVE_EVERY:
+                        await move(database, consumer, deliveries[done - 1].position)
+                        moved = done
+            finally:
+                if done > moved:
+                    await move(database, consumer, deliveries[done - 1].position)
+        return 0.0 if len(deliveries) == BATCH else None
 
 
-async def _turn(database: Database, consumer: Consumer, stop: asyncio.Event) -> str:
-    """One look at the outbox: whether it was ``empty``, had ``some`` facts, or as ``many`` as are read at once.
+def _groups(deliveries: Sequence[Delivery], most: int) -> Iterator[list[Delivery]]:
+    """Neighbours of one organization, so many at most."""
+    for _, neighbours in groupby(deliveries, key=lambda one: one.organization):
+        left = list(neighbours)
+        for start in range(0, len(left), most):
+            yield left[start : start + most]
 
-    The lock's transaction stays open while the batch is handled. It only reads, so it has no transaction id and holds
-    back no reader; and it ends by itself when this process dies. Most looks find nothing, so they begin with one
-    statement that locks nothing: an idle worker with six consumers takes half the processor time it took with the lock.
-    """
-    if not await _any(database, consumer):
-        return "empty"
-    async with database.connection("agentos_system") as held:
-        if not (await held.execute(_LOCK, {"consumer": consumer.name})).scalar_one():
-            return "empty"
-        deliveries = await read(database, consumer)
-        done: Position | None = None
+
+async def _handle(database: Database, consumer: Consumer, group: Sequence[Delivery]) -> None:
+    """Let a consumer handle facts together; where it cannot, one by one, so that one holds up no other."""
+    if len(group) > 1:
         try:
-            for number, delivery in enumerate(deliveries, 1):
-                if stop.is_set():
-                    break
-                await _deliver(database, consumer, delivery)
-                done = delivery.position
-                if number % MOVE_EVERY == 0:
-                    await move(database, consumer, done)
-        finally:
-            if done is not None:
-                await move(database, consumer, done)
-    return "many" if len(deliveries) == BATCH else "some" if deliveries else "empty"
+            await consumer.handle(group)
+            return
+        except Unavailable:
+            raise
+        except Exception as error:  # which of them it was is found below, and logged
+            log.warning("facts_one_by_one", consumer=consumer.name, facts=len(group), error=type(error).__name__)
+    for one in group:
+        await _deliver(database, consumer, one)
 
 
-async def _any(database: Database, consumer: Consumer) -> bool:
-    row = await database.lookups.row(_ANY, consumer.name, [fact.__name__ for fact in consumer.facts])
-    return bool(row["found"])
+async def _rest(stop: asyncio.Event, seconds: float) -> None:
+    """Until ``stop``, at most so long."""
+    if seconds:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), seconds)
 
 
-async def read(database: Database, consumer: Consumer, most: int = BATCH) -> list[Delivery]:
+async def read(connection: AsyncConnection, consumer: Consumer, most: int = BATCH) -> list[Delivery]:
     """The consumer's next facts, oldest first, none of which can still be overtaken by an open transaction."""
-    async with database.connection("agentos_system") as connection:
-        rows = await connection.execute(
-            _READ, {"consumer": consumer.name, "names": [fact.__name__ for fact in consumer.facts], "most": most}
-        )
-        found = []
-        for row in rows.all():
-            fact = Fact.read(row.name, row.body)
-            if fact is not None:
-                found.append(Delivery(Position(int(row.txid), row.seq), OrgId(row.org), fact, row.at))
-        return found
+    rows = await connection.execute(_READ, {"consumer": consumer.name, "names": consumer.names, "most": most})
+    found = []
+    for row in rows.all():
+        fact = Fact.read(row.name, row.body)
+        if fact is not None:
+            found.append(Delivery(Position(int(row.txid), row.seq), OrgId(row.org), fact, row.at))
+    return found
 
 
 async def skip(database: Database, consumer: Consumer) -> None:
@@ -165,9 +232,7 @@ async def skip(database: Database, consumer: Consumer) -> None:
     Without this a consumer of rare facts looks through all the others at each turn, and holds back what is forgotten.
     """
     async with database.connection("agentos_system") as connection:
-        await connection.execute(
-            _SKIP, {"consumer": consumer.name, "names": [fact.__name__ for fact in consumer.facts]}
-        )
+        await connection.execute(_SKIP, {"consumer": consumer.name, "names": consumer.names})
 
 
 async def move(database: Database, consumer: Consumer, to: Position) -> None:
@@ -181,7 +246,7 @@ async def move(database: Database, consumer: Consumer, to: Position) -> None:
 async def _deliver(database: Database, consumer: Consumer, delivery: Delivery) -> None:
     for left in range(TRIES - 1, -1, -1):
         try:
-            await consumer.handle(delivery)
+            await consumer.handle([delivery])
             break
         except Unavailable:
             raise

@@ -88,7 +88,7 @@ class Archive:
             self.runs.world.next(skill, lambda _given: answer)
         run_id = await self.runs.start(name=name)
         await self.runs.finish(run_id)
-        await self.artifacts.take(self.runs.organization, run_id)
+        await self.artifacts.take(self.runs.organization, [run_id])
         return run_id
 
     async def search(self, words: str, *, see: Any = everything, most: int = 10, **filters: Any) -> Found:

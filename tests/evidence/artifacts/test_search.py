@@ -47,7 +47,7 @@ async def test_a_run_that_waits_leaves_what_it_has_so_far(archive: Archive) -> N
     await archive.runs.agent([calls(("look", 1)), calls(("pay", 7)), DONE], ["look", "pay"], tier="L3")
     run_id = await archive.runs.start()
     await archive.runs.finish(run_id)
-    await archive.artifacts.take(archive.runs.organization, run_id)
+    await archive.artifacts.take(archive.runs.organization, [run_id])
     assert await uses(archive, run=run_id) == [("input", "input"), ("read", "t0.c0")]
 
 
@@ -64,7 +64,7 @@ async def test_a_draft_is_kept_as_what_was_drafted_and_a_refusal_as_its_reason(a
 async def test_taking_a_run_twice_changes_nothing_and_equal_bytes_are_one_artifact(archive: Archive) -> None:
     first = await archive.run("look", REPORT)
     before = await uses(archive)
-    await archive.artifacts.take(archive.runs.organization, first)
+    await archive.artifacts.take(archive.runs.organization, [first])
     assert await uses(archive) == before
     await archive.run("look", REPORT)
     async with archive.runs.doors.open(archive.runs.organization) as work:

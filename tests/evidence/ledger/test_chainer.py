@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +221,7 @@ async def test_an_organization_sees_no_entry_of_another(books: Books, organizati
 async def test_facts_are_forgotten_once_they_are_chained_and_every_consumer_has_passed_them(
     books: Books, organization: OrgId
 ) -> None:
-    async def nothing(_delivery: Delivery) -> None:
+    async def nothing(_deliveries: Sequence[Delivery]) -> None:
         return None
 
     late = Consumer("late", (CoinTossed,), nothing)

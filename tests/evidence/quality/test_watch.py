@@ -42,7 +42,7 @@ async def over(held: Harness) -> str:
     """A run that is over and that the consumer has scored."""
     run = await held.finish(await held.start())
     fact = RunEnded(run.id, run.deployment_id, run.agent_id, run.version, run.status, "")
-    await Scorer(held.doors).consumer().handle(Delivery(Position.start(), held.organization, fact, now()))
+    await Scorer(held.doors).consumer().handle([Delivery(Position(0, 0), held.organization, fact, now())])
     return str(run.id)
 
 

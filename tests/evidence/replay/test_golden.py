@@ -15,7 +15,7 @@ import yaml
 
 from agentos.adapters.llm.stub import load_behaviours
 from agentos.adapters.skills import BUILT_IN
-from agentos.apps.api.health import Catalogue
+from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
 from agentos.control.deployments import applying
 from agentos.evidence.replay import again, golden

@@ -82,7 +82,7 @@ async def version(held: Harness, script: Any, **more: Any) -> str:
             **more,
         },
     }
-    from agentos.apps.api.health import Catalogue
+    from agentos.apps.parts import Catalogue
 
     async with held.doors.open(held.organization) as work:
         (done,) = await agents.apply(

@@ -149,16 +149,17 @@ class Told:
         assert row is not None
         last = (int(row.txid), row.seq)
 
-        async def handle(delivery: Any) -> None:
-            if delivery.organization == self.organization:
-                if isinstance(delivery.fact, consumer.facts):
-                    await consumer.handle(delivery)
-                if (delivery.position.transaction, delivery.position.sequence) >= last:
-                    seen.set()
+        async def handle(deliveries: Any) -> None:
+            for delivery in deliveries:
+                if delivery.organization == self.organization:
+                    if isinstance(delivery.fact, consumer.facts):
+                        await consumer.handle([delivery])
+                    if (delivery.position.transaction, delivery.position.sequence) >= last:
+                        seen.set()
 
         everything = tuple(Fact.kinds.values())
         task = asyncio.create_task(
-            consume(self.database, Consumer(f"test-{uuid.uuid4().hex}", everything, handle), stop)
+            consume(self.database, [Consumer(f"test-{uuid.uuid4().hex}", everything, handle)], stop)
         )
         async with asyncio.timeout(60):
             await seen.wait()

@@ -52,11 +52,13 @@ async def count(held: Harness) -> None:
     handle = Counting(held.doors).consumer()
     async with held.doors.open(held.organization) as work:
         rows = await work.all(text("SELECT txid::text AS txid, seq, name, body, at FROM outbox ORDER BY txid, seq"))
+    found = []
     for row in [*rows, *rows[-3:]]:
         fact = Fact.read(row.name, row.body)
         if fact is not None and type(fact) in handle.facts:
-            place = Position(int(row.txid), row.seq)
-            await handle.handle(Delivery(place, held.organization, fact, row.at))
+            found.append(Delivery(Position(int(row.txid), row.seq), held.organization, fact, row.at))
+    for start in range(0, len(found), handle.together):
+        await handle.handle(found[start : start + handle.together])
 
 
 def today() -> date:

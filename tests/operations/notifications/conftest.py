@@ -117,7 +117,7 @@ class Asked:
         for fact in facts:
             position = Position(uuid.uuid4().int % 10**15, 1)
             for _ in range(again):
-                await handle(Delivery(position, self.organization, fact, now()))
+                await handle([Delivery(position, self.organization, fact, now())])
 
     async def turn(self, after: timedelta = timedelta(), *, worker: Notifications | None = None) -> None:
         """Send what is due so long from now."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from agentos.adapters.llm.stub import behaviour
-from agentos.apps.api.health import Catalogue
+from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
 from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments

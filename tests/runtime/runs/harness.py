@@ -16,7 +16,7 @@ from typing import Any
 from agentos.adapters.llm import Providers
 from agentos.adapters.llm.settings import ClaudeSettings, OpenAISettings
 from agentos.adapters.secrets.environment import environment_secret
-from agentos.apps.api.health import Catalogue
+from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
 from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments

@@ -94,7 +94,7 @@ async def test_a_run_whose_hint_failed_is_started_by_its_fact(stage: Stage) -> N
     async with stage.worker():
         run_id = await stage.held.start()
         assert (await stage.held.run(run_id)).status.value == "accepted"
-        consumer = asyncio.create_task(consume(stage.held.parts.database, stage.run_engine.consumer(), stop))
+        consumer = asyncio.create_task(consume(stage.held.parts.database, [stage.run_engine.consumer()], stop))
         assert (await stage.ended(run_id)).status.value == "completed"
         stop.set()
         await consumer
@@ -186,15 +186,16 @@ async def test_resuming_a_deployment_wakes_the_runs_that_waited_for_it(stage: St
 async def skip_the_past(stage: Stage) -> None:
     """Pass over the facts that earlier tests left behind."""
     database, consumer = stage.held.parts.database, stage.run_engine.consumer()
-    while found := await read(database, consumer, 1000):
-        await move(database, consumer, found[-1].position)
+    async with database.connection("agentos_system") as connection:
+        while found := await read(connection, consumer, 1000):
+            await move(database, consumer, found[-1].position)
 
 
 async def test_lifting_a_stop_wakes_the_runs_that_it_held_once_for_each_time(stage: Stage) -> None:
     """The name of a wake is of one wait: an earlier lift must not let a held run spin."""
     organization, stop, ordered = stage.held.organization, asyncio.Event(), list[str]()
     await skip_the_past(stage)
-    consumer = asyncio.create_task(consume(stage.held.parts.database, stage.run_engine.consumer(), stop))
+    consumer = asyncio.create_task(consume(stage.held.parts.database, [stage.run_engine.consumer()], stop))
     await stage.held.agent([calls(("note", 1), ("note", 2), ("note", 3)), DONE])
 
     async def kill(_given: dict[str, Any]) -> dict[str, Any]:
@@ -270,7 +271,7 @@ async def test_nothing_is_lost_while_the_engine_is_away(stage: Stage) -> None:
     assert run.status.value == "accepted"
     stop = asyncio.Event()
     async with stage.worker():
-        consumer = asyncio.create_task(consume(stage.held.parts.database, stage.run_engine.consumer(), stop))
+        consumer = asyncio.create_task(consume(stage.held.parts.database, [stage.run_engine.consumer()], stop))
         assert (await stage.ended(run_id)).status.value == "completed"
         stop.set()
         await consumer

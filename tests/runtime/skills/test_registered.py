@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import ProgrammingError
 
-from agentos.apps.api.health import Catalogue
+from agentos.apps.parts import Catalogue
 from agentos.control.policy.model import EffectClass
 from agentos.kernel.canonical import digest
 from agentos.kernel.database import Database, DatabaseUnavailable

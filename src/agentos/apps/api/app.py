@@ -12,8 +12,8 @@ from fastapi import FastAPI
 from agentos import __version__
 from agentos.apps.api import health, signing
 from agentos.apps.api.masking import Masking
-from agentos.apps.parts import Process, process, worker
-from agentos.apps.settings import GatewaySettings, OidcSettings, StopSettings
+from agentos.apps.parts import Catalogue, Process, process, worker
+from agentos.apps.settings import EvidenceSettings, GatewaySettings, OidcSettings, StopSettings
 from agentos.control.agents import routes as agents
 from agentos.control.approvals import routes as approvals
 from agentos.control.budgets import routes as budgets
@@ -22,6 +22,8 @@ from agentos.control.policy import routes as policies
 from agentos.control.privacy import routes as privacy
 from agentos.control.stops import routes as stops
 from agentos.evidence.artifacts import routes as artifacts
+from agentos.evidence.artifacts.asking import Teller
+from agentos.evidence.artifacts.service import Evidence
 from agentos.evidence.effects import routes as effects
 from agentos.evidence.evals import routes as evals
 from agentos.evidence.ledger import routes as ledger
@@ -100,14 +102,15 @@ def create(opened: Opened = lambda: process(eager=True), *, body_seconds: float 
             app.state.provider = Provider(OidcSettings.read())
             app.state.secret = held.parts.secret
             app.state.stops = StopSettings.read()
-            app.state.skills, app.state.models = health.Catalogue(held.parts.registry, held.keeper), held.models
+            app.state.skills, app.state.models = Catalogue(held.parts.registry, held.keeper), held.models
             app.state.registry, app.state.keeper = held.parts.registry, held.keeper
             app.state.router = held.parts.router
             app.state.receivers, app.state.signer = held.receivers, held.signer
             app.state.anchors = held.anchors
             app.state.privacy, app.state.traces = held.parts.privacy, held.parts.traces
             app.state.readers = held.messages
-            app.state.evidence = held.evidence
+            teller = Teller(held.parts, lambda: held.models.listing(), EvidenceSettings.read())
+            app.state.evidence = Evidence(held.parts.doors, held.embedder, teller)
             app.state.gateway = Gateway(held.parts, lambda: held.models.listing(), GatewaySettings.read())
             meter.follow(held.parts.meter)
             stop = asyncio.Event()

@@ -6,7 +6,6 @@ Whatever was not probed or has no data is "unknown", never "fine".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -21,7 +20,6 @@ from agentos.apps.embedded.home import Home
 from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.apps.parts import Process
 from agentos.control.agents import service as agents
-from agentos.control.agents.ports import Resolved
 from agentos.control.deployments import service as deployments
 from agentos.evidence.ledger import service as ledger
 from agentos.evidence.quality import watch as quality
@@ -53,10 +51,7 @@ from agentos.kernel.telemetry.catalogue import (
     RUNS_OPEN,
 )
 from agentos.kernel.telemetry.metrics import merged
-from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.inference import service as inference
-from agentos.runtime.skills import Registry, registered
-from agentos.runtime.skills.registered import Keeper
 
 router = APIRouter(tags=["health"])
 
@@ -102,27 +97,6 @@ STORED: Final = (
     LEDGER_SOUND,
     LEDGER_VERIFIED_AGE,
 )
-
-
-class Catalogue:
-    """The loaded skills, as control sees them. Without a keeper nothing is registered."""
-
-    def __init__(self, registry: Registry, keeper: Keeper | None = None) -> None:
-        self._registry, self._keeper = registry, keeper
-
-    async def settle(self) -> None:
-        """Return once what is loaded was compared with what is registered. Raises DatabaseUnavailable."""
-        if self._keeper is not None:
-            await self._keeper.settle()
-
-    def resolve(self, name: str, wanted: str) -> Resolved:
-        """The loaded skill that is meant. Raises SkillUnknown, SkillVersionMalformed, SkillWithheld (Conflict)."""
-        found = self._registry.resolve(name, wanted)
-        return Resolved(found.version, found.digest, found.effect, found.input_schema)
-
-    async def breaking(self, work: UnitOfWork, name: str, was: str, now: str) -> Sequence[str]:
-        """Why version ``now`` of a skill breaks who relied on version ``was``."""
-        return await registered.breaking(work, name, was, now)
 
 
 @router.get("/health")
@@ -379,6 +353,3 @@ async def _workers_pages() -> list[tuple[str, str]]:
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PROBE_SECONDS)) as session:
         found = await asyncio.gather(*(page(session, name, port) for name, port in ports.items()))
     return [one for one in found if one is not None]
-
-
-__all__ = ["Catalogue", "Doors", "router"]

@@ -13,9 +13,8 @@ import uvloop
 from aiohttp import web
 
 from agentos.adapters.events import listen_for_ever
-from agentos.apps.api.health import Catalogue
 from agentos.apps.cli import output
-from agentos.apps.parts import Process, process, worker
+from agentos.apps.parts import Catalogue, Process, consumers, process, worker
 from agentos.apps.settings import BusSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
@@ -63,26 +62,16 @@ async def main() -> None:
             asyncio.create_task(held.parts.halts.watch_for_ever(held.parts.doors, held.runs, stop)),
             asyncio.create_task(held.keeper.keep_for_ever(stop)),
             asyncio.create_task(_serve(held, stop)),
-            asyncio.create_task(consume(held.parts.database, held.run_engine.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.eval_engine.consumer(), stop)),
+            asyncio.create_task(consume(held.parts.database, consumers(held), stop)),
             *([asyncio.create_task(held.chainer.chain_for_ever(stop))] if held.chainer is not None else []),
-            asyncio.create_task(consume(held.parts.database, held.firings.consumer(), stop)),
             asyncio.create_task(schedules.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             asyncio.create_task(approvals.tick_for_ever(held.parts.doors, held.parts.meter, stop)),
             *_buses(held, stop),
-            asyncio.create_task(consume(held.parts.database, held.dispatch.consumer(), stop)),
             asyncio.create_task(held.dispatch.deliver_for_ever(stop)),
             asyncio.create_task(forget_for_ever(held.parts.database, KEPT, stop)),
-            asyncio.create_task(consume(held.parts.database, held.answers.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.messages.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.notifications.consumer(), stop)),
-            asyncio.create_task(consume(held.parts.database, held.artifacts.consumer(), stop)),
             asyncio.create_task(held.notifications.send_for_ever(stop)),
-            asyncio.create_task(consume(held.parts.database, held.counting.consumer(), stop)),
             asyncio.create_task(held.counting.mark_for_ever(stop)),
-            asyncio.create_task(consume(held.parts.database, showing.Shadows(held.parts).consumer(), stop)),
             asyncio.create_task(_watch(held, stop)),
-            asyncio.create_task(consume(held.parts.database, held.scorer.consumer(), stop)),
             asyncio.create_task(drift.look_for_ever(held.parts.doors, stop)),
             asyncio.create_task(held.run_engine.sweep_for_ever(held.runs.sweep_seconds, stop)),
         ]

@@ -64,9 +64,10 @@ class Answers:
             if isinstance(fact, AnswerGiven):
                 await self._settle(organization, fact)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        assert isinstance(delivery.fact, AnswerGiven)
-        await self._settle(delivery.organization, delivery.fact)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        for one in deliveries:
+            assert isinstance(one.fact, AnswerGiven)
+            await self._settle(one.organization, one.fact)
 
     async def _settle(self, organization: OrgId, fact: AnswerGiven) -> None:
         """The answer and its outcome in one unit of work; what was refused has its outcome in another."""

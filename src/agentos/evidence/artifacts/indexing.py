@@ -9,8 +9,8 @@ embeddings was set.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -26,7 +26,7 @@ from agentos.evidence.artifacts.model import INPUT, EmbeddingsUnavailable, Filte
 from agentos.evidence.artifacts.ports import Embeddings
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.outbox import LEISURE_SECONDS, Consumer, Delivery
 from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import ARTIFACTS, EMBEDDING_ERRORS
@@ -37,7 +37,8 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "artifacts"
 KEPT: Final = Retention("artifacts_forget", timedelta(days=400))  # a year's questions, and a month to ask them in
-ROWS: Final = 200  # of a journal that are looked through in one transaction
+ROWS: Final = 200  # of journals that are looked through in one transaction
+TOGETHER: Final = 50  # facts: as many runs have some 200 rows
 LATE: Final = 64  # passages that are embedded later, with each fact
 PROVIDER: Final = "embeddings"  # its name on the emergency denylist
 NOBODYS: Final = Subject("", "", "")  # what concerns the organization, everybody, or a provider
@@ -86,45 +87,47 @@ class Artifacts:
 
     def consumer(self) -> Consumer:
         """Keeps the artifacts of each run that a fact is about. It begins with the first fact there is."""
-        return Consumer(NAME, FACTS, self._deliver)
+        return Consumer(NAME, FACTS, self._deliver, together=TOGETHER, pause=LEISURE_SECONDS)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        fact = delivery.fact
-        assert isinstance(fact, FACTS)
-        await self.take(delivery.organization, fact.run_id)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        run_ids = {one.fact.run_id for one in deliveries if isinstance(one.fact, FACTS)}
+        await self.take(deliveries[0].organization, sorted(run_ids))
 
-    async def take(self, organization: OrgId, run_id: str) -> None:
-        """Keep what is new of a run. Safe to repeat."""
-        after: int | None = None
-        while True:
+    async def take(self, organization: OrgId, run_ids: Sequence[str]) -> None:
+        """Keep what is new of runs. Safe to repeat."""
+        left, at = list(run_ids), 0
+        while left:
             async with self._doors.open(organization) as work:
-                run = await store.run(work, run_id)
-                if run is None:
-                    return
-                after = max(run.upto, after or 0)
-                rows = await store.rows(work, run_id, after, ROWS)
-            await self._keep(organization, run, rows)
+                runs = {run.id: run for run in await store.taken(work, left)}
+                after = {run.id: run.upto for run in runs.values()}
+                if at:  # within the journal of the first
+                    after[left[0]] = max(after[left[0]], at)
+                rows = await store.rows(work, after, ROWS)
+            await self._keep(organization, runs, rows)
             if len(rows) < ROWS:
                 break
-            after = rows[-1]["seq"]
+            at = rows[-1]["seq"]
+            left = [one for one in left if one >= rows[-1]["run_id"]]
         await self._late(organization)
 
-    async def _keep(self, organization: OrgId, run: Any, rows: Sequence[dict[str, Any]]) -> None:
-        output = None if run.output is None else bytes(run.output)
-        found = [(piece, run.accepted_at) for piece in content.ends_of(bytes(run.input), output)]
-        found = [(one, at if one.seq == INPUT else run.ended_at) for one, at in found]
-        found += [(piece, row["at"]) for row in rows if (piece := content.piece_of(row)) is not None]
-        texts = {piece: content.text_of(piece.kind, content.value_of(piece.data)) for piece, _ in found}
-        cut = {content.digest_of(piece.data): content.passages(text) for piece, text in texts.items()}
+    async def _keep(self, organization: OrgId, runs: Mapping[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+        found = [(run, piece, at) for run in runs.values() for piece, at in _ends(run)]
+        found += [
+            (runs[row["run_id"]], piece, row["at"]) for row in rows if (piece := content.piece_of(row)) is not None
+        ]
+        pieces = {content.digest_of(piece.data): piece for _, piece, _ in found}
+        texts = {digest: content.text_of(one.kind, content.value_of(one.data)) for digest, one in pieces.items()}
+        cut = {digest: content.passages(text) for digest, text in texts.items()}
         async with self._doors.open(organization) as work:
             fresh = set(cut) - await store.known(work, list(cut))
         vectors = await self._vectors(organization, {digest: cut[digest] for digest in sorted(fresh)})
+        described = {digest: content.described(pieces[digest], text) for digest, text in texts.items()}
         async with self._doors.open(organization) as work:
-            for piece, at in found:
-                artifact = content.described(piece, texts[piece])
-                made = None if vectors is None else vectors.get(artifact.digest)
-                await store.add(work, artifact, cut[artifact.digest], self._embedder.embeddings.name, made)
-                await store.add_use(work, _use(run, piece, artifact.digest, at))
+            for digest in sorted(await store.add(work, list(described.values()))):
+                made = None if vectors is None else vectors.get(digest)
+                await store.add_passages(work, digest, cut[digest], self._embedder.embeddings.name, made)
+            uses = [_use(run, piece, content.digest_of(piece.data), at) for run, piece, at in found]
+            await store.add_uses(work, uses)
         self._meter.count(ARTIFACTS, len(fresh), org=organization)
 
     async def _vectors(
@@ -153,6 +156,12 @@ class Artifacts:
             async with self._doors.open(organization) as work:
                 for digest, made in vectors.items():
                     await store.embed(work, digest, name, made)
+
+
+def _ends(run: Any) -> Iterator[tuple[Piece, datetime]]:
+    output = None if run.output is None else bytes(run.output)
+    for piece in content.ends_of(bytes(run.input), output):
+        yield piece, run.accepted_at if piece.seq == INPUT else run.ended_at
 
 
 def _use(run: Any, piece: Piece, digest: str, at: Any) -> Use:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -22,26 +22,34 @@ _PASSES: Final = (
     "AND u.at >= :since AND u.at < :until"
 )
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
-_RUN: Final = text(
+_TAKEN: Final = text(
     "SELECT r.id, r.agent_id, r.category, r.deployment_id, r.version, r.status, r.input, r.output, r.accepted_at, "
     "r.ended_at, coalesce((SELECT max(u.seq) FROM artifact_uses u WHERE u.run_id = r.id AND u.seq > 0), 0) AS upto "
-    "FROM runs r WHERE r.id = :run_id"
+    "FROM runs r WHERE r.id = ANY(CAST(:ids AS text[])) ORDER BY r.id"
 )
+# The draft of a row is a column of its own: what is taken out of JSON within the join could not use an index, as it would
+# be looked at before row-level security is.
 _ROWS: Final = text(
-    "SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
-    "coalesce(d.arguments, j.content, b.content) AS content "
-    "FROM journal j LEFT JOIN blobs b ON b.org = j.org AND b.digest = j.blob "
-    "LEFT JOIN drafts d ON j.kind = 'draft' AND d.org = j.org AND d.id = j.meta->>'draft' "
-    "WHERE j.run_id = :run_id AND j.seq > :after ORDER BY j.seq LIMIT :most"
+    "WITH found AS MATERIALIZED (SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, "
+    "j.at, j.content, j.blob, CASE WHEN j.kind = 'draft' THEN j.meta->>'draft' END AS draft "
+    "FROM unnest(CAST(:ids AS text[]), CAST(:after AS bigint[])) AS r (id, after) "
+    "JOIN journal j ON j.org = :org AND j.run_id = r.id AND j.seq > r.after ORDER BY j.run_id, j.seq LIMIT :most) "
+    "SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
+    "coalesce(d.arguments, j.content, b.content) AS content FROM found j "
+    "LEFT JOIN blobs b ON b.org = :org AND b.digest = j.blob LEFT JOIN drafts d ON d.org = :org AND d.id = j.draft "
+    "ORDER BY j.run_id, j.seq"
 )
 _ADD: Final = text(
     "INSERT INTO artifacts (org, digest, media_type, size, characters, searched) "
-    "VALUES (:org, :digest, :media_type, :size, :characters, :searched) ON CONFLICT DO NOTHING"
+    "SELECT :org, digest, media_type, size, characters, searched FROM unnest(CAST(:digest AS text[]), "
+    "CAST(:media_type AS text[]), CAST(:size AS bigint[]), CAST(:characters AS bigint[]), CAST(:searched AS bigint[])) "
+    "AS a (digest, media_type, size, characters, searched) ORDER BY digest ON CONFLICT DO NOTHING RETURNING digest"
 )
-_ADD_USE: Final = text(
-    "INSERT INTO artifact_uses (org, run_id, seq, digest, step, kind, name, effect, status, approval_id, agent_id, "
-    "category, deployment_id, version, at) VALUES (:org, :run_id, :seq, :digest, :step, :kind, :name, :effect, :status"
-    ", :approval_id, :agent_id, :category, :deployment_id, :version, :at) ON CONFLICT DO NOTHING"
+_OF_A_USE: Final = {one.name: "text" for one in fields(Use)} | {"seq": "int", "effect": "smallint", "at": "timestamptz"}
+_ADD_USES: Final = text(
+    f"INSERT INTO artifact_uses (org, {', '.join(_OF_A_USE)}) SELECT :org, u.* "
+    f"FROM unnest({', '.join(f'CAST(:{name} AS {kind}[])' for name, kind in _OF_A_USE.items())}) AS u "
+    "ON CONFLICT DO NOTHING"
 )
 _ADD_PASSAGES: Final = text(
     "SELECT artifact_passages_add(:org, :digest, CAST(:starts AS integer[]), CAST(:texts AS text[]), :embedder, "
@@ -130,14 +138,15 @@ _HELD: Final = text(
 _SNIPPET: Final = "StartSel=«, StopSel=», MaxFragments=2, MaxWords=30, MinWords=12, FragmentDelimiter= … "
 
 
-async def run(work: UnitOfWork, run_id: str) -> Row[Any] | None:
-    """A run as its artifacts need it, and up to which row its journal was looked through."""
-    return await work.first(_RUN, {"run_id": run_id})
+async def taken(work: UnitOfWork, run_ids: Sequence[str]) -> Sequence[Row[Any]]:
+    """Runs in order, as their artifacts need them, and up to which row the journal of each was looked through."""
+    return await work.all(_TAKEN, {"ids": list(run_ids)})
 
 
-async def rows(work: UnitOfWork, run_id: str, after: int, most: int) -> list[dict[str, Any]]:
-    """The journal of a run from a position on; of a draft, what was drafted."""
-    return [dict(row._mapping) for row in await work.all(_ROWS, {"run_id": run_id, "after": after, "most": most})]
+async def rows(work: UnitOfWork, after: Mapping[str, int], most: int) -> list[dict[str, Any]]:
+    """The journals of runs, each from a position on, one run after the other; of a draft, what was drafted."""
+    values = {"org": work.organization, "ids": list(after), "after": list(after.values()), "most": most}
+    return [dict(row._mapping) for row in await work.all(_ROWS, values)]
 
 
 async def known(work: UnitOfWork, digests: Sequence[str]) -> set[str]:
@@ -145,19 +154,23 @@ async def known(work: UnitOfWork, digests: Sequence[str]) -> set[str]:
     return {row.digest for row in await work.all(_KNOWN, {"digests": list(digests)})}
 
 
-async def add(
+async def add(work: UnitOfWork, artifacts: Sequence[Artifact]) -> set[str]:
+    """Keep artifacts, each once; the digests of those that were not kept yet, and have no passages."""
+    columns = {one.name: [getattr(artifact, one.name) for artifact in artifacts] for one in fields(Artifact)}
+    return {row.digest for row in await work.all(_ADD, {"org": work.organization, **columns})}
+
+
+async def add_passages(
     work: UnitOfWork,
-    artifact: Artifact,
+    digest: str,
     passages: Sequence[tuple[int, str]],
     embedder: str,
     vectors: Sequence[Sequence[float]] | None,
 ) -> None:
-    """Keep an artifact and its passages, unless it is kept already. Without ``vectors`` they are made later."""
-    if not await work.run(_ADD, {"org": work.organization, **asdict(artifact)}):
-        return
+    """Keep the passages of an artifact. Without ``vectors`` they are made later."""
     values = {
         "org": work.organization,
-        "digest": artifact.digest,
+        "digest": digest,
         "starts": [start for start, _ in passages],
         "texts": [text for _, text in passages],
         "embedder": "" if vectors is None else embedder,
@@ -166,9 +179,11 @@ async def add(
     await work.run(_ADD_PASSAGES, values)
 
 
-async def add_use(work: UnitOfWork, use: Use) -> None:
-    """Keep where an artifact was used, once."""
-    await work.run(_ADD_USE, {"org": work.organization, **asdict(use)})
+async def add_uses(work: UnitOfWork, uses: Sequence[Use]) -> None:
+    """Keep where artifacts were used, each use once."""
+    if uses:
+        columns = {name: [getattr(one, name) for one in uses] for name in _OF_A_USE}
+        await work.run(_ADD_USES, {"org": work.organization, **columns})
 
 
 async def embed(work: UnitOfWork, digest: str, embedder: str, vectors: Sequence[Sequence[float]]) -> None:

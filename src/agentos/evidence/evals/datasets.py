@@ -25,7 +25,7 @@ from agentos.evidence.evals.model import (
 )
 from agentos.kernel.canonical import canonical_parsed
 from agentos.kernel.errors import AgentOSError
-from agentos.kernel.http import MOST_DEPTH, shallow
+from agentos.kernel.nesting import MOST_DEPTH, shallow
 
 _FIELDS: Final = frozenset({"id", "input", "expected", "scorers", "scorer", "fixtures", "tags"})
 _NAME: Final = 200  # characters of an id, a tag, a skill

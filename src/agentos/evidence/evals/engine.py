@@ -33,9 +33,10 @@ class EvalEngine:
             if isinstance(fact, EvalStarted):
                 await self._start(organization, fact)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        if isinstance(delivery.fact, EvalStarted):
-            await self._start(delivery.organization, delivery.fact)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        for one in deliveries:
+            assert isinstance(one.fact, EvalStarted)
+            await self._start(one.organization, one.fact)
 
     async def _start(self, organization: OrgId, fact: EvalStarted) -> None:
         """Make sure that the eval has a live workflow; one that is over does nothing. Raises EngineUnavailable.

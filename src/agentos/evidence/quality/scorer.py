@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from agentos.evidence.quality import service
@@ -11,6 +12,7 @@ from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.runs.model import DraftSubmitted, RunEnded
 
 NAME: Final = "quality"  # of the consumer
+TOGETHER: Final = 20  # runs that are scored in one transaction
 
 
 class Scorer:
@@ -21,10 +23,10 @@ class Scorer:
 
     def consumer(self) -> Consumer:
         """Scores each run once it is over."""
-        return Consumer(NAME, (RunEnded, DraftSubmitted), self._score)
+        return Consumer(NAME, (RunEnded, DraftSubmitted), self._score, together=TOGETHER)
 
-    async def _score(self, delivery: Delivery) -> None:
-        fact = delivery.fact
-        assert isinstance(fact, (RunEnded, DraftSubmitted))
-        async with self._doors.open(delivery.organization) as work:
-            await service.score(work, fact.run_id, at=now())
+    async def _score(self, deliveries: Sequence[Delivery]) -> None:
+        async with self._doors.open(deliveries[0].organization) as work:
+            for one in deliveries:
+                assert isinstance(one.fact, (RunEnded, DraftSubmitted))
+                await service.score(work, one.fact.run_id, at=now())

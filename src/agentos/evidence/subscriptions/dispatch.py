@@ -35,6 +35,7 @@ EACH: Final = 4  # under way for one subscription, in all workers together
 MOST: Final = 256  # under way in one worker: 64 receivers may hang for 15 s each before they delay another's
 LEASE_SECONDS: Final = 60.0  # a try takes 15 s at most, then it is written down
 KEPT: Final = Retention("deliveries_forget", timedelta(days=30))  # looked up or sent again, after it ended
+TOGETHER: Final = 100  # facts that are looked at together, and owed in one transaction
 MOST_KNOWN: Final = 10_000  # organizations whose subscriptions are kept in memory between facts
 
 
@@ -51,7 +52,7 @@ class Dispatch:
 
     def consumer(self) -> Consumer:
         """Owes each fact to every enabled subscription of its organization that wants it, once."""
-        return Consumer(NAME, self._facts, self._owe)
+        return Consumer(NAME, self._facts, self._owe, together=TOGETHER)
 
     async def deliver_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``, in as many workers as run it; an outage of the database is waited out."""
@@ -65,15 +66,16 @@ class Dispatch:
         async with self._doors.database.connection("agentos_system") as connection:
             return await store.claim(connection, uuid.uuid4().hex, most=most, each=EACH, seconds=LEASE_SECONDS, at=at)
 
-    async def _owe(self, delivery: outbox.Delivery) -> None:
-        position = delivery.position.transaction
-        enabled = await self._subscriptions(delivery.organization, position)
-        wanting = [one for one in enabled if one.takes(delivery.fact, position, delivery.at)]
-        if not wanting:
+    async def _owe(self, deliveries: Sequence[outbox.Delivery]) -> None:
+        organization = deliveries[0].organization
+        enabled = await self._subscriptions(organization, deliveries[-1].position.transaction)
+        owed = [(one, wanting) for one in deliveries if (wanting := _wanting(enabled, one))]
+        if not owed:
             return
-        event_id = f"{delivery.position.transaction}-{delivery.position.sequence}"
-        async with self._doors.open(delivery.organization) as work:
-            await service.owe(work, delivery.fact, event_id, wanting, at=delivery.at)
+        async with self._doors.open(organization) as work:
+            for one, wanting in owed:
+                event_id = f"{one.position.transaction}-{one.position.sequence}"
+                await service.owe(work, one.fact, event_id, wanting, at=one.at)
         self.sender.wake()
 
     async def _subscriptions(self, organization: OrgId, position: int) -> list[Subscription]:
@@ -115,3 +117,7 @@ class Dispatch:
             log.warning("delivery_given_up", org=one.organization, subscription=one.subscription_id, said=answer.reason)
         if outcome is not Outcome.HELD:
             self._meter.observe(EVENT_SECONDS, seconds, outcome=outcome.value)
+
+
+def _wanting(enabled: Sequence[Subscription], one: outbox.Delivery) -> list[Subscription]:
+    return [wants for wants in enabled if wants.takes(one.fact, one.position.transaction, one.at)]

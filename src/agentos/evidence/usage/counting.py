@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,7 +14,7 @@ from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage import service, store
 from agentos.kernel.clock import now
-from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.outbox import LEISURE_SECONDS, Consumer, Delivery
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.gateway.model import ModelAsked
 from agentos.runtime.runs.model import RunEnded
@@ -21,6 +22,7 @@ from agentos.runtime.runs.model import RunEnded
 log = structlog.get_logger(__name__)
 
 NAME: Final = "usage"
+TOGETHER: Final = 50  # facts that are counted in one transaction
 MARK_SECONDS: Final = 300.0  # a slot of usage_marks: the rate of an hour is right to a twelfth of what it was
 KEPT: Final = timedelta(days=3)  # the rate of a day looks back to yesterday's
 
@@ -33,11 +35,12 @@ class Counting:
 
     def consumer(self) -> Consumer:
         """Every fact that something was used, in order."""
-        return Consumer(NAME, (RunEnded, ModelAsked, ReplayAsked, EvalAsked, ReserveLost), self._deliver)
+        facts = (RunEnded, ModelAsked, ReplayAsked, EvalAsked, ReserveLost)
+        return Consumer(NAME, facts, self._deliver, together=TOGETHER, pause=LEISURE_SECONDS)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        async with self._doors.open(delivery.organization) as work:
-            await service.count(work, delivery.fact, at=delivery.at)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        async with self._doors.open(deliveries[0].organization) as work:
+            await service.count(work, [(one.fact, one.at) for one in deliveries])
 
     async def mark(self, *, at: datetime) -> int:
         """Mark how far budgets are used up; one mark in five minutes, whoever looks. Raises DatabaseUnavailable."""

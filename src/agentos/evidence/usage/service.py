@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -17,22 +18,25 @@ from agentos.runtime.gateway.model import ModelAsked
 from agentos.runtime.runs.model import RunEnded
 
 
-async def count(work: UnitOfWork, fact: Fact, *, at: datetime) -> None:
-    """Count what a fact tells was used. The same fact again adds nothing."""
-    match fact:
-        case RunEnded():
-            run = await store.ended(work, fact.run_id)
-            if run is not None:
-                await store.count(work, fact.run_id, tally.of_run(run, await store.rows(work, fact.run_id)))
-        case ModelAsked():
-            await store.count(work, fact.ask_id, tally.of_ask(fact, at))
-        case ReplayAsked():
-            await store.count(work, fact.ask_id, tally.of_replay(fact, at))
-        case EvalAsked():
-            await store.count(work, fact.ask_id, tally.of_eval(fact, at))
-        case ReserveLost():
-            version = await store.version_of(work, fact.run_id)
-            await store.count(work, f"{fact.run_id}~{fact.of_run}", tally.of_lost(fact, version))
+async def count(work: UnitOfWork, facts: Sequence[tuple[Fact, datetime]]) -> None:
+    """Count what facts tell was used, each with its time. The same fact again adds nothing."""
+    run_ids = [fact.run_id for fact, _ in facts if isinstance(fact, RunEnded)]
+    runs = await store.ended(work, run_ids) if run_ids else {}
+    rows = await store.rows(work, list(runs)) if runs else {}
+    tallies = {run_id: tally.of_run(run, rows.get(run_id, ())) for run_id, run in runs.items()}
+    for fact, at in facts:
+        match fact:
+            case ModelAsked():
+                tallies[fact.ask_id] = tally.of_ask(fact, at)
+            case ReplayAsked():
+                tallies[fact.ask_id] = tally.of_replay(fact, at)
+            case EvalAsked():
+                tallies[fact.ask_id] = tally.of_eval(fact, at)
+            case ReserveLost():
+                version = await store.version_of(work, fact.run_id)
+                tallies[f"{fact.run_id}~{fact.of_run}"] = tally.of_lost(fact, version)
+    if tallies:
+        await store.count(work, tallies)
 
 
 async def usage(work: UnitOfWork, question: Question, *, in_order: bool = False, most: int) -> Usage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -39,20 +39,25 @@ def _typed(name: str) -> str:
 
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
 _COUNT: Final = text(
-    "WITH first AS (INSERT INTO usage_counted (org, subject) VALUES (:org, :subject) "
-    "ON CONFLICT DO NOTHING RETURNING 1) "
+    "WITH fresh AS (INSERT INTO usage_counted (org, subject) SELECT :org, unnest(CAST(:subjects AS text[])) "
+    "ON CONFLICT DO NOTHING RETURNING subject) "
     f"INSERT INTO usage_days AS u (org, {', '.join(_PLACE)}, {', '.join(COUNTERS)}) "
-    f"SELECT :org, {', '.join(f'l.{name}' for name in (*_PLACE, *COUNTERS))} "
-    "FROM jsonb_to_recordset(CAST(:lines AS jsonb)) "
-    f"AS l (day date, {', '.join(f'{name} text' for name in _PLACE[1:])}, {', '.join(map(_typed, COUNTERS))}) "
-    f"WHERE EXISTS (SELECT FROM first) ON CONFLICT (org, {', '.join(_PLACE)}) DO UPDATE "
-    f"SET {', '.join(map(_added, COUNTERS))}"
+    f"SELECT :org, {', '.join(f'l.{name}' for name in _PLACE)}, {', '.join(f'sum(l.{name})' for name in COUNTERS)} "
+    "FROM jsonb_to_recordset(CAST(:lines AS jsonb)) AS l "
+    f"(subject text, day date, {', '.join(f'{name} text' for name in _PLACE[1:])}, {', '.join(map(_typed, COUNTERS))}) "
+    f"JOIN fresh f ON f.subject = l.subject GROUP BY {', '.join(f'l.{name}' for name in _PLACE)} "
+    f"ORDER BY {', '.join(f'l.{name}' for name in _PLACE)} "
+    f"ON CONFLICT (org, {', '.join(_PLACE)}) DO UPDATE SET {', '.join(map(_added, COUNTERS))}"
 )
-_RUN: Final = text("SELECT agent_id, version, accepted_at, ended_at FROM runs WHERE id = :id AND ended_at IS NOT NULL")
+_ENDED: Final = text(
+    "SELECT id, agent_id, version, accepted_at, ended_at FROM runs "
+    "WHERE id = ANY(CAST(:ids AS text[])) AND ended_at IS NOT NULL"
+)
 _VERSION: Final = text("SELECT version FROM runs WHERE id = :id")
 _ROWS: Final = text(
-    "SELECT key, phase, kind, name, status, at, meta FROM journal WHERE org = :org AND run_id = :id "
-    "AND (kind IN ('model', 'skill') OR meta ? 'attempts') ORDER BY seq"
+    "SELECT run_id, key, phase, kind, name, status, at, meta FROM journal "
+    "WHERE org = :org AND run_id = ANY(CAST(:ids AS text[])) "
+    "AND (kind IN ('model', 'skill') OR meta ? 'attempts') ORDER BY run_id, seq"
 )
 _OPEN: Final = text(
     "SELECT count(*) AS runs FROM runs WHERE status IN ('accepted', 'running', 'waiting_approval', 'paused') "
@@ -108,19 +113,21 @@ def _statement(question: Question, *, in_order: bool) -> TextClause:
     return text(f"SELECT {', '.join([*named, *sums])}, count(*) OVER () AS values_ {_ASKED}{have}{tail} LIMIT :most")
 
 
-async def count(work: UnitOfWork, subject: str, tally: Tally) -> None:
-    """Add what a subject used; of a subject that is counted already nothing is added."""
+async def count(work: UnitOfWork, tallies: Mapping[str, Tally]) -> None:
+    """Add what subjects used; of a subject that is counted already nothing is added."""
     lines = [
-        {**{name: getattr(place, name) for name in _PLACE}, "day": place.day.isoformat(), **asdict(counts)}
-        for place, counts in sorted(tally.items())
+        {"subject": subject, **{name: getattr(place, name) for name in _PLACE}, "day": place.day.isoformat()}
+        | {name: getattr(counts, name) for name in COUNTERS}
+        for subject, tally in tallies.items()
+        for place, counts in tally.items()
     ]
-    await work.run(_COUNT, {"org": work.organization, "subject": subject, "lines": json.dumps(lines)})
+    await work.run(_COUNT, {"org": work.organization, "subjects": sorted(tallies), "lines": json.dumps(lines)})
 
 
-async def ended(work: UnitOfWork, run_id: str) -> Ended | None:
-    """A run that is over; None: there is none."""
-    row = await work.first(_RUN, {"id": run_id})
-    return None if row is None else Ended(**row._mapping)
+async def ended(work: UnitOfWork, run_ids: Sequence[str]) -> dict[str, Ended]:
+    """Those of these runs that are over."""
+    rows = await work.all(_ENDED, {"ids": list(run_ids)})
+    return {row.id: Ended(row.agent_id, row.version, row.accepted_at, row.ended_at) for row in rows}
 
 
 async def version_of(work: UnitOfWork, run_id: str) -> str | None:
@@ -129,9 +136,13 @@ async def version_of(work: UnitOfWork, run_id: str) -> str | None:
     return None if row is None else str(row.version)
 
 
-async def rows(work: UnitOfWork, run_id: str) -> list[Row]:
-    """What of a run's journal is counted, in order, without content."""
-    return [Row(**row._mapping) for row in await work.all(_ROWS, {"org": work.organization, "id": run_id})]
+async def rows(work: UnitOfWork, run_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """What of each run's journal is counted, in order, without content."""
+    found: dict[str, list[Row]] = {}
+    for row in await work.all(_ROWS, {"org": work.organization, "ids": list(run_ids)}):
+        counted = Row(row.key, row.phase, row.kind, row.name, row.status, row.at, row.meta)
+        found.setdefault(row.run_id, []).append(counted)
+    return found
 
 
 async def lines(work: UnitOfWork, question: Question, *, in_order: bool, most: int) -> tuple[list[Line], int]:

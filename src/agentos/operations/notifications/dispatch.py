@@ -100,10 +100,11 @@ class Notifications:
         """Send everything that is due at that time, wait for the answers, and return how much there was."""
         return await self.sender.turn(at)
 
-    async def _tell(self, delivery: outbox.Delivery) -> None:
-        cause = f"{delivery.position.transaction}-{delivery.position.sequence}"
-        async with self._doors.open(delivery.organization) as work:
-            await self._owe(work, delivery.fact, cause)
+    async def _tell(self, deliveries: Sequence[outbox.Delivery]) -> None:
+        for one in deliveries:
+            cause = f"{one.position.transaction}-{one.position.sequence}"
+            async with self._doors.open(one.organization) as work:
+                await self._owe(work, one.fact, cause)
         self.sender.wake()
 
     async def _owe(self, work: UnitOfWork, fact: object, cause: str) -> None:

@@ -7,6 +7,7 @@ Models are the stub, unless the shadow was begun live: then they are asked, and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
@@ -16,7 +17,7 @@ from agentos.evidence.replay.what_if import Instead, Result
 from agentos.kernel.clock import now
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.outbox import LEISURE_SECONDS, Consumer, Delivery
 from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry.catalogue import SHADOW_RUNS
 from agentos.operations.shadows import store
@@ -27,6 +28,7 @@ from agentos.runtime.runs.ports import Parts
 
 NAME: Final = "shadows"  # of the consumer; the migration has set its cursor
 KEPT: Final = Retention("shadow_runs_forget", timedelta(days=30))  # longer than a version is a shadow
+TOGETHER: Final = 50  # runs that are looked up at once: few have a shadow
 
 
 class Shadows:
@@ -37,12 +39,16 @@ class Shadows:
 
     def consumer(self) -> Consumer:
         """Every run that ended, in order."""
-        return Consumer(NAME, (RunEnded,), self._deliver)
+        return Consumer(NAME, (RunEnded,), self._deliver, together=TOGETHER, pause=LEISURE_SECONDS)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        fact = delivery.fact
-        if isinstance(fact, RunEnded) and fact.status != RunStatus.CANCELLED:
-            await self.show(delivery.organization, fact)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        organization = deliveries[0].organization
+        ended = [one.fact for one in deliveries if isinstance(one.fact, RunEnded)]
+        async with self._parts.doors.open(organization) as work:
+            shown = await store.shadowed(work, {fact.deployment_id for fact in ended})
+        for fact in ended:
+            if fact.deployment_id in shown and fact.status != RunStatus.CANCELLED:
+                await self.show(organization, fact)
 
     async def show(self, organization: OrgId, fact: RunEnded) -> None:
         """Show the shadow of a run's deployment the run, if it is one of its share."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +20,9 @@ _PUT_SHADOW: Final = text(
 _SHADOW: Final = text(
     "SELECT deployment_id, version, percent, live, started_by, started_at, ended_at FROM shadows "
     "WHERE deployment_id = :id"
+)
+_SHADOWED: Final = text(
+    "SELECT deployment_id FROM shadows WHERE deployment_id = ANY(CAST(:ids AS text[])) AND ended_at IS NULL"
 )
 _END_SHADOW: Final = text("UPDATE shadows SET ended_at = :at WHERE deployment_id = :id AND ended_at IS NULL")
 _KEEP: Final = text(
@@ -52,6 +56,11 @@ async def shadow(work: UnitOfWork, deployment_id: str) -> Shadow | None:
     """A deployment's shadow, also one that has ended."""
     row = await work.first(_SHADOW, {"id": deployment_id})
     return Shadow(**row._mapping) if row else None
+
+
+async def shadowed(work: UnitOfWork, deployment_ids: Collection[str]) -> set[str]:
+    """Those of these deployments that have a shadow which goes on."""
+    return {row.deployment_id for row in await work.all(_SHADOWED, {"ids": list(deployment_ids)})}
 
 
 async def end_shadow(work: UnitOfWork, deployment_id: str, at: datetime) -> bool:

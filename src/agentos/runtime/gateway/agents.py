@@ -14,8 +14,8 @@ from agentos.intake.requests.service import once
 from agentos.kernel import ids
 from agentos.kernel.canonical import digest
 from agentos.kernel.clock import elapsed
-from agentos.kernel.http import shallow
 from agentos.kernel.ids import OrgId, RunId
+from agentos.kernel.nesting import shallow
 from agentos.runtime.gateway import wire
 from agentos.runtime.gateway.model import (
     AGENT,

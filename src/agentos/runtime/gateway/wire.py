@@ -11,7 +11,7 @@ import msgspec
 
 from agentos.control.budgets.model import BudgetExhausted
 from agentos.kernel.errors import AgentOSError, Conflict, Forbidden, Invalid, http_status, problem
-from agentos.kernel.http import shallow
+from agentos.kernel.nesting import shallow
 from agentos.runtime.gateway.model import MOST_TOOLS, NotOffered, RequestNotUnderstood, RunUnfinished
 from agentos.runtime.inference import Image, Tool
 from agentos.runtime.inference.model import (

@@ -136,13 +136,13 @@ class RunEngine:
             if not isinstance(fact, StopLifted):  # whoever lifts a stop does not wait for all that it held
                 await self._act(organization, fact)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        fact = delivery.fact
-        if isinstance(fact, RunAccepted):
-            at = await store.position(self._doors.database, delivery.organization, fact.run_id)
-            if at is None or at[0] > 0 or at[1].terminal:  # a worker has had it in its hands
-                return
-        await self._act(delivery.organization, fact)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        for one in deliveries:
+            if isinstance(one.fact, RunAccepted):
+                at = await store.position(self._doors.database, one.organization, one.fact.run_id)
+                if at is None or at[0] > 0 or at[1].terminal:  # a worker has had it in its hands
+                    continue
+            await self._act(one.organization, one.fact)
 
     async def _act(self, organization: OrgId, fact: Fact) -> None:
         match fact:

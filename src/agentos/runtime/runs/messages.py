@@ -45,8 +45,9 @@ class Messages:
         for fact in facts:
             await self._act(organization, fact)
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        await self._act(delivery.organization, delivery.fact)
+    async def _deliver(self, deliveries: Sequence[Delivery]) -> None:
+        for one in deliveries:
+            await self._act(one.organization, one.fact)
 
     async def _act(self, organization: OrgId, fact: Fact) -> None:
         match fact:
