@@ -52,6 +52,11 @@ ALSO: dict[str, set[str]] = {
         "manifest",  # nodes read into manifests
         "schemas",  # whether a JSON schema is one, and harmless
     },
+    "control/deployments": {
+        "applying",  # versions put forward: manifests applied, and places in environments made
+        "changes",  # each change as rows, epochs and facts; what a version must be to serve
+        "serving",  # what a run that is admitted now is pinned to, also by a canary's share
+    },
     "control/policy": {
         "rules",  # the ordered table of rules, what they look into, and the one function that decides
         "cedar",  # rules that an organization writes in Cedar
@@ -106,6 +111,9 @@ ALSO: dict[str, set[str]] = {
         "answers",  # what models answered, put before proposed caps and providers
         "content",  # what of a run counts, its hash, and where two runs part
         "recording",  # a run as far as executing it again takes it
+        "plans",  # what is executed again, with what in its place, and what came of it
+        "tape",  # a journal in memory, compared with the recording
+        "world",  # policy, skills and people as they were then
         "playback",  # the loop over a recording, with nothing live within reach
         "again",  # runs recorded, executed again, and what came of it kept
         "golden",  # recordings as signed files
@@ -162,8 +170,15 @@ ALSO: dict[str, set[str]] = {
     },
     "operations/rollouts": {
         "impact",  # what a change leaves open, looked at before and after it
-        "watch",  # the clock: canaries that breach, and whether rollbacks helped
-        "shadows",  # runs that are over, shown to a version that is no candidate yet
+        "figures",  # the runs that figures of a rollout are made of, and figures in words
+        "breaches",  # whether a canary is shown to be worse
+        "validation",  # whether a rollback helped
+        "watch",  # the clock: canaries and rollbacks looked at over and over
+        "judging",  # whether a version may serve: freezes, gates, recorded runs, and what somebody overrides
+        "trials",  # recorded runs executed under a version, for its order and for gates
+    },
+    "operations/shadows": {
+        "showing",  # runs that are over, shown to a version that is no candidate yet
     },
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave

@@ -20,7 +20,7 @@ from sqlalchemy import text
 from agentos.apps.bootstrap import ORGANIZATION
 from agentos.apps.parts import Catalogue, Process, process
 from agentos.control.agents import manifest
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import applying
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.evidence.effects import service as effects
@@ -108,7 +108,7 @@ async def main() -> None:
     """Answer the questions of the benchmark."""
     async with process(eager=False) as held:
         async with held.parts.doors.open(ORGANIZATION) as work:
-            (done,) = await deployments.apply(
+            (done,) = await applying.apply(
                 work,
                 manifest.read_documents([killed.document()]),
                 Catalogue(held.parts.registry),

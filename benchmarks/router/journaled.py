@@ -16,7 +16,7 @@ from agentos.apps.parts import Catalogue, process, worker
 from agentos.control.agents import manifest
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period, Price
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import applying
 from agentos.runtime.runs import service
 from benchmarks.peers.answering import answer, versions
 from benchmarks.peers.asking import FIRST
@@ -34,7 +34,7 @@ async def main() -> None:
         held.parts.doors.hint = callers.hint
         at = datetime.now(UTC)
         async with held.parts.doors.open(ORGANIZATION) as work:
-            await deployments.apply(
+            await applying.apply(
                 work,
                 manifest.read_documents([agent.document()]),
                 Catalogue(held.parts.registry),

@@ -25,7 +25,7 @@ from agentos.apps.bootstrap import ORGANIZATION
 from agentos.apps.parts import Catalogue, Process, process, worker
 from agentos.control.agents import manifest
 from agentos.control.approvals import service as approvals
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import applying
 from agentos.intake.identity import service as identity
 from agentos.intake.identity.model import Caller
 from agentos.kernel import ids
@@ -138,7 +138,7 @@ async def main() -> None:
         callers = Callers(held)
         held.parts.doors.hint = callers.hint
         async with held.parts.doors.open(ORGANIZATION) as work:
-            await deployments.apply(
+            await applying.apply(
                 work,
                 manifest.read_documents(steps.documents()),
                 Catalogue(held.parts.registry),

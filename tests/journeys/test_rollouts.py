@@ -13,7 +13,7 @@ from agentos.apps.parts import Catalogue
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import consume
 from agentos.operations.rollouts import watch
-from agentos.operations.rollouts.shadows import Shadows
+from agentos.operations.shadows.showing import Shadows
 from tests.journeys.conftest import Platform
 from tests.journeys.test_command_line import Shell
 from tests.operations.rollouts.desk import SETTINGS, document
@@ -160,6 +160,26 @@ async def test_an_organization_wide_gate_and_a_freeze_block_over_http(platform: 
     assert (await platform.admin.post(f"{one}/promote", json=forced)).json()["code"] == "promotion_frozen"
 
 
+async def test_a_gate_on_recorded_runs_is_set_once_and_holds_every_promotion_over_http(platform: Platform) -> None:
+    first = await apply(platform, "rollouts_good")
+    one = f"{BASE}/{first['deployment_id']}"
+    await ran(platform, ["easy", "hard", "hard"])
+    second = await apply(platform, "rollouts_bad")
+    wanted = {"metric": "what_if:changed", "comparator": "<=", "threshold": 0, "samples": 3}
+    gate = await platform.admin.post("/api/v1/agents/quality/gates", json=GATE | wanted)
+    assert gate.status_code == 201, gate.text
+    looked = (await platform.author.get(f"{one}/impact", params={"version": second["version"]})).json()
+    assert "unknown, 0 of 3 recorded runs tried" in looked["blocking"][0]
+    refused = await platform.author.post(f"{one}/promote", json={"version": second["version"]})
+    assert (refused.status_code, refused.json()["code"]) == (409, "gate_failed")
+    (told,) = refused.json()["gates"]
+    assert (told["result"], round(told["value"], 2), told["samples"]) == ("failed", 0.67, 3)
+    third = await apply(platform, "rollouts_good", instructions="Third.")
+    promoted = await platform.author.post(f"{one}/promote", json={"version": third["version"]})
+    assert promoted.json()["version"] == third["version"], promoted.text
+    assert "1 of 1 gates passed" in promoted.json()["history"][0]["reason"]
+
+
 async def test_the_verbs_of_rollouts_work_as_they_are_printed(shell: Shell) -> None:
     platform = shell.platform
     first = await apply(platform, "rollouts_good")
@@ -180,6 +200,11 @@ async def test_the_verbs_of_rollouts_work_as_they_are_printed(shell: Shell) -> N
     assert [one["criterion"] for one in await shell("deployments", "rollbacks", "tester")] == ["new_issues"]
     assert (await shell("deployments", "pause", deployment))["impact"]["change"] == "pause"
     assert (await shell("deployments", "resume", deployment))["state"] == "active"
+    assert (await shell("deployments", "tier", "tester", "L1", "--dry-run"))["impact"]["change"] == "tier"
+    assert (await shell("deployments", "show", "tester"))["tier"] == "L4"
+    assert (await shell("deployments", "tier", "tester", "L1"))["tier"] == "L1"
+    assert (await shell("deployments", "retire", "tester", "--dry-run"))["impact"]["said"] == ["No run is open."]
+    assert (await shell("deployments", "retire", "tester"))["state"] == "retired"
 
 
 async def test_a_shadow_is_shown_runs_as_they_end_and_has_no_effect(shell: Shell) -> None:

@@ -22,6 +22,7 @@ from agentos.intake.triggers import model as triggers
 from agentos.kernel.facts import Fact
 from agentos.operations.notifications import model as notifications
 from agentos.operations.rollouts import model as rollouts
+from agentos.operations.shadows import model as shadows
 from agentos.runtime.gateway import model as gateway
 from agentos.runtime.runs import model as runs
 
@@ -46,6 +47,7 @@ SOURCES: Final = (
     subscriptions,
     notifications,
     rollouts,
+    shadows,
 )
 
 

@@ -73,7 +73,7 @@ from agentos.kernel.telemetry.catalogue import REGISTRY_OPERATIONS, SKILLS_LOADE
 from agentos.kernel.telemetry.traces import opened
 from agentos.kernel.unit_of_work import Doors, Hint, UnitOfWork
 from agentos.operations.notifications.dispatch import Notifications
-from agentos.operations.rollouts.shadows import Shadows
+from agentos.operations.shadows.showing import Shadows
 from agentos.runtime.inference.limits import SharedLimits
 from agentos.runtime.inference.standings import Board
 from agentos.runtime.runs.activities import activities

@@ -261,7 +261,7 @@ def quality() -> str:
     ]
     rows = (
         (f"`{one.name}`", one.unit, one.better, one.formula, "yes" if one.comparable else "no")
-        for one in figures.METRICS.values()
+        for one in (figures.METRICS | figures.WHAT_IFS).values()
     )
     body += _table(("figure", "unit", "better", "formula", "`no_worse`"), rows)
     evaluated = figures.metric(f"{figures.EVAL}dataset")

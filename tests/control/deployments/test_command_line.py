@@ -90,7 +90,6 @@ def run(*words: str) -> None:
                 "version": "2",
                 "reason": "",
                 "what_if": 50,
-                "what_if_live": False,
                 "what_if_changed": 2.0,
                 "what_if_diverged": None,
                 "what_if_cost": None,

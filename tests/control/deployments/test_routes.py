@@ -92,6 +92,9 @@ async def test_if_match_protects_from_changing_what_one_has_not_seen(client: htt
     assert (await client.post(f"{one}/resume", headers={"If-Match": "7"})).status_code == 422
     assert (await client.patch(one, json={"tier": "L1"}, headers={"If-Match": '"0"'})).status_code == 412
     assert (await client.patch(one, json={"tier": "L1"})).json()["tier"] == "L1"
+    tried = await client.post(f"{one}/retire", params={"dry_run": True})
+    assert (tried.json()["state"], tried.json()["impact"]["said"]) == ("retired", ["No run is open."])
+    assert (await client.get(one)).json()["state"] == "paused"
     assert (await client.post(f"{one}/retire")).json()["state"] == "retired"
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from agentos.control.agents import manifest
 from agentos.control.agents.model import AgentUnknown, VersionUnknown
-from agentos.control.deployments import service
+from agentos.control.deployments import applying, service, serving
+from agentos.control.deployments.applying import Deployed
 from agentos.control.deployments.model import (
     Deployment,
     DeploymentCreated,
@@ -39,7 +40,6 @@ from agentos.control.deployments.model import (
     VersionRolledBack,
     last_known_good,
 )
-from agentos.control.deployments.service import Deployed
 from agentos.control.policy.model import Tier
 from agentos.kernel import epochs, ids
 from agentos.kernel.clock import now
@@ -73,7 +73,7 @@ class Desk:
         made = manifest.read_documents([document(instructions=f"Write {number}.", tier=tier, **spec)])
         async with self.work() as work:
             how: dict[str, Any] = {"by": "author", "at": now(), "environment": environment}
-            (done,) = await service.apply(work, made, self.skills, Models(), **how)
+            (done,) = await applying.apply(work, made, self.skills, Models(), **how)
         return done
 
     async def order(self, verb: Callable[..., Awaitable[Deployment]], *given: Any, **more: Any) -> Deployment:
@@ -94,7 +94,7 @@ class Desk:
 
     async def serving(self) -> int:
         async with self.work() as work:
-            return (await service.serving(work, "writer")).version.number
+            return (await serving.of_agent(work, "writer")).version.number
 
     async def epoch(self, deployment: str) -> int:
         scope = epochs.deployment_scope(deployment)
@@ -287,9 +287,6 @@ async def test_a_paused_deployment_admits_nothing_until_it_is_resumed(desk: Desk
     assert type(desk.facts[-1]) is DeploymentPaused
     with pytest.raises(DeploymentIsPaused):
         await desk.serving()
-    async with desk.work() as work:
-        with pytest.raises(DeploymentIsPaused):
-            await service.serving_of(work, deployment)
     await desk.order(service.resume, deployment)
     assert type(desk.facts[-1]) is DeploymentResumed
     assert await desk.serving() == 1
@@ -325,8 +322,8 @@ async def test_a_retired_deployment_stays_so_and_its_environment_is_free(desk: D
     assert applied.ensured.revision is None
     assert applied.ensured.deployment.id == deployment
     with pytest.raises(ServedBefore):  # a new deployment is no way past the gates
-        await desk.order(service.create, "writer", "production", None, desk.skills, serve=True)
-    new = await desk.order(service.create, "writer", "production", None, desk.skills)
+        await desk.order(applying.create, "writer", "production", None, desk.skills, serve=True)
+    new = await desk.order(applying.create, "writer", "production", None, desk.skills)
     assert new.id != deployment
     await desk.promote(new.id, "4")
     assert await desk.serving() == 4
@@ -345,7 +342,7 @@ async def test_what_served_elsewhere_comes_to_production_as_a_draft(desk: Desk) 
 async def test_nothing_is_created_serving_in_production_that_served_elsewhere(desk: Desk) -> None:
     await desk.apply(1, "staging")
     with pytest.raises(ServedBefore):
-        await desk.order(service.create, "writer", "production", None, desk.skills, serve=True)
+        await desk.order(applying.create, "writer", "production", None, desk.skills, serve=True)
 
 
 async def test_pausing_resuming_and_retiring_again_change_nothing(desk: Desk) -> None:
@@ -359,11 +356,11 @@ async def test_pausing_resuming_and_retiring_again_change_nothing(desk: Desk) ->
 
 async def test_a_created_deployment_serves_nothing_before_a_promotion(desk: Desk) -> None:
     await desk.apply(1)
-    made = await desk.order(service.create, "writer", "staging", "1", desk.skills, tier=Tier.L1)
+    made = await desk.order(applying.create, "writer", "staging", "1", desk.skills, tier=Tier.L1)
     assert (made.revision, made.version, made.tier) == (0, None, Tier.L1)
     async with desk.work() as work:
         with pytest.raises(NothingServes):
-            await service.serving(work, "writer", "staging")
+            await serving.of_agent(work, "writer", "staging")
     with pytest.raises(NothingServes):
         await desk.rollback(made.id)
     with pytest.raises(TierAboveVersion):
@@ -371,9 +368,9 @@ async def test_a_created_deployment_serves_nothing_before_a_promotion(desk: Desk
     found = await desk.promote(made.id, "1")
     assert (found.revision, found.tier) == (1, Tier.L1)
     with pytest.raises(DeploymentExists):
-        await desk.order(service.create, "writer", "staging", None, desk.skills)
+        await desk.order(applying.create, "writer", "staging", None, desk.skills)
     with pytest.raises(TierAboveVersion):
-        await desk.order(service.create, "writer", "canary", None, desk.skills, tier=Tier.L4)
+        await desk.order(applying.create, "writer", "canary", None, desk.skills, tier=Tier.L4)
 
 
 async def test_the_tier_is_at_most_the_versions_highest(desk: Desk) -> None:
@@ -479,7 +476,7 @@ async def test_a_version_put_forward_outside_of_an_apply_is_put_forward_once(des
 
     async def ensure() -> Any:
         async with desk.doors.open(desk.organization) as work:
-            return await service.ensure(work, "writer", "staging", version, by="author", at=now())
+            return await applying.ensure(work, "writer", "staging", version, by="author", at=now())
 
     done = await asyncio.gather(*(ensure() for _ in range(4)))
     assert sum(one.created for one in done) == 1
@@ -490,9 +487,9 @@ async def test_what_does_not_exist_is_told_apart(desk: Desk) -> None:
     await desk.apply(1)
     async with desk.work() as work:
         with pytest.raises(AgentUnknown):
-            await service.serving(work, "nobody")
+            await serving.of_agent(work, "nobody")
         with pytest.raises(DeploymentUnknown):
-            await service.serving(work, "writer", "staging")
+            await serving.of_agent(work, "writer", "staging")
         with pytest.raises(DeploymentUnknown):
             await service.get(work, ids.new("dep"))
         with pytest.raises(ids.MalformedId):

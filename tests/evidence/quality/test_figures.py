@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from agentos.evidence.quality import figures, service
-from agentos.evidence.quality.figures import METRICS, Scored, figure, loss, metric
+from agentos.evidence.quality.figures import METRICS, WHAT_IFS, Scored, figure, loss, metric
 from agentos.evidence.quality.model import Comparator, Feedback, Gate, MetricUnknown, Scope, Severity
 from agentos.kernel.ids import GateId
 from tests.evidence.quality.runs import AT, scored
@@ -138,4 +138,4 @@ def test_what_is_not_known_of_a_run_is_no_sample() -> None:
 def test_an_unknown_metric_is_refused_with_those_that_exist() -> None:
     with pytest.raises(MetricUnknown) as refused:
         metric("vibes")
-    assert refused.value.extra["metrics"] == [*sorted(METRICS), "eval:DATASET"]
+    assert refused.value.extra["metrics"] == [*sorted(METRICS | WHAT_IFS), "eval:DATASET"]

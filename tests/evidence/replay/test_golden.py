@@ -17,7 +17,7 @@ from agentos.adapters.llm.stub import load_behaviours
 from agentos.adapters.skills import BUILT_IN
 from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import applying
 from agentos.evidence.replay import again, golden
 from agentos.evidence.replay.golden import (
     GoldenDiverged,
@@ -199,7 +199,7 @@ async def test_record(database: Database, organization: OrgId) -> None:
     document = yaml.safe_load((ROOT / "agents" / "data_extraction_agent.yaml").read_text())
     catalogue = Catalogue(held.parts.registry)
     async with held.doors.open(organization) as work:
-        (done,) = await deployments.apply(
+        (done,) = await applying.apply(
             work, manifest.read_documents([document]), catalogue, held.models, by="author", at=now()
         )
     assert done.applied.created

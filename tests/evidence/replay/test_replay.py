@@ -13,7 +13,8 @@ from agentos.control.policy import service as policies
 from agentos.control.policy.model import OrganizationPolicy
 from agentos.evidence.replay import again
 from agentos.evidence.replay.content import Divergence, Kind
-from agentos.evidence.replay.playback import Outcome, play
+from agentos.evidence.replay.plans import Outcome
+from agentos.evidence.replay.playback import play
 from agentos.evidence.replay.recording import Recording, RunNotOver
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database

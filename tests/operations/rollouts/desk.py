@@ -10,18 +10,19 @@ from typing import Any
 from agentos.adapters.llm.stub import behaviour
 from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
+from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Revision
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Comparator, Gate, Scope, Severity
-from agentos.evidence.replay import what_if
 from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import RunId
-from agentos.operations.rollouts import service, watch
-from agentos.operations.rollouts.model import Allowance, Tried
-from agentos.operations.rollouts.service import Done, Order
+from agentos.operations.rollouts import service, trials, watch
+from agentos.operations.rollouts.judging import Order
+from agentos.operations.rollouts.model import UNTRIED, Allowance, Trials
+from agentos.operations.rollouts.service import Done
 from agentos.operations.rollouts.settings import RolloutSettings
 from agentos.operations.rollouts.watch import Watched
 from agentos.runtime.inference import Answer, Question, Stop
@@ -46,12 +47,12 @@ def bad(question: Question) -> str | Answer:
     return "done"
 
 
-def document(name: str, *, category: str = "tests", **spec: Any) -> dict[str, Any]:
+def document(name: str, *, category: str = "tests", agent: str = "tester", **spec: Any) -> dict[str, Any]:
     """A manifest of the agent ``tester`` whose stub behaves so."""
     return {
         "apiVersion": "agentos/v1",
         "kind": "Agent",
-        "metadata": {"name": "tester", "category": category, "owner": "testers"},
+        "metadata": {"name": agent, "category": category, "owner": "testers"},
         "spec": {
             "instructions": "Be done.",
             "model": {"provider": "stub", "behaviour": name},
@@ -78,14 +79,14 @@ class Desk:
         """A version's hash."""
         async with self.held.doors.open(self.held.organization) as work:
             documents = manifest.read_documents([document(name, **spec)])
-            (done,) = await deployments.apply(work, documents, self.skills, self.held.models, by="author", at=now())
+            (done,) = await applying.apply(work, documents, self.skills, self.held.models, by="author", at=now())
         self.deployment = done.ensured.deployment.id
         return str(done.applied.version.hash)
 
-    async def order(self, version: str, *, at: datetime | None = None, **more: Any) -> Done:
+    async def order(self, version: str, *, at: datetime | None = None, trials: Trials = UNTRIED, **more: Any) -> Done:
         """Promote a version, or make it a canary."""
         async with self.held.doors.open(self.held.organization) as work:
-            order = Order(version, **more)
+            order = Order(version, trials=trials, **more)
             done = await service.promote(work, self.deployment, order, self.skills, by="author", at=at or now())
         self.facts += work.facts
         return done
@@ -104,12 +105,13 @@ class Desk:
         self.facts += work.facts
         return found
 
-    async def tried(self, version: str, runs: int, **allowed: Any) -> Tried:
-        """What the last runs would have come to under a version."""
-        allowance = Allowance(runs, **allowed)
+    async def tried(self, version: str, runs: int = 0, *, percent: int | None = None, **allowed: Any) -> Trials:
+        """What recorded runs would have come to under a version, as an order and gates ask for it."""
+        allowance, order = Allowance(runs, **allowed) if runs else None, Order(version, percent=percent)
         async with self.held.doors.open(self.held.organization) as work:
-            prepared = await service.prepare(work, self.held.parts, self.deployment, version, allowance, at=now())
-        return service.tried(allowance, await what_if.compare(prepared))
+            how: dict[str, Any] = {"live": False, "at": now()}
+            trial = await trials.prepare(work, self.held.parts, self.deployment, order, allowance, **how)
+        return UNTRIED if trial is None else await trials.execute(trial)
 
     async def start(self, task: str = "easy", key: str = "") -> RunId:
         """Admit a run."""

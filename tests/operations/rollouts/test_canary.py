@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
-from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import (
     BadShare,
     Canary,
@@ -21,14 +21,16 @@ from agentos.control.deployments.model import (
     NoCanary,
     Status,
 )
+from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Comparator, Gate, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import GateId, OrgId
-from agentos.operations.rollouts import service, store, watch
+from agentos.operations.rollouts import breaches, service, store, watch
+from agentos.operations.rollouts.impact import Change
 from agentos.operations.rollouts.model import CanaryBreached, CanaryRecord, GateFailed
 from tests.evidence.quality.runs import AT, scored
-from tests.operations.rollouts.desk import Desk, of
+from tests.operations.rollouts.desk import SETTINGS, Desk, of
 from tests.runtime.runs.harness import harness
 
 
@@ -186,6 +188,22 @@ async def test_a_canary_is_compared_with_the_runs_before_it_where_the_other_has_
     assert "12 samples" in breach
 
 
+async def test_runs_of_the_version_from_before_it_was_a_canary_say_nothing_of_it(desk: Desk) -> None:
+    second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
+    await desk.order(second)
+    parked = [await desk.start("hard") for _ in range(3)]
+    await desk.order(third)
+    await desk.order(second, percent=50)
+    await desk.gate()
+    for run_id in parked:
+        run = await desk.held.finish(run_id)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await quality.score(work, run.id, at=now())
+    assert (await desk.watch()).breaches == ()
+    await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
+    assert len((await desk.watch()).breaches) == 1
+
+
 async def test_one_worker_at_a_time_judges_a_canary(desk: Desk) -> None:
     second = await desk.apply("rollouts_bad")
     await desk.order(second, percent=50)
@@ -195,6 +213,26 @@ async def test_one_worker_at_a_time_judges_a_canary(desk: Desk) -> None:
         assert await store.alone(work, desk.deployment)
         assert (await desk.watch()).breaches == ()
     assert len((await desk.watch()).breaches) == 1
+
+
+async def test_whatever_is_watched_is_looked_at_in_each_turn_however_much_there_is(
+    desk: Desk, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = []
+    for name in ("tester", "tester_b", "tester_c"):
+        await desk.apply("rollouts_good", agent=name)
+        await desk.order(await desk.apply("rollouts_good", agent=name, instructions="Second."), percent=50)
+        watched.append(desk.deployment)
+    monkeypatch.setattr(watch, "PAGE", 1)
+    looked: list[str] = []
+
+    async def look(_work: Any, deployment_id: str, *_: Any, **__: Any) -> watch.Watched:
+        looked.append(deployment_id)
+        return watch.Watched()
+
+    monkeypatch.setattr(watch, "watch", look)
+    assert await watch.tick(desk.held.doors, desk.skills, SETTINGS, desk.held.parts.meter) >= 3
+    assert [one for one in looked if one in watched] == sorted(watched)
 
 
 async def test_of_a_hundred_canaries_just_above_a_gate_hardly_one_is_thrown_out_in_500_looks() -> None:
@@ -207,11 +245,11 @@ async def test_of_a_hundred_canaries_just_above_a_gate_hardly_one_is_thrown_out_
     unread: Any = None  # this gate asks for nothing of the version beside it
     for _ in range(100):
         runs = [scored(ok=chance.random() < 0.92) for _ in range(500)]
-        looks = [await watch.fails(gate, one, runs[:seen], unread, AT) for seen in range(10, 500, 10)]
+        looks = [await breaches.fails(gate, one, runs[:seen], unread, AT) for seen in range(10, 500, 10)]
         thrown += any(looks)
     assert thrown <= 2
     bad = [scored(ok=chance.random() < 0.7) for _ in range(100)]
-    assert "failed with 0." in await watch.fails(gate, one, bad, unread, AT)
+    assert "failed with 0." in await breaches.fails(gate, one, bad, unread, AT)
 
 
 async def test_a_canary_that_takes_longer_is_rolled_back_by_its_gate(desk: Desk) -> None:
@@ -223,6 +261,39 @@ async def test_a_canary_that_takes_longer_is_rolled_back_by_its_gate(desk: Desk)
     assert "run_seconds_p95 < 0" in breach
 
 
+async def test_a_canary_whose_runs_hang_is_rolled_back_and_those_that_wait_for_people_do_not_hang(desk: Desk) -> None:
+    second = await desk.apply("rollouts_good", instructions="Be done, better.")
+    await desk.order(second, percent=50)
+    mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
+    for _ in range(6):
+        await desk.start(key=mine)
+    await desk.ran(["easy"] * 6, key=theirs)
+    assert (await desk.watch(now() + timedelta(seconds=290))).breaches == ()
+    waiting = text(
+        "UPDATE runs SET waiting = jsonb_build_object('reason', CAST(:reason AS text)) WHERE ended_at IS NULL"
+    )
+    for person in ("approval", "stopped", "deployment_paused"):
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await work.run(waiting, {"reason": person})
+        assert (await desk.watch(now() + timedelta(seconds=310))).breaches == ()
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await work.run(waiting, {"reason": "model"})
+    (breach,) = (await desk.watch(now() + timedelta(seconds=310))).breaches
+    assert breach.startswith(
+        "6 of 6 runs of the canary take longer than 300 s (6 are open), of the version beside it 0 of 6"
+    )
+    assert (await desk.now_serving()).canary is None
+
+
+async def test_a_canary_is_no_worse_where_the_runs_beside_it_hang_as_well(desk: Desk) -> None:
+    await desk.ran(["easy"] * 6)
+    await desk.order(await desk.apply("rollouts_good", instructions="Be done, better."), percent=50)
+    for canary in (True, False):
+        for _ in range(6):
+            await desk.start(key=await desk.key_of(canary=canary))
+    assert (await desk.watch(now() + timedelta(seconds=310))).breaches == ()  # no worker is there
+
+
 async def test_another_promotion_or_a_retirement_ends_the_canary(desk: Desk) -> None:
     second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
     await desk.order(second, percent=50)
@@ -230,8 +301,7 @@ async def test_another_promotion_or_a_retirement_ends_the_canary(desk: Desk) -> 
     assert (await desk.now_serving()).canary is None
     await desk.order(second, percent=50)
     async with desk.held.doors.open(desk.held.organization) as work:
-        await deployments.retire(work, desk.deployment, by="ann", at=now())
-    await desk.watch(now() + timedelta(seconds=5))
+        await service.turn(work, desk.deployment, Change.RETIRE, desk.skills, by="ann", at=now())
     assert [one.outcome for one in await canaries(desk)] == ["retired", "superseded"]
 
 

@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 import agentos
+from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import FreezeScope, Judgement, Scope, Severity
+from agentos.evidence.quality.model import Comparator, FreezeScope, GateInvalid, Judgement, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.operations.rollouts import service
-from agentos.operations.rollouts.model import Frozen, GateFailed, GatesOverridden, ReasonMissing
-from agentos.operations.rollouts.service import Order
+from agentos.operations.rollouts.judging import Order
+from agentos.operations.rollouts.model import UNTRIED, Frozen, GateFailed, GatesOverridden, ReasonMissing
 from tests.operations.rollouts.desk import Desk, of
 from tests.runtime.runs.harness import harness
 
@@ -124,7 +126,7 @@ async def test_a_deployment_in_the_place_of_a_retired_one_is_held_by_its_gates(d
     second = await desk.apply("rollouts_good", category="misc")
     async with desk.held.doors.open(desk.held.organization) as work:
         await deployments.retire(work, desk.deployment, by="ann", at=now())
-        made = await deployments.create(work, "tester", "production", second, desk.skills, by="ann", at=now())
+        made = await applying.create(work, "tester", "production", second, desk.skills, by="ann", at=now())
     desk.deployment = made.id
     with pytest.raises(GateFailed) as refused:
         await desk.order(second)
@@ -150,13 +152,18 @@ async def test_a_gate_that_warns_is_told_and_refuses_nothing(desk: Desk) -> None
 async def test_recorded_runs_that_would_end_otherwise_refuse_a_version(desk: Desk) -> None:
     await desk.ran(["easy", "hard", "easy", "hard"])
     second = await desk.apply("rollouts_bad")
-    tried = await desk.tried(second, 4)
+    trials = await desk.tried(second, 4)
+    tried = trials.tried
+    assert tried is not None
     assert (tried.runs, tried.known, tried.changed) == (4, 4, 2)
     with pytest.raises(GateFailed, match=r"2 of 4 runs end otherwise \(50.0 %\), at most 0 % may") as refused:
-        await desk.order(second, tried=tried)
+        await desk.order(second, trials=trials)
     assert refused.value.extra["what_if"]["outcomes_changed"] == 2
+    changed = refused.value.extra["what_if"]["figures"]["changed"]
+    assert (changed["value"], changed["samples"]) == (0.5, 4)
+    assert 0 < changed["low"] < 0.5 < changed["high"] < 1
     allowed = await desk.tried(second, 4, changed_percent=50.0)
-    assert (await desk.order(second, tried=allowed)).deployment.version == second
+    assert (await desk.order(second, trials=allowed)).deployment.version == second
     assert "1 of 1 gates passed" in (await desk.history())[0].reason
 
 
@@ -165,14 +172,75 @@ async def test_only_recorded_runs_of_the_version_that_serves_are_tried(desk: Des
     await desk.order(second, percent=50)
     await desk.ran(["hard"] * 2, key=await desk.key_of(canary=False))
     await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
-    tried = await desk.tried(second, 3)
+    tried = (await desk.tried(second, 3)).tried
+    assert tried is not None
     assert (tried.runs, tried.changed) == (2, 2)  # of its own runs it would change none
 
 
 async def test_without_recorded_runs_a_what_if_is_unknown_and_refuses(desk: Desk) -> None:
     second = await desk.apply("rollouts_good", instructions="Be done, better.")
     with pytest.raises(GateFailed, match="0 of 0 runs is known"):
-        await desk.order(second, tried=await desk.tried(second, 10))
+        await desk.order(second, trials=await desk.tried(second, 10))
+
+
+WHAT_IF = {"metric": "what_if:changed", "comparator": Comparator.AT_MOST, "threshold": 0.0, "samples": 3}
+
+
+async def test_a_gate_on_recorded_runs_holds_every_promotion_without_being_asked_for(desk: Desk) -> None:
+    await desk.gate(**WHAT_IF)
+    await desk.ran(["easy", "hard"])
+    second, third = await desk.apply("rollouts_bad"), await desk.apply("rollouts_good", instructions="Third.")
+    with pytest.raises(GateFailed, match=r"unknown, 2 of 3 recorded runs tried in the last 1 day"):
+        await desk.order(third, trials=await desk.tried(third))
+    await desk.ran(["easy", "hard"])
+    with pytest.raises(GateFailed, match=r"what_if:changed <= 0 .* failed with 0.5 \(.*, 4 samples\)") as refused:
+        await desk.order(second, trials=await desk.tried(second))
+    (gate,) = refused.value.extra["gates"]
+    assert (gate["value"], gate["samples"], gate["samples_needed"]) == (0.5, 4, 3)
+    low, high = gate["interval"]
+    assert 0 < low < 0.5 < high < 1
+    assert refused.value.extra["what_if"] is None  # nobody asked for it
+    with pytest.raises(GateFailed, match="0 of 3 recorded runs tried"):
+        await desk.order(third)  # a door that does not try them does not pass
+    assert (await desk.order(third, trials=await desk.tried(third))).deployment.version == third
+
+
+async def test_a_gate_on_recorded_runs_reads_no_older_ones_than_it_looks_back_to(desk: Desk) -> None:
+    await desk.ran(["hard"] * 3)
+    async with desk.held.doors.open(desk.held.organization) as work:
+        await work.run(text("UPDATE runs SET ended_at = ended_at - interval '2 days'"))
+    await desk.gate(**WHAT_IF)
+    await desk.ran(["easy"] * 3)
+    second = await desk.apply("rollouts_bad")
+    assert (await desk.order(second, trials=await desk.tried(second))).deployment.version == second
+
+
+async def test_a_small_canary_is_not_tried_on_recorded_runs_and_one_of_most_runs_is(desk: Desk) -> None:
+    await desk.gate(**WHAT_IF)
+    await desk.ran(["hard"] * 3)
+    second = await desk.apply("rollouts_bad")
+    assert await desk.tried(second, percent=50) is UNTRIED
+    await desk.order(second, percent=50)
+    with pytest.raises(GateFailed, match=r"what_if:changed <= 0 .* failed with 1"):
+        await desk.order(second, percent=51, trials=await desk.tried(second, percent=51))
+    assert await desk.tried(second, percent=40) is UNTRIED
+
+
+async def test_what_is_deployed_while_recorded_runs_are_tried_is_not_promoted_over(desk: Desk) -> None:
+    await desk.gate(**WHAT_IF)
+    await desk.ran(["easy"] * 3)
+    second = await desk.apply("rollouts_good", instructions="Second.")
+    trials = await desk.tried(second)
+    await desk.apply("rollouts_good", instructions="Third.")
+    with pytest.raises(PreconditionFailed):
+        await desk.order(second, trials=trials)
+
+
+async def test_a_gate_on_recorded_runs_asks_for_no_more_than_are_tried(desk: Desk) -> None:
+    with pytest.raises(GateInvalid, match="1 to 100 of them"):
+        await desk.gate(**WHAT_IF | {"samples": 101})
+    with pytest.raises(GateInvalid, match="cannot be compared by what_if:changed"):
+        await desk.gate(**WHAT_IF | {"comparator": Comparator.NO_WORSE, "threshold": 0.1})
 
 
 async def test_a_stale_state_is_told_before_the_gates_are(desk: Desk) -> None:
@@ -253,10 +321,10 @@ async def test_gates_look_back_from_the_time_that_they_are_told(desk: Desk) -> N
     assert (await desk.order(second)).deployment.version == second
 
 
-def test_no_other_module_lets_a_version_serve() -> None:
+def test_no_other_module_changes_a_deployment() -> None:
     source = Path(agentos.__file__).parent
-    orders = re.compile(r"\bdeployments\.(promote|canary|end_canary|rollback|pause|resume)\(")
+    orders = re.compile(r"\bdeployments\.(promote|canary|end_canary|rollback|pause|resume|retire|set_tier)\b")
     found = {str(file.relative_to(source)) for file in source.rglob("*.py") if orders.search(file.read_text())}
     assert found == {"operations/rollouts/service.py"}
     own = (source / "control" / "deployments" / "routes.py").read_text()
-    assert not re.search(r"service\.(promote|canary|end_canary|rollback|pause|resume)\(", own)
+    assert not re.search(r"service\.(promote|canary|end_canary|rollback|pause|resume|retire|set_tier)\b", own)

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from agentos.control.deployments.model import NeverServed
+from agentos.control.deployments.model import NeverServed, State
+from agentos.control.policy.model import Tier
 from agentos.evidence.quality import service as quality
-from agentos.evidence.quality.model import FreezeScope
+from agentos.evidence.quality.model import Figure, FreezeScope
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import forget
 from agentos.operations.rollouts import service
 from agentos.operations.rollouts.impact import Change, impact
 from agentos.operations.rollouts.model import (
@@ -26,7 +28,8 @@ from agentos.operations.rollouts.model import (
     RollbackUnknown,
     RollbackValidated,
 )
-from agentos.operations.rollouts.shadows import Shadows
+from agentos.operations.shadows import service as shadows
+from agentos.operations.shadows.showing import KEPT, Shadows
 from agentos.runtime.runs.model import RunEnded
 from tests.operations.rollouts.desk import Desk, of
 from tests.runtime.runs.harness import calls, harness
@@ -76,11 +79,32 @@ async def test_the_next_run_uses_the_restored_version_and_the_validation_reports
     assert checks["success"]["outcome"] == "passed"
     assert checks["success"]["figures"]["success_rate"] == 1.0
     assert checks["success"]["figures"]["before"] == 0.0
+    found = checks["success"]["figures"]
+    assert (found["samples"], found["samples_before"]) == (3, 4)
+    assert 0 < found["low"] < found["high"] == 1
+    assert 0 == found["low_before"] < found["high_before"] < 1
+    assert checks["dispatch"]["figures"]["started_share"]["samples"] == 3
     assert checks["drift"]["outcome"] == "waiting"
     await desk.watch(now() + timedelta(minutes=16))
     found = await rollback(desk, number)
     assert by_name(found)["drift"]["outcome"] == "unknown"  # three runs tell nothing of drift, and nobody says they do
     assert found.outcome is Outcome.UNKNOWN
+
+
+async def test_runs_that_were_admitted_before_are_no_recovery(desk: Desk) -> None:
+    parked = [await desk.start("hard") for _ in range(4)]  # of the version that is restored, on the revision before
+    _, number = await rolled_back(desk)
+    for run_id in parked:
+        run = await desk.held.finish(run_id)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await quality.score(work, run.id, at=now())
+    await desk.watch()
+    found = by_name(await rollback(desk, number))["success"]
+    assert (found["outcome"], found["figures"]["samples"]) == ("waiting", 0)
+    await desk.ran(["hard"] * 3)
+    await desk.watch()
+    found = by_name(await rollback(desk, number))["success"]
+    assert (found["outcome"], found["figures"]["samples"]) == ("passed", 3)
 
 
 async def test_drift_falls_once_runs_are_again_as_they_were(desk: Desk) -> None:
@@ -184,28 +208,63 @@ async def test_the_impact_names_who_stays_where_and_who_cannot_go_on(desk: Desk)
     assert after.document()["cannot_resume"] == 3
 
 
+async def test_before_a_retirement_or_another_tier_it_is_told_what_that_means_for_open_runs(desk: Desk) -> None:
+    parked = await desk.held.agent([calls(("pay", 1))], ["pay"], tier="L3", name="payer")
+    for _ in range(2):
+        await desk.held.finish(await desk.held.start(name="payer"))
+    await desk.held.start(name="payer")
+    how: dict[str, Any] = {"by": "ann", "at": now()}
+    async with desk.held.doors.open(desk.held.organization) as work:
+        lowered = await service.set_tier(work, parked, Tier.L1, desk.skills, **how)
+    assert lowered.deployment.tier is Tier.L1
+    assert lowered.impact.words == [
+        "2 parked runs stay on version 1.",
+        "1 moving run stays on version 1.",
+        "From their next effect on they act under L1, none above its version's highest.",
+    ]
+    async with desk.held.doors.open(desk.held.organization) as work:
+        retired = await service.turn(work, parked, Change.RETIRE, desk.skills, **how)
+    assert retired.deployment.state is State.RETIRED
+    assert retired.impact.words == [
+        "2 parked runs stay on version 1.",
+        "1 moving run stays on version 1 and stops before its next effect, for good.",
+        "2 of those on version 1 cannot resume, because a retired deployment lets no effect out.",
+    ]
+
+
 async def test_a_shadow_is_shown_what_runs_were_given_and_changes_nothing(desk: Desk) -> None:
     first = (await desk.now_serving()).version
     second = await desk.apply("rollouts_bad")
     async with desk.held.doors.open(desk.held.organization) as work:
-        await service.start_shadow(work, desk.deployment, second, 100, live=False, by="ann", at=now())
+        await shadows.start(work, desk.deployment, second, 100, live=False, by="ann", at=now())
     before = list(desk.held.world.done)
-    shadows = Shadows(desk.held.parts)
+    showing = Shadows(desk.held.parts)
     for run in await desk.ran(["easy", "hard", "easy"]):
         assert run.version == first
         fact = RunEnded(run.id, desk.deployment, "tester", run.version, run.status.value, "")
-        await shadows.show(desk.held.organization, fact)
-        await shadows.show(desk.held.organization, fact)  # once is enough
+        await showing.show(desk.held.organization, fact)
+        await showing.show(desk.held.organization, fact)  # once is enough
     async with desk.held.doors.open(desk.held.organization) as work:
-        shadow, shown = await service.shadow(work, desk.deployment)
-        rows = await service.shadow_runs(work, desk.deployment, before="", most=10)
+        shadow, shown = await shadows.shadow(work, desk.deployment)
+        rows = await shadows.shadow_runs(work, desk.deployment, before="", most=10)
     assert (shadow.version, shown.runs, shown.known, shown.changed) == (second, 3, 3, 1)
+    changed, recorded = shown.figures["changed"], shown.figures["recorded_completed"]
+    assert (changed.value, changed.samples, recorded.value) == (1 / 3, 3, 1.0)
+    assert changed.low is not None
+    assert changed.high is not None
+    assert 0 < changed.low < 1 / 3 < changed.high < 1
+    assert shown.figures["dollars_more"] == Figure(0.0, None, None, 3)  # three that agree show no variance
     assert [one["found"] for one in rows] == ["completed", "failed", "completed"]
     assert desk.held.world.done == before
     async with desk.held.doors.open(desk.held.organization) as work:
-        await service.end_shadow(work, desk.deployment, by="ann", at=now())
+        await shadows.end(work, desk.deployment, by="ann", at=now())
     (run,) = await desk.ran(["easy"])
     fact = RunEnded(run.id, desk.deployment, "tester", run.version, run.status.value, "")
-    await shadows.show(desk.held.organization, fact)
+    await showing.show(desk.held.organization, fact)
     async with desk.held.doors.open(desk.held.organization) as work:
-        assert (await service.shadow(work, desk.deployment))[1].runs == 3
+        assert (await shadows.shadow(work, desk.deployment))[1].runs == 3
+    database, little = desk.held.parts.database, timedelta(minutes=1)
+    for at, left in ((now() + KEPT.kept - little, 3), (now() + KEPT.kept + little, 0)):
+        await forget(database, KEPT, at=at)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            assert (await shadows.shadow(work, desk.deployment))[1].runs == left

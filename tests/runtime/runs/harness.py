@@ -22,6 +22,7 @@ from agentos.adapters.secrets.environment import environment_secret
 from agentos.apps.parts import Catalogue
 from agentos.control.agents import manifest
 from agentos.control.approvals import service as approvals
+from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments
 from agentos.control.policy.model import EffectClass
 from agentos.kernel import ids
@@ -132,7 +133,7 @@ class Harness:
         }
         catalogue = Catalogue(self.parts.registry)
         async with self.doors.open(self.organization) as work:
-            (done,) = await deployments.apply(
+            (done,) = await applying.apply(
                 work, manifest.read_documents([document]), catalogue, self.models, by="author", at=now()
             )
             deployment, revision = done.ensured.deployment, done.ensured.revision

@@ -42,6 +42,7 @@ from agentos.kernel import http
 from agentos.kernel.telemetry import Meter
 from agentos.operations.notifications import routes as notifications
 from agentos.operations.rollouts import routes as rollouts
+from agentos.operations.shadows import routes as shadows
 from agentos.runtime.gateway import routes as gateway
 from agentos.runtime.gateway.talks import Gateway
 from agentos.runtime.inference import routes as models
@@ -61,6 +62,7 @@ ROUTERS = (
     stops.router,
     deployments.router,
     rollouts.router,
+    shadows.router,
     policies.router,
     replay.router,
     effects.router,

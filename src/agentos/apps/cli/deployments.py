@@ -23,7 +23,7 @@ _HISTORY = ("number", "version_number", "version", "status", "reason", "created_
 def register(app: typer.Typer) -> None:
     """Add the verbs of deployments."""
     group.command("list")(list_deployments)
-    for verb in (show, create, retire, tier):
+    for verb in (show, create):
         group.command(verb.__name__)(verb)
     app.add_typer(group, name="deployments")
 
@@ -60,24 +60,6 @@ def create(
         "serve": serve,
     }
     show_deployment(connect().post(BASE, body))
-
-
-def retire(deployment: Named, if_match: IfMatch = "") -> None:
-    """End a deployment for good."""
-    client = connect()
-    show_deployment(client.post(f"{BASE}/{resolve(client, deployment)}/retire", None, headers=match_headers(if_match)))
-
-
-def tier(
-    deployment: Named,
-    tier: Annotated[str, typer.Argument(metavar="TIER", help="L0 to L4, at most the version's highest.")],
-    if_match: IfMatch = "",
-) -> None:
-    """Put an autonomy tier in force."""
-    client = connect()
-    show_deployment(
-        client.patch(f"{BASE}/{resolve(client, deployment)}", {"tier": tier}, headers=match_headers(if_match))
-    )
 
 
 def resolve(client: Client, named: str) -> str:

@@ -16,6 +16,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done 
 Breaking = Annotated[
     bool, typer.Option("--accept-breaking", help="Also when contracts of its skills break; kept in the history.")
 ]
+Live = Annotated[
+    bool, typer.Option("--live", help="Let live models be asked where it is tried on recorded runs, at your cost.")
+]
 Force = Annotated[bool, typer.Option("--force", help="Also when gates refuse; takes --reason and the permission.")]
 
 _CANARIES = ("revision", "version", "outcome", "started_at", "ended_at", "figures", "breaches")
@@ -26,7 +29,7 @@ _SHADOW = ("run_id", "recorded", "found", "outcome", "code", "micros_more", "lef
 
 def register(_app: typer.Typer) -> None:
     """Add the verbs of rollouts to those of deployments."""
-    verbs = (promote, canary, canaries, rollback, rollbacks, validation, pause, resume, impact, shadow)
+    verbs = (promote, canary, canaries, rollback, rollbacks, validation, pause, resume, retire, tier, impact, shadow)
     for verb in verbs:
         deployments.group.command(verb.__name__)(verb)
     deployments.group.command("end-canary")(end_canary)
@@ -50,13 +53,14 @@ def promote(
     cost: Annotated[
         float | None, typer.Option("--cost", help="Percent that they may cost more together. Else any.")
     ] = None,
-    live: Annotated[bool, typer.Option("--live", help="Let live models be asked for it, at your cost.")] = False,
+    live: Live = False,
 ) -> None:
     """Let a version serve from the next run on, unless a gate or a freeze refuses."""
     body = _wanted(version, reason, accept_breaking=accept_breaking, force=force)
     if what_if:
         limits = {"what_if_changed": changed, "what_if_diverged": diverged, "what_if_cost": cost}
-        body |= {"what_if": what_if, "what_if_live": live, **limits}
+        body |= {"what_if": what_if, **limits}
+    body |= {"what_if_live": True} if live else {}
     _order(deployment, "promote", body, if_match, dry_run=dry_run)
 
 
@@ -69,9 +73,11 @@ def canary(
     accept_breaking: Breaking = False,
     force: Force = False,
     dry_run: DryRun = False,
+    live: Live = False,
 ) -> None:
     """Let a version serve a share of the runs, or change that share. It is rolled back by itself when it does worse."""
     body = _wanted(version, reason, accept_breaking=accept_breaking, force=force) | {"percent": percent}
+    body |= {"what_if_live": True} if live else {}
     _order(deployment, "canary", body, if_match, dry_run=dry_run)
 
 
@@ -147,10 +153,27 @@ def resume(deployment: Named, if_match: IfMatch = "", dry_run: DryRun = False) -
     _order(deployment, "resume", None, if_match, dry_run=dry_run)
 
 
+def retire(deployment: Named, if_match: IfMatch = "", dry_run: DryRun = False) -> None:
+    """End a deployment for good. Runs under way stop before their next effect."""
+    _order(deployment, "retire", None, if_match, dry_run=dry_run)
+
+
+def tier(
+    deployment: Named,
+    tier: Annotated[str, typer.Argument(metavar="TIER", help="L0 to L4, at most the version's highest.")],
+    if_match: IfMatch = "",
+    dry_run: DryRun = False,
+) -> None:
+    """Put an autonomy tier in force, from the next effect of runs under way on."""
+    client = connect()
+    path = f"{_path(client, deployment)}{_tried(dry_run=dry_run)}"
+    show_deployment(client.patch(path, {"tier": tier}, headers=match_headers(if_match)))
+
+
 def impact(
     deployment: Named,
     version: Annotated[str, typer.Option(help="With it, what the gates say of that version.")] = "",
-    change: Annotated[str, typer.Option(help="promote, rollback, canary, pause or resume.")] = "promote",
+    change: Annotated[str, typer.Option(help="promote, rollback, canary, pause, resume, retire or tier.")] = "promote",
 ) -> None:
     """Say what a change would leave open: which runs stay on which version, and which of them cannot go on."""
     client = connect()
@@ -198,6 +221,9 @@ def _path(client: Client, deployment: str) -> str:
 
 def _order(deployment: str, verb: str, body: dict[str, Any] | None, if_match: str, *, dry_run: bool) -> None:
     client = connect()
-    query = "?dry_run=true" if dry_run else ""
-    path = f"{_path(client, deployment)}/{verb}{query}"
+    path = f"{_path(client, deployment)}/{verb}{_tried(dry_run=dry_run)}"
     show_deployment(client.post(path, body, headers=match_headers(if_match)))
+
+
+def _tried(*, dry_run: bool) -> str:
+    return "?dry_run=true" if dry_run else ""

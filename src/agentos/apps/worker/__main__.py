@@ -32,6 +32,7 @@ from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
 from agentos.operations.notifications import dispatch as messages
 from agentos.operations.rollouts import watch as rollouts
+from agentos.operations.shadows import showing
 from agentos.runtime.gateway import asking
 
 KEPT: Final = (
@@ -43,6 +44,7 @@ KEPT: Final = (
     asking.KEPT,
     outbox.KEPT,
     indexing.KEPT,
+    showing.KEPT,
 )
 
 log = structlog.get_logger(__name__)

@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentos.control.agents import manifest
 from agentos.control.agents.ports import ModelCatalogue, SkillCatalogue
-from agentos.control.deployments import service
+from agentos.control.deployments import applying, service
+from agentos.control.deployments.applying import Deployed
 from agentos.control.deployments.model import PRODUCTION, Deployment, Revision, last_known_good
-from agentos.control.deployments.service import Deployed
 from agentos.control.policy import routes as policies
 from agentos.control.policy.model import Tier
 from agentos.intake.identity.model import Caller, Permission
@@ -52,12 +52,6 @@ class Wanted(_Body):
     serve: bool = Field(False, description="Let the version serve at once; else it is a draft.")
 
 
-class TierOrder(_Body):
-    """A tier that is to be in force."""
-
-    tier: TierName
-
-
 async def skills(request: Request) -> SkillCatalogue:
     """The skills that are loaded."""
     found: SkillCatalogue = request.app.state.skills
@@ -90,7 +84,9 @@ async def apply(
     """Apply manifests, all or none. The same content is the same version; applying again changes nothing."""
     manifests = manifest.read_documents(body.documents)
     async with doors.open(caller.organization) as work:
-        done = await service.apply(work, manifests, skills, models, by=caller.handle, at=now(), environment=environment)
+        done = await applying.apply(
+            work, manifests, skills, models, by=caller.handle, at=now(), environment=environment
+        )
     return {"applied": [_deployed(one) for one in done]}
 
 
@@ -118,7 +114,7 @@ async def create(
 ) -> dict[str, Any]:
     """Give an agent a place in an environment."""
     async with doors.open(caller.organization) as work:
-        made = await service.create(
+        made = await applying.create(
             work,
             body.agent_id,
             body.environment,
@@ -138,26 +134,6 @@ async def show(deployment_id: str, caller: Reader, doors: DoorsDep, response: Re
     """One deployment with its history, newest first, and the revision that is known to have been good last."""
     async with doors.open(caller.organization) as work:
         return await answered(work, await service.get(work, deployment_id), response)
-
-
-@router.patch("/deployments/{deployment_id}")
-async def set_tier(
-    deployment_id: str, body: TierOrder, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
-) -> dict[str, Any]:
-    """Put a tier in force, at most the version's highest."""
-    async with doors.open(caller.organization) as work:
-        found = await service.set_tier(work, deployment_id, Tier[body.tier], by=caller.handle, at=now(), if_match=match)
-        return await answered(work, found, response)
-
-
-@router.post("/deployments/{deployment_id}/retire")
-async def retire(
-    deployment_id: str, caller: Deployer, doors: DoorsDep, response: Response, match: IfMatch
-) -> dict[str, Any]:
-    """End the deployment for good."""
-    async with doors.open(caller.organization) as work:
-        found = await service.retire(work, deployment_id, by=caller.handle, at=now(), if_match=match)
-        return await answered(work, found, response)
 
 
 @router.get("/deployments/{deployment_id}/policy")

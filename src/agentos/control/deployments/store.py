@@ -57,7 +57,6 @@ _SERVING: Final = (
 _SERVING_LIVE: Final = text(
     _SERVING + "WHERE d.agent_id = :agent_id AND d.environment = :environment AND d.state <> 'retired'"
 )
-_SERVING_OF: Final = text(_SERVING + "WHERE d.id = :id")
 _SERVING_ALL: Final = text(_SERVING + "WHERE d.state = 'active' AND r.version IS NOT NULL ORDER BY d.id LIMIT :most")
 _CHANGE: Final = text(
     "UPDATE deployments SET tier = :tier, state = :state, revision = :revision, etag = etag + 1 WHERE id = :id"
@@ -137,11 +136,6 @@ async def listed(
 async def serving_live(work: UnitOfWork, agent_id: str, environment: str) -> tuple[Deployment, Serving | None] | None:
     """The agent's live deployment in that environment and what it serves."""
     return _serving(await work.first(_SERVING_LIVE, {"agent_id": agent_id, "environment": environment}))
-
-
-async def serving_of(work: UnitOfWork, deployment_id: str) -> tuple[Deployment, Serving | None] | None:
-    """A deployment and what it serves."""
-    return _serving(await work.first(_SERVING_OF, {"id": deployment_id}))
 
 
 async def serving_all(work: UnitOfWork, most: int) -> list[Serving]:

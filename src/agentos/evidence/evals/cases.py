@@ -10,7 +10,7 @@ a judge is wanted     → an agent without skills, made of the rubric, is execut
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final, cast
 
 import msgspec
@@ -33,21 +33,21 @@ from agentos.evidence.evals.model import (
     Task,
 )
 from agentos.evidence.evals.world import Examination, Examined, Given, Notes, NotGiven, Over
+from agentos.evidence.replay.recording import run_of_none
 from agentos.evidence.replay.what_if import Free
 from agentos.kernel.canonical import canonical_parsed
 from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import AgentOSError, Bug, Unavailable
-from agentos.kernel.ids import DeploymentId, RunId
+from agentos.kernel.ids import RunId
 from agentos.runtime.inference import routing
 from agentos.runtime.runs import loop
 from agentos.runtime.runs.journal import Entry
-from agentos.runtime.runs.model import FORMAT, Claimed, Run, RunStatus, Token
+from agentos.runtime.runs.model import Claimed, RunStatus, Token
 from agentos.runtime.runs.segment import Held, Leave, Park
 
 log = structlog.get_logger(__name__)
 
 MOST_CALLS: Final = 200  # that an outcome tells; all of them are scored
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)  # a task has no times of a run's
 
 
 @dataclass(slots=True)
@@ -208,7 +208,8 @@ def _segment(held: Examination, definition: Definition, case: Case, given: bytes
         totals,
         lambda: int(elapsed() - began),
     )
-    claimed = Claimed(_run(held, definition, given, run_id, token), Tier.L1, "active", {}, definition.budgets.seconds)
+    run = run_of_none(definition, id=RunId(run_id), input=given, organization=held.organization, token=token)
+    claimed = Claimed(run, Tier.L1, "active", {}, definition.budgets.seconds)
     segment = Examined(
         parts=parts,
         claimed=claimed,
@@ -225,38 +226,6 @@ def _segment(held: Examination, definition: Definition, case: Case, given: bytes
     )
     segment.examination, segment.outside = held, Given(segment, case)
     return segment
-
-
-def _run(held: Examination, definition: Definition, given: bytes, run_id: str, token: Token) -> Run:
-    """The run that the task would be."""
-    return Run(
-        organization=held.organization,
-        id=RunId(run_id),
-        deployment_id=DeploymentId(""),
-        agent_id=definition.agent_id,
-        category=definition.category,
-        revision=0,
-        version="",
-        status=RunStatus.RUNNING,
-        waiting=None,
-        ordered="",
-        orders=0,
-        token=token,
-        format=FORMAT,
-        inline=False,
-        messages=0,
-        draft_id=None,
-        firing_id=None,
-        requested_by="",
-        request_id="",
-        input=given,
-        output=None,
-        problem=None,
-        accepted_at=_NEVER,
-        started_at=None,
-        ended_at=None,
-        deadline=_NEVER,
-    )
 
 
 def _notes(segment: Examined) -> Notes:

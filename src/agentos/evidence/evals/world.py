@@ -16,7 +16,7 @@ from agentos.control.stops import service as stops
 from agentos.control.stops.model import Subject
 from agentos.evidence.evals import scorers, store
 from agentos.evidence.evals.model import Case, EvalHeld, EvalReachedOut, Side
-from agentos.evidence.replay.playback import SkillSaid
+from agentos.evidence.replay.world import SkillSaid
 from agentos.kernel.clock import elapsed
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry.catalogue import DECISIONS, ERRORS, STEPS, Metric

@@ -29,6 +29,8 @@ from agentos.kernel.units import MICROS
 LOSS_LEVEL: Final = 0.90
 AGREED: Final = 30  # values of any size that are all the same tell nothing of their variance below so many
 EVAL: Final = "eval:"  # before the name of a data set
+WHAT_IF: Final = "what_if:"  # before what recorded runs would have come to
+MOST_TRIED: Final = 100  # samples that a gate on recorded runs can ask for: twice as many are executed again
 BINS: Final = 10  # of confidence
 # How surely two equal versions pass at the documented sample size. Above the 95 % that is promised, because Newcombe's
 # interval is a little wider than the formula supposes.
@@ -58,11 +60,12 @@ class Scored:
 class Metric:
     """A figure by name. ``of`` is what one run adds to it; None where that is not known of the run.
 
-    A drift is of two sets of runs and is measured by ``drift``, an eval is of cases: neither is measured here.
+    A drift is of two sets of runs and is measured by ``drift``, an eval is of cases, and recorded runs are executed
+    again by who promotes: none of them is measured here.
     """
 
     name: str
-    kind: Literal["rate", "mean", "p95", "count", "gap", "drift", "eval"]
+    kind: Literal["rate", "mean", "p95", "count", "gap", "drift", "eval", "what_if"]
     unit: str
     better: Literal["higher", "lower"]
     formula: str
@@ -161,6 +164,21 @@ METRICS: Final[dict[str, Metric]] = {
 }
 
 
+WHAT_IFS: Final[dict[str, Metric]] = {
+    one.name: one
+    for one in (
+        Metric(
+            f"{WHAT_IF}{name}", "what_if", unit, "lower", f"{formula}, had the version served then", lambda _run: None
+        )
+        for name, unit, formula in (
+            ("changed", "share", "recorded runs that would have ended otherwise ÷ those whose outcome is known"),
+            ("diverged", "share", "recorded runs that would have done anything else ÷ those that were tried"),
+            ("dollars_more", "US dollars", "mean of what a recorded run's model calls would have cost more"),
+        )
+    )
+}
+
+
 def metric(name: str) -> Metric:
     """The metric of that name; ``eval:`` and a data set's name: that version's last eval on it.
 
@@ -170,13 +188,11 @@ def metric(name: str) -> Metric:
         ids.checked_name(dataset_of(name), what="data set")
         formula = "share of the data set's cases that passed every scorer, in the version's last eval"
         return Metric(name, "eval", "share", "higher", formula, lambda _run: None)
-    found = METRICS.get(name)
+    found = METRICS.get(name) or WHAT_IFS.get(name)
     if found is None:
+        known = [*sorted(METRICS | WHAT_IFS), f"{EVAL}DATASET"]
         raise MetricUnknown(
-            f"no metric is called '{name[:64]}'",
-            where="metric",
-            then=f"There are: {', '.join(sorted(METRICS))}, and {EVAL}DATASET.",
-            metrics=[*sorted(METRICS), f"{EVAL}DATASET"],
+            f"no metric is called '{name[:64]}'", where="metric", then=f"There are: {', '.join(known)}.", metrics=known
         )
     return found
 
@@ -210,6 +226,12 @@ def figure(one: Metric, runs: Sequence[Scored], *, level: float = LEVEL) -> Figu
     else:
         value, interval = quantile(values, 0.95), quantile_interval(values, 0.95, level=level)
     return Figure(value, interval.low if interval else None, interval.high if interval else None, count)
+
+
+def rate(hits: int, count: int) -> Figure:
+    """How often something was so, with Wilson's interval; unknown without samples."""
+    interval = wilson(hits, count)
+    return Figure(None, None, None, 0) if interval is None else Figure(hits / count, interval.low, interval.high, count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,7 +243,8 @@ class Verdict:
         if self.gate.comparator is not Comparator.NO_WORSE:
             if self.samples >= needed:
                 return f"{self.samples} samples give no figure"
-            return f"{self.samples} of {needed} samples in the last {self.gate.lookback}"
+            of = "recorded runs tried" if self.gate.metric.startswith("what_if:") else "samples"
+            return f"{self.samples} of {needed} {of} in the last {self.gate.lookback}"
         if self.serving is None:
             return f"nothing serves to compare with; {self.samples} of {needed} samples of the version"
         return f"{self.samples} of {needed} samples of the version and {self.serving.samples} of the serving one"

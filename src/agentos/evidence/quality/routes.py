@@ -104,8 +104,8 @@ class Settle(_Body):
 @router.get("/metrics")
 async def list_metrics(caller: Reader) -> dict[str, Any]:  # noqa: ARG001  # whoever may read
     """Every figure that a gate can name, with its formula."""
-    names = ("name", "unit", "better", "formula", "comparable")
-    return {"items": [{name: getattr(one, name) for name in names} for one in figures.METRICS.values()]}
+    names, known = ("name", "unit", "better", "formula", "comparable"), figures.METRICS | figures.WHAT_IFS
+    return {"items": [{name: getattr(one, name) for name in names} for one in known.values()]}
 
 
 @router.get("/figures")

@@ -6,7 +6,7 @@ run is counted from the moment on that its end was scored, a fraction of a secon
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, Final
@@ -201,14 +201,22 @@ async def drift(
     return drifts.measure(now, before, least=least)
 
 
-async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:
+async def judge(
+    work: UnitOfWork,
+    deployment_id: str,
+    version: str,
+    *,
+    at: datetime,
+    tried: Mapping[str, Mapping[str, Figure]] | None = None,
+) -> Judgement:
     """What every gate of the deployment, of its roles and of the organization says of a version, and what freezes it.
 
     The roles are the version's own category and that of the version that serves (where none does: that served last), so
     nobody leaves a gate behind by naming another category; a deployment that was retired leaves its gates to the one
     that stands in its place. Figures are of the version's runs in every deployment of the agent, so those of a staging
-    environment and of a canary count; drift is of the gate's own scope. Raises DeploymentUnknown or VersionUnknown
-    (NotFound), MalformedId (Invalid).
+    environment and of a canary count; drift is of the gate's own scope. ``tried``: by gate, figures of recorded runs
+    that were executed again under the version; without them they are unknown. Raises DeploymentUnknown or
+    VersionUnknown (NotFound), MalformedId (Invalid).
     """
     deployment = await deployments.get(work, deployment_id)
     verdicts = []
@@ -225,6 +233,10 @@ async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datet
                 work, gate.metric, deployment.agent_id, version, since, at, hashed=gate.dataset_hash
             )
             verdicts.append(verdict(gate, examined))
+            continue
+        if gate.metric in figures.WHAT_IFS:
+            known = (tried or {}).get(gate.id, {}).get(gate.metric, Figure(None, None, None, 0))
+            verdicts.append(verdict(gate, known))
             continue
         candidate = await store.of_version(work, deployment.agent_id, version, since, at)
         if gate.comparator is not Comparator.NO_WORSE:
@@ -417,6 +429,12 @@ def _check_gate(metric: Metric, comparator: Comparator, threshold: float, lookba
             )
     if not 1 <= samples <= MOST_RUNS:
         raise GateInvalid(f"a gate asks for 1 to {MOST_RUNS} samples", where="samples", then="Ask for fewer.")
+    if metric.kind == "what_if" and samples > figures.MOST_TRIED:
+        raise GateInvalid(
+            f"a gate on recorded runs asks for 1 to {figures.MOST_TRIED} of them",
+            where="samples",
+            then="Ask for fewer.",
+        )
     if not timedelta(seconds=1) <= lookback <= LONGEST_LOOKBACK:
         raise GateInvalid(
             f"a gate looks back between a second and {LONGEST_LOOKBACK.days} days", where="lookback", then="As 7d."

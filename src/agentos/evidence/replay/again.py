@@ -13,7 +13,8 @@ from agentos.control.policy.model import DeploymentPolicy, OrganizationPolicy
 from agentos.control.policy.rules import Rulebook
 from agentos.evidence.replay import store
 from agentos.evidence.replay.content import Divergence
-from agentos.evidence.replay.playback import Outcome, play
+from agentos.evidence.replay.plans import Outcome
+from agentos.evidence.replay.playback import play
 from agentos.evidence.replay.recording import Recording, contract_of, given_of
 from agentos.kernel.database import Database
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agentos.evidence.replay.playback import Outcome, play
+from agentos.evidence.replay.plans import Outcome
+from agentos.evidence.replay.playback import play
 from agentos.evidence.replay.recording import Recording
 from agentos.kernel.canonical import NotCanonical, canonical, digest_bytes
 from agentos.kernel.errors import Conflict, Invalid, Unavailable

@@ -22,6 +22,7 @@ from agentos.kernel.ids import DeploymentId, DraftId, OrgId, RunId
 from agentos.kernel.schemas import misfit
 from agentos.runtime.inference import Call
 from agentos.runtime.runs.journal import Entry
+from agentos.runtime.runs.model import FORMAT as JOURNAL
 from agentos.runtime.runs.model import Run, RunStatus, Token
 from agentos.runtime.skills import Retry, Reversibility, Skill, SkillContext
 from agentos.runtime.skills.model import ArgumentsRefused
@@ -29,7 +30,7 @@ from agentos.runtime.skills.model import ArgumentsRefused
 FORMAT: Final = 1
 MOST_DEPTH: Final = 64  # of arguments whose defaults are filled in; the API takes no deeper JSON
 
-_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)  # a recording has no times
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)  # what is no run has no times
 
 
 class RunNotOver(Conflict):
@@ -138,34 +139,17 @@ class Recording:
         return {book.hash: book for book in made}
 
     def run(self, definition: Definition) -> Run:
-        """The run, as the loop wants it."""
-        return Run(
+        """The run, as the loop wants it; what people wrote to it stands on the tape."""
+        return run_of_none(
+            definition,
             organization=OrgId(""),
             id=RunId(self.run_id),
-            deployment_id=DeploymentId(self.deployment_id),
-            agent_id=definition.agent_id,
-            category=definition.category,
-            revision=0,
-            version=self.version,
-            status=RunStatus.RUNNING,
-            waiting=None,
-            ordered="",
-            orders=0,
-            messages=0,  # what people wrote stands on the tape
             token=Token(1, 1),
+            deployment_id=self.deployment_id,
+            version=self.version,
             format=self.format,
-            inline=False,
             draft_id=None if self.submitted is None else DraftId("draft"),
-            firing_id=None,
-            requested_by="",
-            request_id="",
             input=canonical(self.input),
-            output=None,
-            problem=None,
-            accepted_at=_NEVER,
-            started_at=None,
-            ended_at=None,
-            deadline=_NEVER,
         )
 
     def call(self) -> Call:
@@ -247,6 +231,49 @@ def given_of(run: Run) -> tuple[Any, Any]:
             then=f"See 'agentos runs why {run.id}'.",
         )
     return msgspec.json.decode(run.input), None if run.output is None else msgspec.json.decode(run.output)
+
+
+def run_of_none(
+    definition: Definition,
+    *,
+    organization: OrgId,
+    id: RunId,
+    token: Token,
+    input: bytes,
+    deployment_id: str = "",
+    version: str = "",
+    format: int = JOURNAL,
+    draft_id: DraftId | None = None,
+) -> Run:
+    """A run as the loop wants it, of what no run is in the database for: a recording, a case."""
+    return Run(
+        organization=organization,
+        id=id,
+        deployment_id=DeploymentId(deployment_id),
+        agent_id=definition.agent_id,
+        category=definition.category,
+        revision=0,
+        version=version,
+        status=RunStatus.RUNNING,
+        waiting=None,
+        ordered="",
+        orders=0,
+        messages=0,
+        token=token,
+        format=format,
+        inline=False,
+        draft_id=draft_id,
+        firing_id=None,
+        requested_by="",
+        request_id="",
+        input=input,
+        output=None,
+        problem=None,
+        accepted_at=_NEVER,
+        started_at=None,
+        ended_at=None,
+        deadline=_NEVER,
+    )
 
 
 def contract_of(one: Skill) -> Skill:

@@ -52,7 +52,8 @@ _KEEP: Final = text(
 )
 _LATEST: Final = text(
     "SELECT id FROM runs WHERE deployment_id = :deployment AND draft_id IS NULL AND ended_at IS NOT NULL "
-    "AND (:version = '' OR version = :version) ORDER BY id DESC LIMIT :most"
+    "AND (:version = '' OR version = :version) "
+    "AND (CAST(:since AS timestamptz) IS NULL OR ended_at >= :since) ORDER BY id DESC LIMIT :most"
 )
 _LAST: Final = text("SELECT * FROM replays_last()")
 _COUNTED: Final = text("SELECT * FROM replays_counted()")
@@ -63,9 +64,9 @@ async def keep(work: UnitOfWork, values: dict[str, Any]) -> None:
     await work.run(_KEEP, {"org": work.organization, **values})
 
 
-async def latest(work: UnitOfWork, deployment_id: str, version: str, most: int) -> list[str]:
-    """The last runs of a deployment that are over, of one version where one is named; newest first."""
-    values = {"deployment": deployment_id, "version": version, "most": most}
+async def latest(work: UnitOfWork, deployment_id: str, version: str, since: datetime | None, most: int) -> list[str]:
+    """The last runs of a deployment that are over, of one version and since a time where told; newest first."""
+    values = {"deployment": deployment_id, "version": version, "since": since, "most": most}
     return [row.id for row in await work.all(_LATEST, values)]
 
 

@@ -28,7 +28,8 @@ from agentos.control.stops.model import InForce, Subject
 from agentos.evidence.replay import again, store
 from agentos.evidence.replay.content import Content, Divergence
 from agentos.evidence.replay.model import Limits, Proposal, ReplayAsked
-from agentos.evidence.replay.playback import SILENT, Decide, Plan, play
+from agentos.evidence.replay.plans import Decide, Plan
+from agentos.evidence.replay.playback import SILENT, play
 from agentos.evidence.replay.recording import Recording, contract_of
 from agentos.kernel import epochs, ids
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
@@ -113,7 +114,7 @@ class Result:
 
 @dataclass(slots=True)
 class Comparison:
-    """What was tried, and what each run would have come to. Rollouts gate on this."""
+    """What was tried, and what each run would have come to."""
 
     tried: str
     results: list[Result] = field(default_factory=list)
@@ -154,17 +155,23 @@ class Prepared:
 
 
 async def chosen(
-    work: UnitOfWork, run_ids: Sequence[str], deployment_id: str, last: int, *, version: str = ""
+    work: UnitOfWork,
+    run_ids: Sequence[str],
+    deployment_id: str,
+    last: int,
+    *,
+    version: str = "",
+    since: datetime | None = None,
 ) -> list[str]:
     """The runs to try something on: those that are named, or the last of a deployment that are over, of any version.
 
-    Raises BadWhatIf (Invalid), DeploymentUnknown (NotFound).
+    ``since``: only those of them that ended since then. Raises BadWhatIf (Invalid), DeploymentUnknown (NotFound).
     """
     if bool(run_ids) == bool(deployment_id):
         raise BadWhatIf("it is to be tried on some runs", then="Give runs, or a deployment and how many of its last.")
     if deployment_id:
         await deployments.get(work, deployment_id)
-        run_ids = await store.latest(work, deployment_id, version, min(last, MOST_RUNS))
+        run_ids = await store.latest(work, deployment_id, version, since, min(last, MOST_RUNS))
     if len(run_ids) > MOST_RUNS:
         raise BadWhatIf(f"{len(run_ids)} runs, at most {MOST_RUNS} are tried at once", then="Give fewer.")
     return list(dict.fromkeys(run_ids))

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
 from agentos.control.agents.ports import SkillCatalogue
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment
+from agentos.control.policy.model import Tier
 from agentos.kernel.errors import Conflict, NotFound
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.operations.rollouts import store
-from agentos.runtime.runs.model import FORMAT, RunStatus
+from agentos.runtime.runs.model import FORMAT, Reason, RunStatus
+
+# What runs wait for that have an effect to make, which a retired deployment never lets out.
+TO_ACT: Final = frozenset({Reason.APPROVAL, Reason.DEPLOYMENT_PAUSED})
+OVER: Final = "a retired deployment lets no effect out"
 
 
 class Change(StrEnum):
@@ -26,6 +31,8 @@ class Change(StrEnum):
     CANARY = "canary"
     PAUSE = "pause"
     RESUME = "resume"
+    RETIRE = "retire"
+    TIER = "tier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Impact:
     change: Change
     deployment: Deployment
     staying: tuple[Staying, ...]
+    tier: Tier | None = None  # that is to be in force
 
     @property
     def words(self) -> list[str]:
@@ -57,12 +65,20 @@ class Impact:
             if one.parked:
                 found.append(f"{_runs(one.parked, 'parked')} {_stay(one.parked)} on {on}.")
             if one.moving:
-                stop = self.change is Change.PAUSE
-                then = "and stops before its next effect" if one.moving == 1 else "and stop before their next effects"
-                found.append(f"{_runs(one.moving, 'moving')} {_stay(one.moving)} on {on}{f' {then}' if stop else ''}.")
+                found.append(f"{_runs(one.moving, 'moving')} {_stay(one.moving)} on {on}{self._then(one)}.")
             if one.stuck:
                 found.append(f"{one.stuck} of those on {on} cannot resume, because {'; '.join(one.because)}.")
+        if self.change is Change.TIER and self.tier is not None and found:
+            found.append(
+                f"From their next effect on they act under {self.tier.name}, none above its version's highest."
+            )
         return found or ["No run is open."]
+
+    def _then(self, one: Staying) -> str:
+        if self.change not in (Change.PAUSE, Change.RETIRE):
+            return ""
+        stop = "and stops before its next effect" if one.moving == 1 else "and stop before their next effects"
+        return f" {stop}, for good" if self.change is Change.RETIRE else f" {stop}"
 
     def document(self) -> dict[str, Any]:
         """The impact as it is shown."""
@@ -86,8 +102,10 @@ class Impact:
         }
 
 
-async def impact(work: UnitOfWork, skills: SkillCatalogue, deployment_id: str, change: Change) -> Impact:
-    """What a change would leave open now. Raises DeploymentUnknown (NotFound)."""
+async def impact(
+    work: UnitOfWork, skills: SkillCatalogue, deployment_id: str, change: Change, *, tier: Tier | None = None
+) -> Impact:
+    """What a change would leave open now; ``tier``: that is to be in force. Raises DeploymentUnknown (NotFound)."""
     found = await deployments.get(work, deployment_id)
     by_version: dict[str, list[Any]] = {}
     for row in await store.open_runs(work, found.id):
@@ -95,11 +113,11 @@ async def impact(work: UnitOfWork, skills: SkillCatalogue, deployment_id: str, c
     staying = []
     for hashed, rows in by_version.items():
         version = await agents.get_version(work, found.agent_id, hashed)
-        staying.append(_staying(version, rows, await _missing(version, skills)))
-    return Impact(change, found, tuple(sorted(staying, key=lambda one: one.version.number)))
+        staying.append(_staying(version, rows, change, await _missing(version, skills)))
+    return Impact(change, found, tuple(sorted(staying, key=lambda one: one.version.number)), tier)
 
 
-def _staying(version: Version, rows: Iterable[Any], missing: str) -> Staying:
+def _staying(version: Version, rows: Iterable[Any], change: Change, missing: str) -> Staying:
     parked, moving, stuck, waits, because = 0, 0, 0, dict[str, int](), dict[str, None]()
     for row in rows:
         if row.reason or row.status in (RunStatus.WAITING_APPROVAL, RunStatus.PAUSED):
@@ -107,11 +125,14 @@ def _staying(version: Version, rows: Iterable[Any], missing: str) -> Staying:
             parked, waits[reason] = parked + row.runs, waits.get(reason, 0) + row.runs
         else:
             moving += row.runs
-        newer = f"their journals are of format {row.format}, and this release reads {FORMAT}"
-        why = missing or (newer if row.format > FORMAT else "")
+        why = missing or _newer(row.format) or (OVER if change is Change.RETIRE and row.reason in TO_ACT else "")
         if why:
             stuck, because = stuck + row.runs, because | {why: None}
     return Staying(version, parked, moving, waits, stuck, tuple(because))
+
+
+def _newer(format: int) -> str:
+    return f"their journals are of format {format}, and this release reads {FORMAT}" if format > FORMAT else ""
 
 
 async def _missing(version: Version, skills: SkillCatalogue) -> str:

@@ -6,12 +6,13 @@ check says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
+from agentos.evidence.quality.model import Figure
 from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
 
@@ -45,12 +46,6 @@ class RollbackUnknown(NotFound):
     code = "rollback_unknown"
 
 
-class ShadowUnknown(NotFound):
-    """The deployment has no shadow."""
-
-    code = "shadow_unknown"
-
-
 class Criterion(StrEnum):
     """When to roll back, as runbook 2 has it (R2.16)."""
 
@@ -67,6 +62,11 @@ class Outcome(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     UNKNOWN = "unknown"
+
+
+def shown(one: Figure) -> dict[str, Any]:
+    """A figure as it is shown, with its 95 % interval and samples."""
+    return {name: "unknown" if value is None else value for name, value in asdict(one).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,6 @@ class Allowance:
     changed_percent: float = 0.0  # may end in another status or with another problem
     diverged_percent: float | None = None  # may do anything else than they did; None: any
     cost_percent: float | None = None  # may all of them cost more together; None: any
-    live: bool = False  # live models are asked, at the organization's cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +112,7 @@ class Tried:
     diverged: int
     micros: int  # that the known ones cost
     micros_more: int | None
+    figures: Mapping[str, Figure]  # the same as rates and means, with their intervals
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -149,9 +149,22 @@ class Tried:
             "allowed_changed_percent": self.allowed.changed_percent,
             "allowed_diverged_percent": self.allowed.diverged_percent,
             "allowed_cost_percent": self.allowed.cost_percent,
+            "figures": {name.partition(":")[2]: shown(one) for name, one in self.figures.items()},
             "passed": not self.faults,
             "because": list(self.faults),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What recorded runs came to under a version that is to serve."""
+
+    etag: int | None = None  # of the deployment when they were chosen; None: nothing was tried
+    tried: Tried | None = None  # as the order asks for it
+    gates: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)  # the figures that gates name, by gate
+
+
+UNTRIED: Final = Trials()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +182,10 @@ class CanaryRecord:
     outcome: str  # open, or the status of its revision
     ended_at: datetime | None
     breaches: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The canary as it is shown."""
+        return asdict(self) | {"overridden": list(self.overridden), "breaches": list(self.breaches)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,30 +206,9 @@ class Rollback:
     checks: tuple[dict[str, Any], ...]
     validated_at: datetime | None
 
-
-@dataclass(frozen=True, slots=True)
-class Shadow:
-    """A version that is shown a share of the inputs of runs that are over."""
-
-    deployment_id: str
-    version: str
-    percent: int
-    live: bool
-    started_by: str
-    started_at: datetime
-    ended_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What the runs that a shadow was shown would have come to, counted."""
-
-    runs: int
-    known: int
-    changed: int
-    completed: int
-    recorded_completed: int
-    micros_more: int | None
+    def document(self) -> dict[str, Any]:
+        """The rollback as it is shown."""
+        return asdict(self) | {"outcome": self.outcome.value, "checks": list(self.checks)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,25 +257,3 @@ class RollbackValidated(Fact):
     version: str
     outcome: str
     checks: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowStarted(Fact):
-    """A version is shown a share of a deployment's inputs, without effects."""
-
-    key_field: ClassVar[str] = "deployment_id"
-    deployment_id: str
-    version: str
-    percent: int
-    live: bool
-    started_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShadowEnded(Fact):
-    """A version is shown nothing any more."""
-
-    key_field: ClassVar[str] = "deployment_id"
-    deployment_id: str
-    version: str
-    ended_by: str

@@ -22,6 +22,12 @@ class RolloutSettings(Section):
         le=100_000,
         description="Runs of the canary, and of the version beside it, below which they are not compared.",
     )
+    canary_hang_seconds: float = Field(
+        300.0,
+        gt=0,
+        le=86_400,
+        description="No run of a canary is late before that; later it is, if it takes three times the p95 beside it.",
+    )
     validation_samples: int = Field(
         5, ge=1, le=100_000, description="Runs after a rollback below which nobody can say whether success recovered."
     )

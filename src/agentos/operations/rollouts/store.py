@@ -1,9 +1,9 @@
-"""Canaries, rollbacks and shadows in the database, and the open runs of a deployment."""
+"""Canaries and rollbacks in the database, and the open runs of a deployment."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.operations.rollouts.model import CanaryRecord, Outcome, Rollback, Shadow, Shown
+from agentos.operations.rollouts.model import CanaryRecord, Outcome, Rollback
 
 _ADD_CANARY: Final = text(
     "INSERT INTO canaries (org, deployment_id, revision, version, beside, reason, overridden, started_by, started_at, "
@@ -50,44 +50,21 @@ _DISPATCHED: Final = text(
     "SELECT count(*) AS admitted, count(started_at) AS started FROM runs "
     "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL"
 )
+_OF_REVISION: Final = text("SELECT id FROM runs WHERE id = ANY(:ids) AND revision = :number")
+# What waits for a person, a pause or a stop does not hang. Of the rows of open runs, which are few, there is an index.
+_UNMOVED: Final = text(
+    "SELECT count(*) FILTER (WHERE revision = :revision) AS canary, "
+    "count(*) FILTER (WHERE version = :beside) AS beside FROM runs "
+    "WHERE deployment_id = :id AND status IN ('accepted', 'running') AND draft_id IS NULL "
+    "AND accepted_at >= :since AND accepted_at < :before AND coalesce(waiting->>'reason', '') "
+    "NOT IN ('approval', 'uncertain_effect', 'paused', 'deployment_paused', 'stopped')"
+)
 _OPEN: Final = text(
     "SELECT version, format, status, coalesce(waiting->>'reason', '') AS reason, count(*) AS runs FROM runs "
     "WHERE deployment_id = :id AND status IN ('accepted', 'running', 'waiting_approval', 'paused') "
     "GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
 )
-_PUT_SHADOW: Final = text(
-    "INSERT INTO shadows (org, deployment_id, agent_id, version, percent, live, started_by, started_at) "
-    "VALUES (:org, :deployment_id, :agent_id, :version, :percent, :live, :by, :at) "
-    "ON CONFLICT (org, deployment_id) DO UPDATE SET version = excluded.version, percent = excluded.percent, "
-    "live = excluded.live, started_by = excluded.started_by, started_at = excluded.started_at, ended_at = NULL"
-)
-_SHADOW: Final = text(
-    "SELECT deployment_id, version, percent, live, started_by, started_at, ended_at FROM shadows "
-    "WHERE deployment_id = :id"
-)
-_SHADOWED: Final = text(
-    "SELECT deployment_id FROM shadows WHERE deployment_id = ANY(CAST(:ids AS text[])) AND ended_at IS NULL"
-)
-_END_SHADOW: Final = text("UPDATE shadows SET ended_at = :at WHERE deployment_id = :id AND ended_at IS NULL")
-_KEEP: Final = text(
-    "INSERT INTO shadow_runs (org, deployment_id, version, run_id, recorded, found, code, changed, micros_more, "
-    "left_because, at) VALUES (:org, :deployment_id, :version, :run_id, :recorded, :found, :code, :changed, "
-    ":micros_more, :left_because, :at) ON CONFLICT DO NOTHING"
-)
-_IS_SHOWN: Final = text(
-    "SELECT 1 FROM shadow_runs WHERE deployment_id = :id AND version = :version AND run_id = :run_id"
-)
-_SHOWN: Final = text(
-    "SELECT count(*) AS runs, count(changed) AS known, count(*) FILTER (WHERE changed) AS changed, "
-    "count(*) FILTER (WHERE found = 'completed') AS completed, "
-    "count(*) FILTER (WHERE recorded = 'completed' AND changed IS NOT NULL) AS recorded_completed, "
-    "sum(micros_more) AS micros_more FROM shadow_runs WHERE deployment_id = :id AND version = :version"
-)
-_SHADOW_RUNS: Final = text(
-    "SELECT run_id, recorded, found, code, changed, micros_more, left_because, at FROM shadow_runs "
-    "WHERE deployment_id = :id AND version = :version AND run_id < :before ORDER BY run_id DESC LIMIT :most"
-)
-_WATCHED: Final = text("SELECT org, deployment_id FROM rollouts_watched(:most)")
+_WATCHED: Final = text("SELECT org, deployment_id FROM rollouts_watched(:org, :deployment, :most)")
 
 
 async def add_canary(work: UnitOfWork, values: dict[str, Any], overridden: Sequence[str]) -> None:
@@ -154,61 +131,28 @@ async def dispatched(work: UnitOfWork, deployment_id: str, number: int) -> tuple
     return int(row.admitted), int(row.started)
 
 
+async def of_revision(work: UnitOfWork, run_ids: Sequence[str], number: int) -> set[str]:
+    """Those of some runs of a deployment that were admitted on a revision."""
+    return {row.id for row in await work.all(_OF_REVISION, {"ids": list(run_ids), "number": number})}
+
+
+async def unmoved(work: UnitOfWork, one: CanaryRecord, *, since: datetime, before: datetime) -> tuple[int, int]:
+    """How many runs that were admitted within a time are open and wait for nobody: of a canary, and beside it."""
+    values = {"id": one.deployment_id, "revision": one.revision, "beside": one.beside, "since": since, "before": before}
+    row = await work.first(_UNMOVED, values)
+    assert row is not None, "an aggregate has one row"
+    return int(row.canary), int(row.beside)
+
+
 async def open_runs(work: UnitOfWork, deployment_id: str) -> Sequence[Row[Any]]:
     """The runs of a deployment that are not over, counted by version, format, status and what they wait for."""
     return await work.all(_OPEN, {"id": deployment_id})
 
 
-async def put_shadow(work: UnitOfWork, values: dict[str, Any]) -> None:
-    """Let a version be a deployment's shadow, instead of another."""
-    await work.run(_PUT_SHADOW, {"org": work.organization, **values})
-
-
-async def shadow(work: UnitOfWork, deployment_id: str) -> Shadow | None:
-    """A deployment's shadow, also one that has ended."""
-    row = await work.first(_SHADOW, {"id": deployment_id})
-    return Shadow(**row._mapping) if row else None
-
-
-async def shadowed(work: UnitOfWork, deployment_ids: Collection[str]) -> set[str]:
-    """Those of these deployments that have a shadow which goes on."""
-    return {row.deployment_id for row in await work.all(_SHADOWED, {"ids": list(deployment_ids)})}
-
-
-async def end_shadow(work: UnitOfWork, deployment_id: str, at: datetime) -> bool:
-    """Show the shadow nothing more; False when there is none."""
-    return bool(await work.run(_END_SHADOW, {"id": deployment_id, "at": at}))
-
-
-async def is_shown(work: UnitOfWork, deployment_id: str, version: str, run_id: str) -> bool:
-    """Whether a version was shown a run already."""
-    return await work.first(_IS_SHOWN, {"id": deployment_id, "version": version, "run_id": run_id}) is not None
-
-
-async def keep(work: UnitOfWork, values: dict[str, Any]) -> None:
-    """Keep what a run would have come to; the first word on it stays."""
-    await work.run(_KEEP, {"org": work.organization, **values})
-
-
-async def shown(work: UnitOfWork, deployment_id: str, version: str) -> Shown:
-    """What the runs that a version was shown would have come to, counted."""
-    row = await work.first(_SHOWN, {"id": deployment_id, "version": version})
-    assert row is not None, "an aggregate has one row"
-    more = None if row.micros_more is None else int(row.micros_more)
-    return Shown(row.runs, row.known, row.changed, row.completed, row.recorded_completed, more)
-
-
-async def shadow_runs(
-    work: UnitOfWork, deployment_id: str, version: str, before: str, most: int
-) -> list[dict[str, Any]]:
-    """What each run would have come to, newest first."""
-    values = {"id": deployment_id, "version": version, "before": before or "~", "most": most}
-    return [dict(row._mapping) for row in await work.all(_SHADOW_RUNS, values)]
-
-
-async def watched(connection: AsyncConnection, most: int) -> Sequence[Row[Any]]:
-    """Deployments of every organization that have something to watch."""
-    return (await connection.execute(_WATCHED, {"most": most})).all()
+async def watched(connection: AsyncConnection, after: tuple[str, str], most: int) -> Sequence[Row[Any]]:
+    """Deployments of every organization that have something to watch, by organization and id, after one of them."""
+    values = {"org": after[0], "deployment": after[1], "most": most}
+    return (await connection.execute(_WATCHED, values)).all()
 
 
 def _rollback(row: Row[Any]) -> Rollback:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agentos.control.agents.model import Definition
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import serving as deployments
 from agentos.intake.requests.service import once
 from agentos.kernel import ids
 from agentos.kernel.canonical import digest
@@ -60,7 +60,7 @@ async def start(parts: Parts, asker: Asker, wanted: Wanted, idempotency_key: str
     agent_id, run_id, first = wanted.model.removeprefix(AGENT), RunId(ids.new("run")), True
     _check(wanted)
     async with parts.doors.open(OrgId(asker.organization)) as work:
-        serving = await deployments.serving(work, agent_id, wanted.environment, key=run_id)
+        serving = await deployments.of_agent(work, agent_id, wanted.environment, key=run_id)
         given = _input(serving.version.definition, wanted.task)
         body = {"agent": agent_id, "environment": wanted.environment, "input": given}
         if idempotency_key is not None:

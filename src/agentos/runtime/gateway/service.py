@@ -9,7 +9,7 @@ from typing import Any, Final
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import ModelUnpriced, Standing, Tariff
 from agentos.control.budgets.prices import tariff_of
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import serving as deployments
 from agentos.control.deployments.model import PRODUCTION
 from agentos.kernel import ids
 from agentos.kernel.database import DatabaseUnavailable
@@ -140,7 +140,7 @@ async def nameable(work: UnitOfWork, *, models: bool, agents: bool) -> list[tupl
     """Names that a client can be offered, each with whose it is: agents that serve, and the models that they and the
     organization's prices name. Any other model of a configured provider can be asked for, too."""
     found: dict[str, str] = {}
-    serving = await deployments.serving_all(work, most=MOST_LISTED)
+    serving = await deployments.of_all(work, most=MOST_LISTED)
     if agents:
         for one in serving:
             if one.deployment.environment == PRODUCTION:

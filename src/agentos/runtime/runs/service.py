@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Definition, Version
-from agentos.control.deployments import service as deployments
+from agentos.control.deployments import serving as deployments
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import Subject
 from agentos.intake.triggers import service as triggers
@@ -71,7 +71,7 @@ async def admit(work: UnitOfWork, parts: Parts, asked: Request, run_id: RunId) -
     Raises the deployment's errors (NotFound, Conflict), TriggerNotTaken (Forbidden), InputRefused (Invalid),
     SkillUnknown or SkillChanged.
     """
-    serving = await deployments.serving(work, asked.agent_id, asked.environment, key=asked.assignment_key or run_id)
+    serving = await deployments.of_agent(work, asked.agent_id, asked.environment, key=asked.assignment_key or run_id)
     version, definition = serving.version, serving.version.definition
     check_trigger(definition, asked.trigger)
     check_input(definition, asked.input)
@@ -106,7 +106,7 @@ def check_trigger(definition: Definition, kind: str) -> None:
 
 async def check_schedules(work: UnitOfWork, asked: Request) -> None:
     """In degraded mode nothing starts by the clock. Raises SchedulesPaused, or what admission does."""
-    serving = await deployments.serving(work, asked.agent_id, asked.environment)
+    serving = await deployments.of_agent(work, asked.agent_id, asked.environment)
     stop = (await stops.in_force(work, _subject(serving.deployment.id, serving.version.definition))).degraded
     if stop is not None:
         raise SchedulesPaused(

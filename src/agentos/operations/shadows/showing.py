@@ -8,6 +8,7 @@ Models are the stub, unless the shadow was begun live: then they are asked, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
 from agentos.control.deployments.model import place
@@ -17,14 +18,16 @@ from agentos.kernel.clock import now
 from agentos.kernel.errors import AgentOSError, Unavailable
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import LEISURE_SECONDS, Consumer, Delivery
+from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry.catalogue import SHADOW_RUNS
-from agentos.operations.rollouts import store
-from agentos.operations.rollouts.model import Shadow
+from agentos.operations.shadows import store
+from agentos.operations.shadows.model import Shadow
 from agentos.runtime.runs import service as runs
 from agentos.runtime.runs.model import RunEnded, RunStatus
 from agentos.runtime.runs.ports import Parts
 
 NAME: Final = "shadows"  # of the consumer; the migration has set its cursor
+KEPT: Final = Retention("shadow_runs_forget", timedelta(days=30))  # longer than a version is a shadow
 TOGETHER: Final = 50  # runs that are looked up at once: few have a shadow
 
 
