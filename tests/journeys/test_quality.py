@@ -110,7 +110,10 @@ async def test_the_command_line_judges_freezes_and_says_what_is_unknown(platform
     shell = Shell(platform, tmp_path)
     await platform.apply([DONE], [])
     run = (await over(platform, "completed"))["run_id"]
-    assert (await shell("quality", "score", run))["score"] == 1.0
+    scored = await shell("quality", "score", run)
+    assert scored["score"] == 1.0
+    grounds = {one["part"]: one["value"] for one in scored["confidence_parts"]}
+    assert grounds == {"mean": 1.0, "judged": 0, "accepted": 0}
     assert (await shell("quality", "feedback", run, "edited", "--note", "a comma"))["verdict"] == "edited"
     assert (await shell("quality", "figures", "--role", "tests"))["figures"]["runs"]["value"] == 1.0
     assert (await shell("quality", "calibration"))["brier"]["samples"] == 1

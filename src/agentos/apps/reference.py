@@ -271,6 +271,9 @@ def quality() -> str:
         ("part", "weight", "value, 0 to 1"),
         ((f"`{one.name}`", f"{one.weight:g}", one.formula) for one in scoring.PARTS),
     )
+    body += ["## Parts of confidence\n"]
+    body += _table(("part", "value"), ((f"`{name}`", formula) for name, formula in scoring.GROUNDS))
+    body += [f"Confidence is ({scoring.PRIOR} × mean + accepted) ÷ ({scoring.PRIOR} + judged).\n"]
     body += ["## Dimensions of drift\n"]
     distances = {"category": "Jensen–Shannon distance", "number": "Kolmogorov–Smirnov statistic"}
     body += _table(

@@ -133,6 +133,22 @@ async def test_the_last_word_on_a_run_counts_and_leaves_its_confidence_alone(hel
     ]
 
 
+async def test_confidence_is_kept_with_its_parts_as_they_were_before_anybody_judged_the_run(held: Harness) -> None:
+    await held.agent([DONE])
+    first, second = await over(held), await over(held)
+    async with held.doors.open(held.organization) as work:
+        assert (await service.show(work, first)).grounds == {"mean": 1.0, "judged": 0, "accepted": 0}
+        await service.say(work, run_id=first, verdict=Feedback.REJECTED, note="", by="ana", at=now())
+    third = await over(held)
+    async with held.doors.open(held.organization) as work:
+        assert (await service.show(work, first)).grounds == {"mean": 1.0, "judged": 0, "accepted": 0}
+        assert (await service.show(work, third)).grounds == {"mean": 1.0, "judged": 1, "accepted": 0}
+        assert (await service.show(work, third)).confidence == pytest.approx(10 / 11)
+        await service.say(work, run_id=second, verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
+        await service.say(work, run_id=third, verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
+        assert (await service.show(work, third)).grounds == {"mean": 1.0, "judged": 1, "accepted": 0}
+
+
 async def test_a_word_on_a_draft_counts_for_its_run(held: Harness) -> None:
     await held.agent([calls(("note", 1)), DONE], ["note"], tier="L1")
     run = await over(held)

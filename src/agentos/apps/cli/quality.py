@@ -56,8 +56,12 @@ def score(run: RunId) -> None:
         return
     names = ("run_id", "status", "score", "confidence", "feedback", "counted", "formula")
     output.show({name: found[name] for name in names})
-    rows = [{**one, "value": "unknown" if one["value"] is None else round(one["value"], 3)} for one in found["parts"]]
-    output.show(rows, columns=("part", "value", "weight", "formula"))
+    rows = [
+        {**one, "of": of, "value": "unknown" if one["value"] is None else round(one["value"], 3)}
+        for of, parts in (("score", "parts"), ("confidence", "confidence_parts"))
+        for one in found[parts]
+    ]
+    output.show(rows, columns=("of", "part", "value", "weight", "formula"))
 
 
 def feedback(

@@ -176,6 +176,10 @@ async def show_run(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, An
         **{name: getattr(found, name) for name in names},
         "score": found.score,
         "confidence": found.confidence,
+        "confidence_parts": [
+            {"part": name, "value": (found.grounds or {}).get(name), "formula": formula}
+            for name, formula in scoring.GROUNDS
+        ],
         "feedback": found.feedback,
         "formula": found.formula,
         "parts": parts,

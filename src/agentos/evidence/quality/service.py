@@ -7,6 +7,7 @@ run is counted from the moment on that its end was scored, a fraction of a secon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, Final
@@ -78,10 +79,11 @@ async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
     row, run = found
     parts = scoring.parts(run)
     mean = scoring.unjudged(parts)
-    judged, accepted = 0, 0
+    grounds = None
     if mean is not None:
         since = row.ended_at - LONGEST_LOOKBACK
         judged, accepted = await store.judged(work, row.agent_id, run_id, mean, scoring.NEAR, since)
+        grounds = scoring.Grounds(mean, judged, accepted)
     await store.put(
         work,
         {
@@ -96,7 +98,8 @@ async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
             "seconds": row.seconds,
             "score": scoring.score(parts),
             "unjudged": mean,
-            "confidence": scoring.confidence(mean, judged, accepted),
+            "confidence": scoring.confidence(grounds),
+            "grounds": None if grounds is None else asdict(grounds),
             "formula": scoring.FORMULA,
             "feedback": run.feedback,
             "parts": parts,

@@ -65,20 +65,23 @@ _JUDGED: Final = text(
     "WHERE agent_id = :agent_id AND feedback IS NOT NULL AND ended_at >= :since AND run_id <> :run_id "
     "AND abs(unjudged - :mean) <= :near"
 )
+# Confidence and what it is made of stay what they were before anybody judged the run.
+_AFRESH: Final = "q.confidence IS NULL OR (q.feedback IS NULL AND excluded.feedback IS NULL)"
 _PUT: Final = text(
     "INSERT INTO quality_runs AS q (org, run_id, deployment_id, agent_id, category, version, status, ended_at, "
-    "counted, seconds, score, unjudged, confidence, formula, feedback, parts, features, scored_at) "
+    "counted, seconds, score, unjudged, confidence, grounds, formula, feedback, parts, features, scored_at) "
     "VALUES (:org, :run_id, :deployment_id, :agent_id, :category, :version, :status, :ended_at, :counted, :seconds, "
-    ":score, :unjudged, :confidence, :formula, :feedback, CAST(:parts AS jsonb), CAST(:features AS jsonb), :at) "
+    ":score, :unjudged, :confidence, CAST(:grounds AS jsonb), :formula, :feedback, CAST(:parts AS jsonb), "
+    "CAST(:features AS jsonb), :at) "
     "ON CONFLICT (org, run_id) DO UPDATE SET score = excluded.score, formula = excluded.formula, "
     "unjudged = excluded.unjudged, feedback = excluded.feedback, parts = excluded.parts, "
     "features = excluded.features, scored_at = excluded.scored_at, "
-    "confidence = CASE WHEN q.feedback IS NULL AND excluded.feedback IS NULL THEN excluded.confidence "
-    "ELSE coalesce(q.confidence, excluded.confidence) END"
+    f"confidence = CASE WHEN {_AFRESH} THEN excluded.confidence ELSE q.confidence END, "
+    f"grounds = CASE WHEN {_AFRESH} THEN excluded.grounds ELSE q.grounds END"
 )
 _SCORED: Final = text(
     "SELECT run_id, deployment_id, agent_id, category, version, status, ended_at, counted, seconds, score, confidence, "
-    "formula, feedback, parts, features, scored_at FROM quality_runs WHERE run_id = :run_id"
+    "grounds, formula, feedback, parts, features, scored_at FROM quality_runs WHERE run_id = :run_id"
 )
 _SAY: Final = text(
     "INSERT INTO quality_feedback (org, id, run_id, draft_id, verdict, note, said_by, said_at) "
@@ -220,8 +223,10 @@ async def judged(
 
 
 async def put(work: UnitOfWork, values: dict[str, Any]) -> None:
-    """Keep a run's score. Its confidence stays what it was before anybody judged the run."""
-    written = {name: json.dumps(values[name]) for name in ("parts", "features")}
+    """Keep a run's score. Its confidence and its grounds stay what they were before anybody judged the run."""
+    written = {
+        name: None if values[name] is None else json.dumps(values[name]) for name in ("parts", "features", "grounds")
+    }
     await work.run(_PUT, {"org": work.organization, **values, **written})
 
 
