@@ -374,6 +374,7 @@ async def test_an_attempt_after_a_lost_one_repeats_no_paid_call(
     assert found.report is not None and found.report["candidate"]["scores"]["exact"]["mean"] == 1
     assert len(vendor.requests) - 3 == 12
     assert found.report["candidate"]["micros"] > 0
+    assert (found.lost, found.asked_again) == (1, 3)  # what hung is what was asked again
     await count(held)
     counts = (await lines(held, Dimension.SOURCE))["eval"]
     assert counts.money + counts.unknown_money == await spent(held)
@@ -381,6 +382,57 @@ async def test_an_attempt_after_a_lost_one_repeats_no_paid_call(
     assert counts.calls == 12
     (agent,) = await lines(held, Dimension.AGENT)
     assert agent == "tester"
+    await held.models.close()
+
+
+async def test_an_attempt_that_leaves_keeps_what_was_under_way_and_nothing_is_asked_again(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([], [], model=PAID, **SPEC)
+    await add(held, [case(n) for n in range(12)])
+    eval_id = await begin(held, concurrency=3)
+    vendor.pause = 0.1
+    vendor.fail(*[None] * 4, *[Fault.SLOW] * 3)
+    leaving = asyncio.Event()
+    left = asyncio.create_task(examining.examine(held.parts, organization, eval_id, leaving=leaving))
+    async with asyncio.timeout(20):
+        while len(vendor.requests) < 7:
+            await asyncio.sleep(0.01)
+        leaving.set()
+        with pytest.raises(EvalWaits, match="shuts down"):
+            await left
+    assert (len(vendor.requests), (await show(held, eval_id)).done) == (7, 7)
+    await examining.examine(held.parts, organization, eval_id)
+    found = await show(held, eval_id)
+    assert (found.status, found.done, found.lost) == (EvalStatus.COMPLETED, 12, 0)
+    assert asked_about(vendor) == list(range(12))
+    await held.models.close()
+
+
+async def test_an_attempt_that_leaves_in_the_middle_of_a_case_keeps_its_answer_and_asks_no_more(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([], ["look"], model=PAID, input={"schema": NUMBER})
+    vendor.brain = None
+    vendor.replies = [Reply(calls=[("look", {"n": 1})]), Reply("seen")]
+    await add(held, [case(1, expected="seen", fixtures=[{"skill": "look", "answer": {"n": 5}}])])
+    eval_id = await begin(held)
+    vendor.pause = 0.1
+    vendor.fail(Fault.SLOW)
+    leaving = asyncio.Event()
+    left = asyncio.create_task(examining.examine(held.parts, organization, eval_id, leaving=leaving))
+    async with asyncio.timeout(20):
+        while not vendor.requests:
+            await asyncio.sleep(0.01)
+        leaving.set()
+        with pytest.raises(EvalWaits, match="shuts down"):
+            await left
+    assert [one.key for one in await rows(held, "eval_answers")] == ["t0"]
+    await examining.examine(held.parts, organization, eval_id)
+    (one,) = (await outcomes(held, eval_id)).values()
+    assert (one.passed, one.asked, len(vendor.requests)) == (True, 2, 2)
     await held.models.close()
 
 

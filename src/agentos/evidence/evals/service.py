@@ -118,6 +118,7 @@ async def start(
         total=total,
         done=0,
         attempt=0,
+        lost=0,
         resumes=0,
         problem=None,
         report=None,
