@@ -1,4 +1,4 @@
-"""What confidence was made of; scores, words and evals are forgotten in time; who asked for a run is known as a digest."""
+"""What confidence was made of, who asked for a run, and which evals were lost; what is old is forgotten."""
 
 from pathlib import Path
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import service, watch
 from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.model import (
@@ -48,7 +49,7 @@ async def over(held: Harness) -> str:
 
 async def copies(held: Harness, run_id: str, times: int, hours: float, **changes: Any) -> None:
     """So many runs like this one that ended so many hours ago, with other features."""
-    columns = "run_id, deployment_id, agent_id, category, version, status, counted, seconds, score, formula, parts"
+    columns = "run_id, deployment_id, agent_id, category, version, requested_by, status, counted, seconds, score, formula, parts"
     async with held.doors.open(held.organization) as work:
         await work.run(
             text(
@@ -62,7 +63,7 @@ async def copies(held: Harness, run_id: str, times: int, hours: float, **changes
             text(
                 f"INSERT INTO quality_runs (org, {columns}, features, feedback, ended_at, scored_at) "
                 "SELECT org, run_id || '_' || CAST(:mark AS text) || i, deployment_id, agent_id, category, version, "
-                "status, counted, seconds, score, formula, parts, features || CAST(:changes AS jsonb), "
+                "coalesce(:by, requested_by), status, counted, seconds, score, formula, parts, features || CAST(:changes AS jsonb), "
                 "CAST(:feedback AS text), clock_timestamp() - make_interval(secs => :seconds), scored_at "
                 "FROM quality_runs, generate_series(1, :times) AS i WHERE run_id = :run"
             ),
@@ -72,6 +73,7 @@ async def copies(held: Harness, run_id: str, times: int, hours: float, **changes
                 "run": run_id,
                 "seconds": hours * 3600.0,
                 "feedback": changes.pop("feedback", None),
+                "by": changes.pop("by", None),
                 "changes": json.dumps(changes),
             },
         )
@@ -192,6 +194,42 @@ async def test_a_drift_is_watched_and_told_with_its_cause(held: Harness, databas
     assert found.causes[0].factor == "model"
     assert advised.kind is Kind.EVAL_DRIFT
     assert "goes with model" in advised.text
+
+
+async def test_no_caller_sways_a_drift_alone_and_what_was_left_out_is_said(held: Harness) -> None:
+    of = await held.agent([calls(("look", 1)), DONE])
+    run = await over(held)
+    await copies(held, run, 60, 48)
+    await copies(held, run, 39, 2)
+    await copies(held, run, 400, 1, tools=["pay"], by="mallory")
+    at = now() + timedelta(seconds=1)
+    async with held.doors.open(held.organization) as work:
+        found = await service.drift(work, Scope.DEPLOYMENT, of, at=at)
+        day = at - timedelta(days=1)
+        measured = await service.measured(work, of, "", "drift", since=day, until=at)
+    assert found.score is not None
+    assert found.score < 0.6
+    (left,) = found.left_out
+    assert (left.window, left.runs, left.sampled, left.sent) == ("now", 440, 80, 400)
+    assert (left.requester, left.share) == ("mallory", 0.5)
+    assert measured.value == pytest.approx(found.score)
+
+
+async def test_a_busy_window_is_looked_at_in_a_sample_of_all_of_it(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held.agent([calls(("look", 1)), DONE])
+    run = await over(held)
+    await copies(held, run, 100, 48)
+    await copies(held, run, 100, 4, tools=["pay"])
+    await copies(held, run, 99, 1)
+    monkeypatch.setattr(drifts, "MOST", 100)
+    async with held.doors.open(held.organization) as work:
+        found = await service.drift(work, Scope.ROLE, "tests", at=now() + timedelta(seconds=1))
+    assert [(one.window, one.runs, one.sampled, one.requester) for one in found.left_out] == [("now", 200, 100, "")]
+    (tools,) = [one for one in found.dimensions if one.dimension == "tools"]
+    assert "look" in tools.now
+    assert "pay" in tools.now
 
 
 async def test_a_gate_on_drift_is_of_its_scope_and_blocks_while_it_is_unknown(held: Harness) -> None:

@@ -111,6 +111,8 @@ def drift(
     output.show(
         {**_known(found["drift"]), **{name: found[name] for name in ("baseline_samples", "leading", "unknown")}}
     )
+    if found["left_out"]:
+        output.show(found["left_out"])
     if found["dimensions"]:
         columns = ("dimension", "value", "low", "high", "by_chance", "counted", "now", "before")
         output.show([_known(one) for one in found["dimensions"]], columns=columns)

@@ -80,7 +80,8 @@ _IDLE: Final = text(
 )
 _END: Final = text(
     "UPDATE evals e SET status = :status, problem = CAST(:problem AS jsonb), report = CAST(:report AS jsonb), "
-    "ended_at = :at, is_held = false WHERE e.id = :id AND e.status = 'running' AND (:attempt = 0 OR e.attempt = :attempt)"
+    "ended_at = :at, is_held = false "
+    "WHERE e.id = :id AND e.status = 'running' AND (:attempt = 0 OR e.attempt = :attempt)"
 )
 _RESUME: Final = text(
     "UPDATE evals e SET status = 'running', problem = NULL, report = NULL, ended_at = NULL, resumed_at = :at, "

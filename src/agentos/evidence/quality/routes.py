@@ -400,6 +400,17 @@ def _drift(one: Drift) -> dict[str, Any]:
         "drift": {"value": one.score, "low": one.low, "high": one.high, "samples": one.samples},
         "baseline_samples": one.baseline_samples,
         "unknown": one.unknown or None,
+        "left_out": [
+            {
+                "window": each.window,
+                "runs": each.runs,
+                "sampled": each.sampled,
+                "requester": each.requester or None,
+                "sent": each.sent,
+                "share_at_most": each.share,
+            }
+            for each in one.left_out
+        ],
         "leading": one.leading or None,
         "dimensions": [
             {

@@ -7,7 +7,7 @@ run is counted from the moment on that its end was scored, a fraction of a secon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from math import isfinite
 from typing import Any, Final
@@ -21,7 +21,7 @@ from agentos.control.deployments.model import Deployment, Status
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import figures, scoring, store
-from agentos.evidence.quality.drift import Drift
+from agentos.evidence.quality.drift import Drift, LeftOut
 from agentos.evidence.quality.figures import Metric, Scored
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
@@ -65,7 +65,6 @@ WINDOW: Final = timedelta(days=1)
 BASELINES: Final = 7  # windows
 BASELINE: Final = WINDOW * BASELINES
 PAST: Final = timedelta(days=30)  # what a version did before: longer than a bad one serves
-MOST_DRIFT: Final = 2000  # runs of each window, the newest: chance alone is below 0.07 then
 
 
 async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
@@ -92,6 +91,7 @@ async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
             "agent_id": row.agent_id,
             "category": row.category,
             "version": row.version,
+            "requested_by": row.requested_by,
             "status": row.status,
             "ended_at": row.ended_at,
             "counted": row.draft_id is None and row.status != "cancelled",
@@ -161,12 +161,9 @@ async def measured(
     if one.kind == "eval":
         agent_id = (await deployments.get(work, deployment_id)).agent_id
         return await _examined(work, metric, agent_id, version, since, until)
-    now = await store.of_deployment(work, deployment_id, version, since, until)
     if one.kind == "drift":
-        return _figure(
-            drifts.measure(now, await store.of_deployment(work, deployment_id, version, since - PAST, since))
-        )
-    return figures.figure(one, now)
+        return _figure(await _drift(work, Scope.DEPLOYMENT, deployment_id, version, (since - PAST, since, until)))
+    return figures.figure(one, await store.of_deployment(work, deployment_id, version, since, until))
 
 
 async def runs_of(
@@ -199,9 +196,36 @@ async def drift(
     Raises ScopeInvalid or MalformedId (Invalid), DeploymentUnknown (NotFound).
     """
     await _check_scope(work, scope, target)
-    now = await store.of_scope(work, scope, target, at - window, at, most=MOST_DRIFT)
-    before = await store.of_scope(work, scope, target, at - window - baseline, at - window, most=MOST_DRIFT)
-    return drifts.measure(now, before, least=least)
+    return await _drift(work, scope, target, "", (at - window - baseline, at - window, at), least=least)
+
+
+async def _drift(
+    work: UnitOfWork,
+    scope: Scope,
+    target: str,
+    version: str,
+    times: tuple[datetime, datetime, datetime],  # the baseline's beginning, the window's, and its end
+    *,
+    least: int = drifts.LEAST,
+) -> Drift:
+    """The drift of samples of both windows in which no caller has more than its share, and what was left out."""
+    spans = {"now": times[1:], "baseline": times[:2]}
+    sent = {name: await store.sent(work, scope, target, version, *span) for name, span in spans.items()}
+    runs, left_out = dict[str, list[Scored]](), list[LeftOut]()
+    for name, other in (("now", "baseline"), ("baseline", "now")):
+        total, of_one = sum(sent[name].values()), drifts.share_of_one(sent[name], sent[other])
+        scoped = (work, scope, target, version, *spans[name])
+        if of_one is None:
+            runs[name] = await store.sample(*scoped, most=drifts.MOST)
+        else:
+            who, share = of_one
+            own, others = drifts.split(total, sent[name][who], share)
+            runs[name] = await store.sample(*scoped, most=own, who=who)
+            runs[name] += await store.sample(*scoped, most=others, who=who, is_who=False)
+        if len(runs[name]) < total:
+            who, share = of_one or ("", 1.0)
+            left_out.append(LeftOut(name, total, len(runs[name]), who, sent[name].get(who, 0), share))
+    return replace(drifts.measure(runs["now"], runs["baseline"], least=least), left_out=tuple(left_out))
 
 
 async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, text
 
+from agentos.evidence.quality.drift import SEEN
 from agentos.evidence.quality.figures import Scored
 from agentos.evidence.quality.model import (
     MOST_RUNS,
@@ -44,7 +45,8 @@ _OF_DEPLOYMENT: Final = text(
 )
 # One statement, because every run that ends costs it: what is known of a run, with its journal.
 _RUN: Final = text(
-    "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.status, r.draft_id, r.firing_id, r.input, "
+    "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.requested_by, r.status, r.draft_id, "
+    "r.firing_id, r.input, "
     "r.output, r.ended_at, extract(epoch FROM r.ended_at - r.accepted_at)::double precision AS seconds, v.definition, "
     "(SELECT jsonb_agg(to_jsonb(s) ORDER BY s.seq) FROM (SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, "
     "j.effect, j.meta FROM journal j WHERE j.org = r.org AND j.run_id = r.id ORDER BY j.seq LIMIT :most) s) AS steps, "
@@ -60,6 +62,19 @@ _RUN: Final = text(
     "FROM runs r JOIN versions v ON v.org = r.org AND v.agent_id = r.agent_id AND v.hash = r.version "
     "WHERE r.id = :run_id AND r.ended_at IS NOT NULL"
 )
+# Who sent the newest runs of a scope within a time, and a sample of them: by the hash of their ids, which nobody
+# chooses, so that the sample is of the whole time however the runs are spread over it.
+_SEEN: Final = (
+    "(SELECT q.run_id, q.requested_by FROM quality_runs q WHERE (:scope = 'organization' "
+    "OR (:scope = 'role' AND q.category = :target) OR (:scope = 'deployment' AND q.deployment_id = :target)) "
+    "AND (:version = '' OR q.version = :version) "
+    "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :seen) AS s"
+)
+_SENT: Final = text(f"SELECT s.requested_by, count(*) AS runs FROM {_SEEN} GROUP BY s.requested_by")
+_SAMPLE: Final = text(
+    f"{_COLUMNS} WHERE q.run_id IN (SELECT s.run_id FROM {_SEEN} WHERE CAST(:who AS text) IS NULL "
+    "OR (s.requested_by = :who) = :is_who ORDER BY md5(s.run_id) LIMIT :most) ORDER BY q.ended_at DESC"
+)
 _JUDGED: Final = text(
     "SELECT count(*) AS judged, count(*) FILTER (WHERE feedback = 'accepted') AS accepted FROM quality_runs "
     "WHERE agent_id = :agent_id AND feedback IS NOT NULL AND ended_at >= :since AND run_id <> :run_id "
@@ -68,9 +83,10 @@ _JUDGED: Final = text(
 # Confidence and what it is made of stay what they were before anybody judged the run.
 _AFRESH: Final = "q.confidence IS NULL OR (q.feedback IS NULL AND excluded.feedback IS NULL)"
 _PUT: Final = text(
-    "INSERT INTO quality_runs AS q (org, run_id, deployment_id, agent_id, category, version, status, ended_at, "
-    "counted, seconds, score, unjudged, confidence, grounds, formula, feedback, parts, features, scored_at) "
-    "VALUES (:org, :run_id, :deployment_id, :agent_id, :category, :version, :status, :ended_at, :counted, :seconds, "
+    "INSERT INTO quality_runs AS q (org, run_id, deployment_id, agent_id, category, version, requested_by, status, "
+    "ended_at, counted, seconds, score, unjudged, confidence, grounds, formula, feedback, parts, features, scored_at) "
+    "VALUES (:org, :run_id, :deployment_id, :agent_id, :category, :version, :requested_by, :status, :ended_at, "
+    ":counted, :seconds, "
     ":score, :unjudged, :confidence, CAST(:grounds AS jsonb), :formula, :feedback, CAST(:parts AS jsonb), "
     "CAST(:features AS jsonb), :at) "
     "ON CONFLICT (org, run_id) DO UPDATE SET score = excluded.score, formula = excluded.formula, "
@@ -179,11 +195,9 @@ async def of_deployment(
     return [_scored(row) for row in await work.all(_OF_DEPLOYMENT, values)]
 
 
-async def of_scope(
-    work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime, *, most: int = MOST_RUNS
-) -> list[Scored]:
+async def of_scope(work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime) -> list[Scored]:
     """Runs of a role, a deployment or the organization that ended within a time; newest first."""
-    values = {"since": since, "until": until, "most": most}
+    values = {"since": since, "until": until, "most": MOST_RUNS}
     if scope is Scope.DEPLOYMENT:
         rows = await work.all(_OF_DEPLOYMENT, {**values, "deployment": target, "version": ""})
     elif scope is Scope.ROLE:
@@ -191,6 +205,32 @@ async def of_scope(
     else:
         rows = await work.all(_OF_ALL, values)
     return [_scored(row) for row in rows]
+
+
+async def sent(
+    work: UnitOfWork, scope: Scope, target: str, version: str, since: datetime, until: datetime
+) -> dict[str, int]:
+    """How many of a scope's runs that ended within a time each caller sent, of the newest SEEN."""
+    values = {"scope": scope.value, "target": target, "version": version, "since": since, "until": until, "seen": SEEN}
+    return {row.requested_by: int(row.runs) for row in await work.all(_SENT, values)}
+
+
+async def sample(
+    work: UnitOfWork,
+    scope: Scope,
+    target: str,
+    version: str,
+    since: datetime,
+    until: datetime,
+    *,
+    most: int,
+    who: str | None = None,
+    is_who: bool = True,
+) -> list[Scored]:
+    """So many of those runs, drawn from all of the time; of a caller, or of all others, where one is named."""
+    values = {"scope": scope.value, "target": target, "version": version, "since": since, "until": until, "seen": SEEN}
+    drawn = {"most": most, "who": who, "is_who": is_who}
+    return [_scored(row) for row in await work.all(_SAMPLE, values | drawn)]
 
 
 async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] | None:
