@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import EvalId, OrgId
+from agentos.kernel.retention import forget
 from agentos.runtime.inference.ports import Question
 from tests.evidence.usage.fleet import count, lines
 from tests.fakes.models import KEY, FakeModels
@@ -520,6 +522,36 @@ async def test_a_cap_without_room_ends_the_eval_for_now_and_it_goes_on_when_ther
     assert (found.status, found.done, len(vendor.requests)) == (EvalStatus.COMPLETED, 6, 6)
     assert found.report is not None and await spent(held) == found.report["candidate"]["micros"]
     assert not [one for one in await rows(held, "budget_runs") if one.step is not None]
+    await held.models.close()
+
+
+async def test_an_eval_is_forgotten_with_its_cases_and_bills_and_one_that_can_go_on_keeps_its_bills_till_then(
+    database: Database, organization: OrgId, vendor: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = harness(database, organization)
+    await held.agent([], [], model=PAID, **SPEC)
+    await add(held, [case(n) for n in range(3)])
+    async with held.doors.open(organization) as work:
+        await budgets.set_budget(work, "", Period.DAY, Limits(money=10**9), by="admin", at=now())
+    over, later = await examined(held), await begin(held, concurrency=1)
+    vendor.fail(None, *[Fault.UNAVAILABLE] * 20)
+    monkeypatch.setattr(examining, "PATIENCE", timedelta())
+    await examining.examine(held.parts, organization, later)
+    assert (await show(held, later)).status is EvalStatus.FAILED
+    soon = now() + service.BILLS_KEPT.kept + timedelta(minutes=5)
+    await forget(database, service.BILLS_KEPT, at=soon - timedelta(minutes=10))
+    assert [one for one in await rows(held, "budget_runs") if one.run_id.startswith(over.id)]
+    assert await forget(database, service.BILLS_KEPT, at=soon) >= 3
+    left = [one.run_id for one in await rows(held, "budget_runs")]
+    assert left and all(one.startswith(later) for one in left)
+    assert (await show(held, over.id)).done == 3
+
+    late = now() + service.KEPT.kept + timedelta(minutes=5)
+    await forget(database, service.KEPT, at=late - timedelta(minutes=10))
+    assert (await show(held, over.id)).done == 3
+    assert await forget(database, service.KEPT, at=late) > 3
+    for table in ("evals", "eval_outcomes", "eval_answers", "budget_runs"):
+        assert not await rows(held, table), table
     await held.models.close()
 
 

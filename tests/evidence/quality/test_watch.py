@@ -13,6 +13,7 @@ from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import service, watch
 from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.model import (
+    LONGEST_LOOKBACK,
     Comparator,
     Feedback,
     Kind,
@@ -24,11 +25,12 @@ from agentos.evidence.quality.model import (
     Severity,
     Standing,
 )
-from agentos.evidence.quality.scorer import Scorer
+from agentos.evidence.quality.scorer import KEPT, Scorer
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Delivery, Position
+from agentos.kernel.retention import forget
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.runs.model import DraftUnknown, RunEnded, RunUnknown
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
@@ -49,7 +51,7 @@ async def over(held: Harness) -> str:
 
 async def copies(held: Harness, run_id: str, times: int, hours: float, **changes: Any) -> None:
     """So many runs like this one that ended so many hours ago, with other features."""
-    columns = "run_id, deployment_id, agent_id, category, version, requested_by, status, counted, seconds, score, formula, parts"
+    columns = "run_id, deployment_id, agent_id, category, version, requested_by, status, counted, seconds, score, formula"
     async with held.doors.open(held.organization) as work:
         await work.run(
             text(
@@ -61,9 +63,10 @@ async def copies(held: Harness, run_id: str, times: int, hours: float, **changes
         )
         await work.run(
             text(
-                f"INSERT INTO quality_runs (org, {columns}, features, feedback, ended_at, scored_at) "
+                f"INSERT INTO quality_runs (org, {columns}, parts, features, feedback, ended_at, scored_at) "
                 "SELECT org, run_id || '_' || CAST(:mark AS text) || i, deployment_id, agent_id, category, version, "
-                "coalesce(:by, requested_by), status, counted, seconds, score, formula, parts, features || CAST(:changes AS jsonb), "
+                "coalesce(:by, requested_by), status, counted, seconds, score, formula, parts, "
+                "features || CAST(:changes AS jsonb), "
                 "CAST(:feedback AS text), clock_timestamp() - make_interval(secs => :seconds), scored_at "
                 "FROM quality_runs, generate_series(1, :times) AS i WHERE run_id = :run"
             ),
@@ -149,6 +152,25 @@ async def test_confidence_is_kept_with_its_parts_as_they_were_before_anybody_jud
         await service.say(work, run_id=second, verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
         await service.say(work, run_id=third, verdict=Feedback.ACCEPTED, note="", by="ana", at=now())
         assert (await service.show(work, third)).grounds == {"mean": 1.0, "judged": 1, "accepted": 0}
+
+
+async def test_scores_and_words_are_forgotten_in_time_and_what_figures_can_read_is_not(
+    held: Harness, database: Database
+) -> None:
+    await held.agent([DONE])
+    run = await over(held)
+    async with held.doors.open(held.organization) as work:
+        await service.say(work, run_id=run, verdict=Feedback.EDITED, note="", by="ana", at=now())
+    assert KEPT.kept > 2 * LONGEST_LOOKBACK
+    await forget(database, KEPT, at=now() + KEPT.kept - timedelta(minutes=5))
+    async with held.doors.open(held.organization) as work:
+        assert (await service.show(work, run)).feedback == Feedback.EDITED
+    assert await forget(database, KEPT, at=now() + KEPT.kept + timedelta(minutes=5)) > 0
+    async with held.doors.open(held.organization) as work:
+        assert await service.list_feedback(work, run_id=run) == []
+        with pytest.raises(RunNotScored, match="completed") as refused:
+            await service.show(work, run)
+    assert "forgotten after 400 days" in refused.value.then
 
 
 async def test_a_word_on_a_draft_counts_for_its_run(held: Harness) -> None:

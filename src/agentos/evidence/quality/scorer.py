@@ -1,16 +1,21 @@
-"""Every run that ended is scored, and again when a draft of it is submitted."""
+"""Every run that ended is scored, and again when a draft of it is submitted; scores are forgotten in time."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 from agentos.evidence.quality import service
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.runs.model import DraftSubmitted, RunEnded
 
 NAME: Final = "quality"  # of the consumer
+# More than the half year that a drift over the longest window and baseline reads, and a year's questions. Feedback and
+# recommendations that were settled go with them.
+KEPT: Final = Retention("quality_forget", timedelta(days=400))
 
 
 class Scorer:

@@ -64,6 +64,10 @@ from agentos.runtime.runs.model import DraftUnknown, RunUnknown
 WINDOW: Final = timedelta(days=1)
 BASELINES: Final = 7  # windows
 BASELINE: Final = WINDOW * BASELINES
+UNSCORED: Final = (
+    "A run is scored a moment after its end. Runs from before quality was installed have no score, and scores are "
+    "forgotten after 400 days."
+)
 PAST: Final = timedelta(days=30)  # what a version did before: longer than a bad one serves
 
 
@@ -114,7 +118,7 @@ async def show(work: UnitOfWork, run_id: str) -> Row[Any]:
     found = await store.scored(work, run_id)
     if found is None:
         run = await runs.get(work, run_id)
-        raise RunNotScored(f"run '{run_id}' is {run.status}", then="A run is scored a moment after its end; wait.")
+        raise RunNotScored(f"run '{run_id}' is {run.status}", then=UNSCORED)
     return found
 
 
