@@ -60,7 +60,7 @@ def test_a_part_that_is_not_known_is_said_to_be_unknown(monkeypatch: pytest.Monk
 
 
 def test_figures_are_of_the_role_that_was_named(monkeypatch: pytest.MonkeyPatch, said: list[Any]) -> None:
-    api = asking(monkeypatch, {"figures": {"success_rate": UNKNOWN | {"samples": 3}}})
+    api = asking(monkeypatch, {"figures": {"success_rate": UNKNOWN | {"samples": 3}}, "unscored": 0})
     quality.figures(role="finance", last="1h")
     assert api.asked == [(f"{quality.PATH}/figures", {"scope": "role", "target": "finance", "seconds": 3600})]
     assert said == [[{"metric": "success_rate", "value": "unknown", "low": "unknown", "high": "unknown", "samples": 3}]]

@@ -87,7 +87,9 @@ async def test_what_people_say_of_a_run_is_kept_and_counts(platform: Platform) -
     (kept,) = (await platform.author.get(f"{QUALITY}/feedback", params={"run": run})).json()["items"]
     assert (kept["verdict"], kept["note"], kept["said_by"]) == ("rejected", "wrong customer", "approver")
     assert (await platform.author.get(f"{QUALITY}/runs/{run}")).json()["score"] == pytest.approx(5 / 9)
-    found = (await platform.author.get(f"{QUALITY}/figures")).json()["figures"]
+    page = (await platform.author.get(f"{QUALITY}/figures")).json()
+    assert page["unscored"] == 0
+    found = page["figures"]
     assert found["accepted_rate"]["value"] == 0.0
     assert found["accepted_rate"]["samples"] == 1
     told = (await platform.author.get(f"{QUALITY}/calibration")).json()

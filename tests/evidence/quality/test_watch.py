@@ -51,7 +51,9 @@ async def over(held: Harness) -> str:
 
 async def copies(held: Harness, run_id: str, times: int, hours: float, **changes: Any) -> None:
     """So many runs like this one that ended so many hours ago, with other features."""
-    columns = "run_id, deployment_id, agent_id, category, version, requested_by, status, counted, seconds, score, formula"
+    columns = (
+        "run_id, deployment_id, agent_id, category, version, requested_by, status, counted, seconds, score, formula"
+    )
     async with held.doors.open(held.organization) as work:
         await work.run(
             text(
@@ -182,6 +184,24 @@ async def test_a_word_on_a_draft_counts_for_its_run(held: Harness) -> None:
         said = await service.say(work, draft_id=row.id, verdict=Feedback.NEEDS_REVIEW, note="", by="ana", at=now())
         assert said.run_id == run
         assert (await service.show(work, run)).parts["feedback"] == 0.3
+
+
+async def test_runs_without_a_score_are_in_no_figure_and_are_counted_apart(held: Harness) -> None:
+    of = await held.agent([DONE])
+    since = now() - timedelta(hours=1)
+    await over(held)
+    await held.finish(await held.start())  # ends, and nobody scores it
+    until = now() + timedelta(seconds=1)
+    async with held.doors.open(held.organization) as work:
+        for scope, target, expected in (
+            (Scope.ORGANIZATION, "", 1),
+            (Scope.ROLE, "tests", 1),
+            (Scope.ROLE, "others", 0),
+            (Scope.DEPLOYMENT, of, 1),
+        ):
+            assert await service.unscored(work, scope, target, since=since, until=until) == expected
+        assert await service.unscored(work, Scope.ORGANIZATION, "", since=since, until=since) == 0
+        assert len(await service.of_scope(work, Scope.ORGANIZATION, "", since=since, until=until)) == 1
 
 
 async def test_drift_without_samples_is_unknown_and_its_gauge_is_absent(held: Harness, database: Database) -> None:

@@ -79,6 +79,8 @@ def figures(role: Role = "", deployment: Deployment = "", last: Last = "7d") -> 
     found = _figures("figures", role, deployment, seconds=_seconds(last))
     rows = [{"metric": name, **_known(figure)} for name, figure in found["figures"].items()]
     output.show(found if output.as_json else rows, columns=("metric", "value", "low", "high", "samples"))
+    if found["unscored"]:
+        output.progress(f"{found['unscored']} more runs ended in this time and have no score: they are in no figure")
 
 
 def calibration(role: Role = "", deployment: Deployment = "", last: Last = "30d") -> None:

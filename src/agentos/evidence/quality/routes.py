@@ -116,12 +116,18 @@ async def show_figures(
     target: Target = "",
     seconds: Seconds = WEEK,
 ) -> dict[str, Any]:
-    """Every figure of a scope over the last time, each with its interval and samples; drift is a page of its own."""
+    """Every figure of a scope over the last time, each with its interval and samples; drift is a page of its own.
+
+    ``unscored`` runs ended within that time and are in no figure: nothing is known of them.
+    """
     at = now()
+    since = at - timedelta(seconds=seconds)
     async with doors.open(caller.organization) as work:
-        runs = await service.of_scope(work, scope, target, since=at - timedelta(seconds=seconds), until=at)
+        runs = await service.of_scope(work, scope, target, since=since, until=at)
+        unscored = await service.unscored(work, scope, target, since=since, until=at)
     found = {one.name: shown(figures.figure(one, runs)) for one in figures.METRICS.values() if one.kind != "drift"}
-    return {"scope": scope, "target": target, "until": at, "seconds": seconds, "figures": found}
+    about = {"scope": scope, "target": target, "until": at, "seconds": seconds}
+    return {**about, "figures": found, "unscored": unscored}
 
 
 @router.get("/calibration")

@@ -185,6 +185,11 @@ async def of_scope(
     return await store.of_scope(work, scope, target, since, until)
 
 
+async def unscored(work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime) -> int:
+    """How many runs of a checked scope ended within a time and are in no figure, because they have no score (yet)."""
+    return await store.unscored(work, scope, target, since, until)
+
+
 async def drift(
     work: UnitOfWork,
     scope: Scope,

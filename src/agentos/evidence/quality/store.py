@@ -75,6 +75,14 @@ _SAMPLE: Final = text(
     f"{_COLUMNS} WHERE q.run_id IN (SELECT s.run_id FROM {_SEEN} WHERE CAST(:who AS text) IS NULL "
     "OR (s.requested_by = :who) = :is_who ORDER BY md5(s.run_id) LIMIT :most) ORDER BY q.ended_at DESC"
 )
+# Of the newest runs of the organization, or of a deployment: those that ended within a time and have no score.
+_UNSCORED: Final = text(
+    "SELECT count(*) AS runs FROM (SELECT n.org, n.id, n.category, n.status, n.draft_id, n.ended_at FROM runs n "
+    "WHERE :scope <> 'deployment' OR n.deployment_id = :target ORDER BY n.id DESC LIMIT :most) AS r "
+    "WHERE (:scope <> 'role' OR r.category = :target) AND r.ended_at >= :since AND r.ended_at < :until "
+    "AND r.draft_id IS NULL AND r.status <> 'cancelled' "
+    "AND NOT EXISTS (SELECT FROM quality_runs q WHERE q.org = r.org AND q.run_id = r.id)"
+)
 _JUDGED: Final = text(
     "SELECT count(*) AS judged, count(*) FILTER (WHERE feedback = 'accepted') AS accepted FROM quality_runs "
     "WHERE agent_id = :agent_id AND feedback IS NOT NULL AND ended_at >= :since AND run_id <> :run_id "
@@ -205,6 +213,13 @@ async def of_scope(work: UnitOfWork, scope: Scope, target: str, since: datetime,
     else:
         rows = await work.all(_OF_ALL, values)
     return [_scored(row) for row in rows]
+
+
+async def unscored(work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime) -> int:
+    """How many runs of a scope ended within a time and have no score, of the newest MOST_RUNS."""
+    values = {"scope": scope.value, "target": target, "since": since, "until": until, "most": MOST_RUNS}
+    row = await work.first(_UNSCORED, values)
+    return int(row.runs) if row else 0
 
 
 async def sent(
