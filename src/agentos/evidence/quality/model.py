@@ -203,19 +203,20 @@ class Verdict:
     passed: bool | None
     serving: Figure | None = None  # of no_worse: what the serving version's figure is
     loss: Figure | None = None  # of no_worse: by how much the version is worse, with its 90 % interval
+    enough: int | None = None  # of no_worse: runs of each version with which an equal one passes, 19 times of 20
 
     @property
     def reason(self) -> str:
         """What was asked and what was found, with its figures."""
         if self.passed is None:
-            return f"{self.gate.said}: unknown, {self._missing()}"
+            return f"{self.gate.said}: unknown, {self._missing()}{self._enough()}"
         found = f"{_shown(self.value)} ({_interval(self.low, self.high)}, {self.samples} samples)"
         if self.loss is not None and self.serving is not None:
             found += (
                 f" against {_shown(self.serving.value)} ({self.serving.samples} samples), "
                 f"worse by {_shown(self.loss.value)} ({_interval(self.loss.low, self.loss.high)})"
             )
-        return f"{self.gate.said}: {'passed' if self.passed else 'failed'} with {found}"
+        return f"{self.gate.said}: {'passed' if self.passed else 'failed'} with {found}{self._enough()}"
 
     def document(self) -> dict[str, Any]:
         """What the gate says, with its figures, as everybody is shown it."""
@@ -229,6 +230,7 @@ class Verdict:
             "threshold": gate.threshold,
             "severity": gate.severity.value,
             "samples_needed": gate.samples,
+            "samples_enough": "unknown" if self.enough is None else self.enough,
             "result": {True: "passed", False: "failed", None: "unknown"}[self.passed],
             "value": _known(self.value),
             "interval": [_known(self.low), _known(self.high)],
@@ -237,6 +239,13 @@ class Verdict:
             "loss": "unknown" if self.loss is None else _known(self.loss.value),
             "reason": self.reason,
         }
+
+    def _enough(self) -> str:
+        """What to wait for, where a version that did not pass has fewer runs than would show that it is as good."""
+        have = min(self.samples, 0 if self.serving is None else self.serving.samples)
+        if self.passed or self.enough is None or have >= self.enough:
+            return ""
+        return f"; with {self.enough} runs of each, a version that is as good passes 19 times of 20"
 
     def _missing(self) -> str:
         needed = self.gate.samples

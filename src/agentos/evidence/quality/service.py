@@ -347,7 +347,10 @@ def compared(gate: Gate, candidate: Sequence[Scored], serving: Sequence[Scored] 
     passed = None
     if lost.high is not None and lost.samples >= gate.samples:
         passed = lost.high <= gate.threshold
-    return Verdict(gate, ours.value, ours.low, ours.high, ours.samples, passed, theirs, lost)
+    enough = None
+    if metric.bounded and theirs.value is not None and gate.threshold < 1:
+        enough = figures.samples_for(gate.threshold, theirs.value)
+    return Verdict(gate, ours.value, ours.low, ours.high, ours.samples, passed, theirs, lost, enough)
 
 
 async def add_gate(
