@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,77 +10,28 @@ from sqlalchemy import text
 
 from agentos.evidence.quality import drift as drifts
 from agentos.evidence.quality import service, watch
-from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
     Comparator,
     Feedback,
-    Kind,
-    RecommendationOver,
-    RecommendationUnknown,
     RunNotScored,
     RunStillOpen,
     Scope,
     Severity,
-    Standing,
 )
-from agentos.evidence.quality.scorer import KEPT, Scorer
+from agentos.evidence.quality.scorer import KEPT
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.outbox import Delivery, Position
 from agentos.kernel.retention import forget
-from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.runs.model import DraftUnknown, RunEnded, RunUnknown
+from agentos.runtime.runs.model import DraftUnknown, RunUnknown
+from tests.evidence.quality.runs import copies, over
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
 
 @pytest.fixture
 def held(database: Database, organization: OrgId) -> Harness:
     return harness(database, organization)
-
-
-async def over(held: Harness) -> str:
-    """A run that is over and that the consumer has scored."""
-    run = await held.finish(await held.start())
-    fact = RunEnded(run.id, run.deployment_id, run.agent_id, run.version, run.status, "")
-    await Scorer(held.doors).consumer().handle(Delivery(Position.start(), held.organization, fact, now()))
-    return str(run.id)
-
-
-async def copies(held: Harness, run_id: str, times: int, hours: float, **changes: Any) -> None:
-    """So many runs like this one that ended so many hours ago, with other features."""
-    columns = (
-        "run_id, deployment_id, agent_id, category, version, requested_by, status, counted, seconds, score, formula"
-    )
-    async with held.doors.open(held.organization) as work:
-        await work.run(
-            text(
-                "INSERT INTO runs SELECT (jsonb_populate_record("
-                "r, jsonb_build_object('id', r.id || '_' || CAST(:mark AS text) || i))).* "
-                "FROM runs r, generate_series(1, :times) AS i WHERE r.id = :run"
-            ),
-            {"mark": f"{hours:g}_", "times": times, "run": run_id},
-        )
-        await work.run(
-            text(
-                f"INSERT INTO quality_runs (org, {columns}, parts, features, feedback, ended_at, scored_at) "
-                "SELECT org, run_id || '_' || CAST(:mark AS text) || i, deployment_id, agent_id, category, version, "
-                "coalesce(:by, requested_by), status, counted, seconds, score, formula, parts, "
-                "features || CAST(:changes AS jsonb), "
-                "CAST(:feedback AS text), clock_timestamp() - make_interval(secs => :seconds), scored_at "
-                "FROM quality_runs, generate_series(1, :times) AS i WHERE run_id = :run"
-            ),
-            {
-                "mark": f"{hours:g}_",
-                "times": times,
-                "run": run_id,
-                "seconds": hours * 3600.0,
-                "feedback": changes.pop("feedback", None),
-                "by": changes.pop("by", None),
-                "changes": json.dumps(changes),
-            },
-        )
 
 
 async def test_a_run_is_scored_when_it_ends_and_says_which_parts_are_unknown(held: Harness) -> None:
@@ -210,32 +160,12 @@ async def test_drift_without_samples_is_unknown_and_its_gauge_is_absent(held: Ha
     at = now() + timedelta(seconds=1)
     async with held.doors.open(held.organization) as work:
         found = await watch.look(work, Scope.DEPLOYMENT, of, at=at)
+        assert await watch.look(work, Scope.DEPLOYMENT, of, at=at) is None  # somebody looked already
+    assert found is not None
     assert found.score is None
     assert found.unknown == "1 of 30 runs in the window and 0 of 30 in its baseline"
     known = await watch.drifts(database, at=at)
     assert not [one for one in known if one["org"] == held.organization]
-
-
-async def test_a_drift_is_watched_and_told_with_its_cause(held: Harness, database: Database) -> None:
-    of = await held.agent([calls(("look", 1)), DONE])
-    run = await over(held)
-    await copies(held, run, 60, 48)
-    await copies(held, run, 40, 2, tools=["pay"], models=["claude:other"])
-    at = now() + timedelta(seconds=1)
-    assert await watch.look_everywhere(held.doors, at=at) >= 2
-    assert await watch.look_everywhere(held.doors, at=at) == 0
-    known = {(one["scope"], one["target"]): one["score"] for one in await watch.drifts(database, at=at)
-             if one["org"] == held.organization}  # fmt: skip
-    assert known.keys() == {("role", "tests"), ("deployment", of)}
-    assert known["role", "tests"] > 0.9
-    assert not await watch.drifts(database, at=at + watch.STALE + timedelta(seconds=1))
-    async with held.doors.open(held.organization) as work:
-        found = await service.drift(work, Scope.ROLE, "tests", at=at)
-        (advised,) = [one for one in await watch.list_recommendations(work) if one.scope is Scope.ROLE]
-    assert found.leading == "tools"
-    assert found.causes[0].factor == "model"
-    assert advised.kind is Kind.EVAL_DRIFT
-    assert "goes with model" in advised.text
 
 
 async def test_no_caller_sways_a_drift_alone_and_what_was_left_out_is_said(held: Harness) -> None:
@@ -301,46 +231,3 @@ async def test_a_gate_on_drift_is_of_its_scope_and_blocks_while_it_is_unknown(he
     assert own.value is None
     assert whole.value is not None
     assert whole.value >= 0.8
-
-
-async def test_of_a_kind_and_scope_one_recommendation_is_open_and_people_settle_it(held: Harness) -> None:
-    await held.agent([DONE])
-    run = await over(held)
-    await copies(held, run, 40, 2, feedback="rejected")
-    at = now() + timedelta(seconds=1)
-    async with held.doors.open(held.organization) as work:
-        (made,) = await watch.recommend(work, Scope.ORGANIZATION, "", at=at)
-        assert (made.kind, made.evidence["accepted_rate"]["samples"]) == (Kind.PROMPT, 40)
-        assert await watch.recommend(work, Scope.ORGANIZATION, "", at=at) == []
-        accepted = await watch.settle(work, made.id, Standing.ACCEPTED, reason="on it", by="ana", at=at)
-        assert (accepted.standing, accepted.changed_by, accepted.reason) == (Standing.ACCEPTED, "ana", "on it")
-        assert await watch.recommend(work, Scope.ORGANIZATION, "", at=at) == []
-        await watch.settle(work, made.id, Standing.RESOLVED, reason="new prompt", by="ben", at=at - watch.QUIET)
-        with pytest.raises(RecommendationOver):
-            await watch.settle(work, made.id, Standing.DISMISSED, reason="late", by="ben", at=at)
-        assert await watch.recommend(work, Scope.ORGANIZATION, "", at=at) == []
-        (again,) = await watch.recommend(work, Scope.ORGANIZATION, "", at=at + timedelta(minutes=1))
-    assert again.id != made.id
-
-
-async def test_a_recommendation_that_is_not_there_is_not_settled(held: Harness) -> None:
-    async with held.doors.open(held.organization) as work:
-        with pytest.raises(RecommendationUnknown):
-            await watch.settle(work, "rec_unknown", Standing.ACCEPTED, reason="x", by="ana", at=now())
-
-
-async def test_a_scope_that_cannot_be_looked_at_hides_no_other(held: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    of = await held.agent([DONE])
-    await over(held)
-    looked, look = [], watch.look
-
-    async def looking(work: UnitOfWork, scope: Scope, target: str, *, at: datetime) -> Drift:
-        if work.organization == held.organization:
-            looked.append((scope.value, target))
-            if scope is Scope.DEPLOYMENT:
-                raise ValueError("a row that nobody expected")
-        return await look(work, scope, target, at=at)
-
-    monkeypatch.setattr(watch, "look", looking)
-    await watch.look_everywhere(held.doors, at=now())
-    assert sorted(looked) == [("deployment", of), ("role", "tests")]

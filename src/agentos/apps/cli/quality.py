@@ -15,8 +15,8 @@ from agentos.evidence.quality.model import (
     FreezeUnknown,
     ScopeInvalid,
     Severity,
-    Standing,
 )
+from agentos.evidence.recommendations.model import Standing
 from agentos.kernel.units import duration
 
 PATH: Final = "/api/v1/agents/quality"

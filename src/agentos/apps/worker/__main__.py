@@ -22,7 +22,7 @@ from agentos.control.approvals import ticker as approvals
 from agentos.evidence.artifacts import indexing
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import scorer
-from agentos.evidence.quality import watch as drift
+from agentos.evidence.recommendations import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests

@@ -1,4 +1,4 @@
-"""The HTTP door to scores, feedback, figures, drift, gates, freezes and recommendations."""
+"""The HTTP door to scores, feedback, figures, drift, gates and freezes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.evidence.quality import figures, scoring, service, watch
-from agentos.evidence.quality.advice import shown
+from agentos.evidence.quality import figures, scoring, service
 from agentos.evidence.quality.drift import DIMENSIONS, Drift
+from agentos.evidence.quality.figures import shown
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
     MOST_RUNS,
@@ -20,11 +20,9 @@ from agentos.evidence.quality.model import (
     FreezeScope,
     Gate,
     Judgement,
-    Recommendation,
     Said,
     Scope,
     Severity,
-    Standing,
 )
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
@@ -85,20 +83,6 @@ class Word(_Body):
     draft: str = Field("", max_length=64)
     verdict: Feedback
     note: str = Field("", max_length=2000)
-
-
-class Look(_Body):
-    """Where to look for something to recommend."""
-
-    scope: Scope = Scope.ORGANIZATION
-    target: str = Field("", max_length=63)
-
-
-class Settle(_Body):
-    """What becomes of a recommendation, and why."""
-
-    standing: Standing
-    reason: Why
 
 
 @router.get("/metrics")
@@ -305,32 +289,6 @@ async def unfreeze(freeze_id: str, body: Lift, caller: Keeper, doors: DoorsDep) 
     return _freeze(one)
 
 
-@router.get("/recommendations")
-async def list_recommendations(
-    caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", standing: Standing | None = None
-) -> dict[str, Any]:
-    """What the figures recommend, newest first, with the figures."""
-    async with doors.open(caller.organization) as work:
-        found = await watch.list_recommendations(work, standing=standing, before=position_of(cursor), most=limit + 1)
-    return page([_recommendation(one) for one in found], limit)
-
-
-@router.post("/recommendations")
-async def look_for_recommendations(body: Look, caller: Judge, doors: DoorsDep) -> dict[str, Any]:
-    """Look at a scope now, and open what its figures recommend; what was opened."""
-    async with doors.open(caller.organization) as work:
-        opened = await watch.recommend(work, body.scope, body.target, at=now())
-    return {"items": [_recommendation(one) for one in opened]}
-
-
-@router.post("/recommendations/{recommendation_id}")
-async def settle_recommendation(recommendation_id: str, body: Settle, caller: Judge, doors: DoorsDep) -> dict[str, Any]:
-    """Accept, dismiss or resolve a recommendation."""
-    async with doors.open(caller.organization) as work:
-        one = await watch.settle(work, recommendation_id, body.standing, reason=body.reason, by=caller.handle, at=now())
-    return _recommendation(one)
-
-
 def _said(one: Said) -> dict[str, Any]:
     return {
         "id": one.id,
@@ -371,22 +329,6 @@ def _freeze(one: Freeze) -> dict[str, Any]:
         "lifted_by": one.lifted_by or None,
         "lifted_at": one.lifted_at,
         "lift_reason": one.lift_reason,
-    }
-
-
-def _recommendation(one: Recommendation) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "kind": one.kind,
-        "scope": one.scope,
-        "target": one.target,
-        "text": one.text,
-        "evidence": one.evidence,
-        "standing": one.standing,
-        "opened_at": one.opened_at,
-        "changed_by": one.changed_by or None,
-        "changed_at": one.changed_at,
-        "reason": one.reason,
     }
 
 

@@ -18,16 +18,13 @@ from agentos.evidence.quality.model import (
     Freeze,
     FreezeScope,
     Gate,
-    Kind,
-    Recommendation,
     Said,
     Scope,
     Severity,
-    Standing,
 )
 from agentos.evidence.quality.scoring import HISTORY, Observed, last_word
 from agentos.kernel.database import Database
-from agentos.kernel.ids import FeedbackId, FreezeId, GateId, OrgId, RecommendationId
+from agentos.kernel.ids import FeedbackId, FreezeId, GateId, OrgId
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
@@ -120,26 +117,6 @@ _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UP
 _DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
 _OF_ROLE: Final = text(f"{_COLUMNS} WHERE q.category = :role {_WITHIN}")
 _OF_ALL: Final = text(f"{_COLUMNS} WHERE true {_WITHIN}")
-_RECOMMENDATION: Final = (
-    "SELECT id, kind, scope, target, text, evidence, standing, opened_at, changed_by, changed_at, reason "
-    "FROM quality_recommendations "
-)
-_RECOMMENDATIONS: Final = text(
-    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) AND id < :before ORDER BY id DESC LIMIT :most"
-)
-_LOCK_RECOMMENDATION: Final = text(f"{_RECOMMENDATION} WHERE id = :id FOR UPDATE")
-# One that was dismissed is not brought up again for a while, as nothing would have changed.
-_RECOMMEND: Final = text(
-    "INSERT INTO quality_recommendations (org, id, kind, scope, target, text, evidence, standing, opened_at) "
-    "SELECT CAST(:org AS text), :id, CAST(:kind AS text), CAST(:scope AS text), CAST(:target AS text), :text, "
-    "CAST(:evidence AS jsonb), 'open', CAST(:at AS timestamptz) WHERE NOT EXISTS "
-    "(SELECT FROM quality_recommendations WHERE kind = :kind AND scope = :scope AND target = :target "
-    "AND (standing IN ('open', 'accepted') OR changed_at >= :quiet_since)) ON CONFLICT DO NOTHING"
-)
-_SETTLE: Final = text(
-    "UPDATE quality_recommendations SET standing = :standing, reason = :reason, changed_by = :by, changed_at = :at "
-    "WHERE id = :id"
-)
 _LOOK: Final = text(
     "INSERT INTO quality_drifts (org, scope, target, score, looked_at) VALUES (:org, :scope, :target, :score, :at) "
     "ON CONFLICT (org, scope, target) DO UPDATE SET score = excluded.score, looked_at = excluded.looked_at "
@@ -395,41 +372,6 @@ async def lift(work: UnitOfWork, freeze_id: str, reason: str, by: str, at: datet
     return _freeze(row) if row else None
 
 
-async def recommend(work: UnitOfWork, one: Recommendation, quiet_since: datetime) -> bool:
-    """Open a recommendation; False where one of its kind and scope is open, or was settled since."""
-    values = {
-        "id": one.id,
-        "kind": one.kind.value,
-        "scope": one.scope.value,
-        "target": one.target,
-        "text": one.text,
-        "evidence": json.dumps(one.evidence),
-        "at": one.opened_at,
-        "quiet_since": quiet_since,
-    }
-    return bool(await work.run(_RECOMMEND, {"org": work.organization, **values}))
-
-
-async def recommendations(work: UnitOfWork, standing: str, before: str, most: int) -> list[Recommendation]:
-    """Recommendations, newest first."""
-    values = {"standing": standing, "before": before or "~", "most": most}
-    return [_recommendation(row) for row in await work.all(_RECOMMENDATIONS, values)]
-
-
-async def recommendation(work: UnitOfWork, recommendation_id: str) -> Recommendation | None:
-    """One recommendation, locked until the unit of work ends."""
-    row = await work.first(_LOCK_RECOMMENDATION, {"id": recommendation_id})
-    return _recommendation(row) if row else None
-
-
-async def settle(
-    work: UnitOfWork, recommendation_id: str, standing: Standing, reason: str, by: str, at: datetime
-) -> None:
-    """Say where a recommendation that is locked stands now."""
-    values = {"id": recommendation_id, "standing": standing.value, "reason": reason, "by": by, "at": at}
-    await work.run(_SETTLE, values)
-
-
 async def look(work: UnitOfWork, scope: Scope, target: str, score: float | None, at: datetime) -> None:
     """Keep what a look at a scope's drift found."""
     values = {"scope": scope.value, "target": target, "score": score, "at": at}
@@ -452,11 +394,6 @@ async def drifts(database: Database, since: datetime) -> list[dict[str, Any]]:
     """What drift was known to be at looks since then. Raises DatabaseUnavailable."""
     async with database.connection("agentos_system") as connection:
         return [dict(row._mapping) for row in (await connection.execute(_DRIFTS, {"since": since})).all()]
-
-
-def _recommendation(row: Row[Any]) -> Recommendation:
-    named = {"kind": Kind(row.kind), "scope": Scope(row.scope), "standing": Standing(row.standing)}
-    return Recommendation(**{**row._mapping, **named, "id": RecommendationId(row.id)})
 
 
 def _scored(row: Row[Any]) -> Scored:
