@@ -117,8 +117,10 @@ ALSO: dict[str, set[str]] = {
     "evidence/quality": {
         "drift",  # how far runs of now are from runs of before, and which change explains it
         "figures",  # every metric by name: what a run adds to it, its interval, and how two versions compare
+        "samples",  # which scored runs a figure or a look at drift is made of, read from the database
         "scorer",  # every run that ends is scored
-        "scoring",  # one run's score from its parts
+        "scores",  # one run scored, and what people said of it
+        "scoring",  # one run's score and confidence from their parts: formulas only
         "watch",  # looks at drift, kept for its gauge
     },
     "evidence/recommendations": {

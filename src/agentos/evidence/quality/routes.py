@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.evidence.quality import figures, scoring, service
+from agentos.evidence.quality import figures, scores, scoring, service
 from agentos.evidence.quality.drift import DIMENSIONS, Drift
 from agentos.evidence.quality.figures import shown
 from agentos.evidence.quality.model import (
@@ -156,7 +156,7 @@ async def show_drift(
 async def show_run(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """A run's score and confidence with all parts: those that are known, and those that are not."""
     async with doors.open(caller.organization) as work:
-        found = await service.show(work, run_id)
+        found = await scores.show(work, run_id)
     parts = [
         {"part": one.name, "value": found.parts.get(one.name), "weight": one.weight, "formula": one.formula}
         for one in scoring.PARTS
@@ -190,7 +190,7 @@ async def list_feedback(
 ) -> dict[str, Any]:
     """What people said of runs and drafts, newest first."""
     async with doors.open(caller.organization) as work:
-        found = await service.list_feedback(
+        found = await scores.list_feedback(
             work, run_id=run, verdict=verdict, before=position_of(cursor), most=limit + 1
         )
     return page([_said(one) for one in found], limit)
@@ -200,7 +200,7 @@ async def list_feedback(
 async def give_feedback(body: Word, caller: Judge, doors: DoorsDep) -> dict[str, Any]:
     """Say how good a run, or a draft of one, was. The last word on each counts."""
     async with doors.open(caller.organization) as work:
-        said = await service.say(
+        said = await scores.say(
             work,
             run_id=body.run,
             draft_id=body.draft,

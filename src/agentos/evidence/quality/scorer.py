@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from agentos.evidence.quality import service
+from agentos.evidence.quality import scores
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.retention import Retention
@@ -32,4 +32,4 @@ class Scorer:
         fact = delivery.fact
         assert isinstance(fact, (RunEnded, DraftSubmitted))
         async with self._doors.open(delivery.organization) as work:
-            await service.score(work, fact.run_id, at=now())
+            await scores.score(work, fact.run_id, at=now())

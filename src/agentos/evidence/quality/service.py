@@ -1,18 +1,15 @@
-"""Score runs, keep what people say of them, measure and judge versions, and freeze promotions.
+"""Measure and judge versions, keep gates, and freeze promotions.
 
-Figures are of runs that ended, were not cancelled, and are no submitted draft: the others say nothing of a version. A
-run is counted from the moment on that its end was scored, a fraction of a second after its commit.
+Figures are of runs that ended, were not cancelled, and are no submitted draft: the others say nothing of a version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import isfinite
-from typing import Any, Final
-
-from sqlalchemy import Row
+from typing import Final
 
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
@@ -20,16 +17,14 @@ from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Status
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import drift as drifts
-from agentos.evidence.quality import figures, scoring, store
-from agentos.evidence.quality.drift import Drift, LeftOut
+from agentos.evidence.quality import figures, samples, store
+from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.figures import Metric, Scored
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
     MOST_GATES,
     MOST_RUNS,
     Comparator,
-    Feedback,
-    FeedbackGiven,
     Figure,
     Freeze,
     FreezeScope,
@@ -45,112 +40,21 @@ from agentos.evidence.quality.model import (
     Judgement,
     PromotionFrozen,
     PromotionUnfrozen,
-    RunNotScored,
-    RunStillOpen,
-    Said,
     Scope,
     ScopeInvalid,
     Severity,
     Verdict,
 )
 from agentos.kernel import ids
-from agentos.kernel.ids import FeedbackId, FreezeId, GateId
+from agentos.kernel.ids import FreezeId, GateId
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.runs import service as runs
-from agentos.runtime.runs.model import DraftUnknown, RunUnknown
 
 # What drift looks at unless told otherwise: a day, because agents are busy by the hour of the day, against the week
 # before, because they are by the day of the week.
 WINDOW: Final = timedelta(days=1)
 BASELINES: Final = 7  # windows
 BASELINE: Final = WINDOW * BASELINES
-UNSCORED: Final = (
-    "A run is scored a moment after its end. Runs from before quality was installed have no score, and scores are "
-    "forgotten after 400 days."
-)
 PAST: Final = timedelta(days=30)  # what a version did before: longer than a bad one serves
-
-
-async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
-    """Keep the score and confidence of a run that ended. Doing it again changes only what became known since.
-
-    Its figures are counted from the commit of this unit of work on.
-    """
-    found = await store.observed(work, run_id)
-    if found is None:
-        return
-    row, run = found
-    parts = scoring.parts(run)
-    mean = scoring.unjudged(parts)
-    grounds = None
-    if mean is not None:
-        since = row.ended_at - LONGEST_LOOKBACK
-        judged, accepted = await store.judged(work, row.agent_id, run_id, mean, scoring.NEAR, since)
-        grounds = scoring.Grounds(mean, judged, accepted)
-    await store.put(
-        work,
-        {
-            "run_id": run_id,
-            "deployment_id": row.deployment_id,
-            "agent_id": row.agent_id,
-            "category": row.category,
-            "version": row.version,
-            "requested_by": row.requested_by,
-            "status": row.status,
-            "ended_at": row.ended_at,
-            "counted": row.draft_id is None and row.status != "cancelled",
-            "seconds": row.seconds,
-            "score": scoring.score(parts),
-            "unjudged": mean,
-            "confidence": scoring.confidence(grounds),
-            "grounds": None if grounds is None else asdict(grounds),
-            "formula": scoring.FORMULA,
-            "feedback": run.feedback,
-            "parts": parts,
-            "features": scoring.features(run),
-            "at": at,
-        },
-    )
-
-
-async def show(work: UnitOfWork, run_id: str) -> Row[Any]:
-    """What is kept of a run's score. Raises RunUnknown or RunNotScored (NotFound)."""
-    found = await store.scored(work, run_id)
-    if found is None:
-        run = await runs.get(work, run_id)
-        raise RunNotScored(f"run '{run_id}' is {run.status}", then=UNSCORED)
-    return found
-
-
-async def say(
-    work: UnitOfWork, *, run_id: str = "", draft_id: str = "", verdict: Feedback, note: str, by: str, at: datetime
-) -> Said:
-    """Keep what a person says of a run, or of a draft, and score the run anew. The last word on each counts.
-
-    Raises RunUnknown or DraftUnknown (NotFound), RunStillOpen (Conflict).
-    """
-    if draft_id:
-        of = await store.run_of_draft(work, draft_id)
-        if of is None or (run_id and run_id != of):
-            raise DraftUnknown(f"no draft '{draft_id[:64]}'", then="See 'agentos drafts list'.")
-        run_id = of
-    run = await store.lock_run(work, run_id)
-    if run is None:
-        raise RunUnknown(f"no run '{run_id[:64]}'", then="See 'agentos runs list'.")
-    if run.ended_at is None and not draft_id:
-        raise RunStillOpen(f"run '{run_id}' is not over", then="Wait for its end, or judge a draft of it.")
-    one = Said(FeedbackId(ids.new("fbk")), run_id, draft_id, verdict, note, by, at)
-    await store.say(work, one)
-    await work.publish(FeedbackGiven(run_id, draft_id, verdict, by))
-    await score(work, run_id, at=at)
-    return one
-
-
-async def list_feedback(
-    work: UnitOfWork, *, run_id: str = "", verdict: Feedback | None = None, before: str = "", most: int = 200
-) -> list[Said]:
-    """What people said, newest first."""
-    return await store.said(work, run_id, verdict.value if verdict else "", before, most)
 
 
 async def measured(
@@ -167,14 +71,16 @@ async def measured(
         return await _examined(work, metric, agent_id, version, since, until)
     if one.kind == "drift":
         return _figure(await _drift(work, Scope.DEPLOYMENT, deployment_id, version, (since - PAST, since, until)))
-    return figures.figure(one, await store.of_deployment(work, deployment_id, version, since, until))
+    return figures.figure(
+        one, await samples.of_scope(work, Scope.DEPLOYMENT, deployment_id, since, until, version=version)
+    )
 
 
 async def runs_of(
     work: UnitOfWork, deployment_id: str, version: str, *, since: datetime, until: datetime
 ) -> list[Scored]:
     """The deployment's runs of a version that ended within a time, which figures are made of; newest first."""
-    return await store.of_deployment(work, deployment_id, version, since, until)
+    return await samples.of_scope(work, Scope.DEPLOYMENT, deployment_id, since, until, version=version)
 
 
 async def of_scope(
@@ -182,12 +88,12 @@ async def of_scope(
 ) -> Sequence[Scored]:
     """The runs that figures of a scope are made of. Raises ScopeInvalid, MalformedId or DeploymentUnknown."""
     await _check_scope(work, scope, target)
-    return await store.of_scope(work, scope, target, since, until)
+    return await samples.of_scope(work, scope, target, since, until)
 
 
 async def unscored(work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime) -> int:
     """How many runs of a checked scope ended within a time and are in no figure, because they have no score (yet)."""
-    return await store.unscored(work, scope, target, since, until)
+    return await samples.unscored(work, scope, target, since, until)
 
 
 async def drift(
@@ -213,28 +119,12 @@ async def _drift(
     scope: Scope,
     target: str,
     version: str,
-    times: tuple[datetime, datetime, datetime],  # the baseline's beginning, the window's, and its end
+    times: tuple[datetime, datetime, datetime],
     *,
     least: int = drifts.LEAST,
 ) -> Drift:
-    """The drift of samples of both windows in which no caller has more than its share, and what was left out."""
-    spans = {"now": times[1:], "baseline": times[:2]}
-    sent = {name: await store.sent(work, scope, target, version, *span) for name, span in spans.items()}
-    runs, left_out = dict[str, list[Scored]](), list[LeftOut]()
-    for name, other in (("now", "baseline"), ("baseline", "now")):
-        total, of_one = sum(sent[name].values()), drifts.share_of_one(sent[name], sent[other])
-        scoped = (work, scope, target, version, *spans[name])
-        if of_one is None:
-            runs[name] = await store.sample(*scoped, most=drifts.MOST)
-        else:
-            who, share = of_one
-            own, others = drifts.split(total, sent[name][who], share)
-            runs[name] = await store.sample(*scoped, most=own, who=who)
-            runs[name] += await store.sample(*scoped, most=others, who=who, is_who=False)
-        if len(runs[name]) < total:
-            who, share = of_one or ("", 1.0)
-            left_out.append(LeftOut(name, total, len(runs[name]), who, sent[name].get(who, 0), share))
-    return replace(drifts.measure(runs["now"], runs["baseline"], least=least), left_out=tuple(left_out))
+    now, before, left_out = await samples.windows(work, scope, target, version, times)
+    return replace(drifts.measure(now, before, least=least), left_out=left_out)
 
 
 async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datetime) -> Judgement:
@@ -262,13 +152,13 @@ async def judge(work: UnitOfWork, deployment_id: str, version: str, *, at: datet
             )
             verdicts.append(verdict(gate, examined))
             continue
-        candidate = await store.of_version(work, deployment.agent_id, version, since, at)
+        candidate = await samples.of_version(work, deployment.agent_id, version, since, at)
         if gate.comparator is not Comparator.NO_WORSE:
             verdicts.append(verdict(gate, figures.figure(figures.metric(gate.metric), candidate)))
             continue
         serving: Sequence[Scored] | None = None
         if deployment.version is not None:
-            serving = await store.of_version(work, deployment.agent_id, deployment.version, since, at)
+            serving = await samples.of_version(work, deployment.agent_id, deployment.version, since, at)
         verdicts.append(compared(gate, candidate, serving))
     return Judgement(tuple(verdicts), await frozen(work, deployment, version))
 

@@ -1,4 +1,4 @@
-"""Scored runs, gates and freezes in the database."""
+"""Scores, what people said, gates, freezes and looks at drift in the database; figures read through ``samples``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, text
 
-from agentos.evidence.quality.drift import SEEN
-from agentos.evidence.quality.figures import Scored
 from agentos.evidence.quality.model import (
-    MOST_RUNS,
     Comparator,
     Feedback,
     Freeze,
@@ -30,16 +27,6 @@ from agentos.kernel.unit_of_work import UnitOfWork
 MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
 
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
-_COLUMNS: Final = (
-    "SELECT q.run_id, q.deployment_id, q.agent_id, q.category, q.version, q.status, q.ended_at, q.seconds, q.score, "
-    "q.confidence, q.parts, q.features, q.feedback FROM quality_runs q "
-)
-_WITHIN: Final = "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :most"
-
-_OF_VERSION: Final = text(f"{_COLUMNS} WHERE q.agent_id = :agent_id AND q.version = :version {_WITHIN}")
-_OF_DEPLOYMENT: Final = text(
-    f"{_COLUMNS} WHERE q.deployment_id = :deployment AND (:version = '' OR q.version = :version) {_WITHIN}"
-)
 # One statement, because every run that ends costs it: what is known of a run, with its journal.
 _RUN: Final = text(
     "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.requested_by, r.status, r.draft_id, "
@@ -58,27 +45,6 @@ _RUN: Final = text(
     "ORDER BY q.ended_at DESC LIMIT :history) s) AS history "
     "FROM runs r JOIN versions v ON v.org = r.org AND v.agent_id = r.agent_id AND v.hash = r.version "
     "WHERE r.id = :run_id AND r.ended_at IS NOT NULL"
-)
-# Who sent the newest runs of a scope within a time, and a sample of them: by the hash of their ids, which nobody
-# chooses, so that the sample is of the whole time however the runs are spread over it.
-_SEEN: Final = (
-    "(SELECT q.run_id, q.requested_by FROM quality_runs q WHERE (:scope = 'organization' "
-    "OR (:scope = 'role' AND q.category = :target) OR (:scope = 'deployment' AND q.deployment_id = :target)) "
-    "AND (:version = '' OR q.version = :version) "
-    "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :seen) AS s"
-)
-_SENT: Final = text(f"SELECT s.requested_by, count(*) AS runs FROM {_SEEN} GROUP BY s.requested_by")
-_SAMPLE: Final = text(
-    f"{_COLUMNS} WHERE q.run_id IN (SELECT s.run_id FROM {_SEEN} WHERE CAST(:who AS text) IS NULL "
-    "OR (s.requested_by = :who) = :is_who ORDER BY md5(s.run_id) LIMIT :most) ORDER BY q.ended_at DESC"
-)
-# Of the newest runs of the organization, or of a deployment: those that ended within a time and have no score.
-_UNSCORED: Final = text(
-    "SELECT count(*) AS runs FROM (SELECT n.org, n.id, n.category, n.status, n.draft_id, n.ended_at FROM runs n "
-    "WHERE :scope <> 'deployment' OR n.deployment_id = :target ORDER BY n.id DESC LIMIT :most) AS r "
-    "WHERE (:scope <> 'role' OR r.category = :target) AND r.ended_at >= :since AND r.ended_at < :until "
-    "AND r.draft_id IS NULL AND r.status <> 'cancelled' "
-    "AND NOT EXISTS (SELECT FROM quality_runs q WHERE q.org = r.org AND q.run_id = r.id)"
 )
 _JUDGED: Final = text(
     "SELECT count(*) AS judged, count(*) FILTER (WHERE feedback = 'accepted') AS accepted FROM quality_runs "
@@ -115,8 +81,6 @@ _SAID: Final = text(
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
 _DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
-_OF_ROLE: Final = text(f"{_COLUMNS} WHERE q.category = :role {_WITHIN}")
-_OF_ALL: Final = text(f"{_COLUMNS} WHERE true {_WITHIN}")
 _LOOK: Final = text(
     "INSERT INTO quality_drifts (org, scope, target, score, looked_at) VALUES (:org, :scope, :target, :score, :at) "
     "ON CONFLICT (org, scope, target) DO UPDATE SET score = excluded.score, looked_at = excluded.looked_at "
@@ -164,65 +128,6 @@ _LIFT: Final = text(
     "WHERE id = :id AND lifted_at IS NULL "
     "RETURNING id, scope, target, reason, frozen_by, frozen_at, lifted_by, lifted_at, lift_reason"
 )
-
-
-async def of_version(work: UnitOfWork, agent_id: str, version: str, since: datetime, until: datetime) -> list[Scored]:
-    """Runs of a version that ended within a time, in every deployment of its agent; newest first."""
-    values = {"agent_id": agent_id, "version": version, "since": since, "until": until, "most": MOST_RUNS}
-    return [_scored(row) for row in await work.all(_OF_VERSION, values)]
-
-
-async def of_deployment(
-    work: UnitOfWork, deployment_id: str, version: str, since: datetime, until: datetime
-) -> list[Scored]:
-    """Runs of a deployment that ended within a time, of one version where one is named; newest first."""
-    values = {"deployment": deployment_id, "version": version, "since": since, "until": until, "most": MOST_RUNS}
-    return [_scored(row) for row in await work.all(_OF_DEPLOYMENT, values)]
-
-
-async def of_scope(work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime) -> list[Scored]:
-    """Runs of a role, a deployment or the organization that ended within a time; newest first."""
-    values = {"since": since, "until": until, "most": MOST_RUNS}
-    if scope is Scope.DEPLOYMENT:
-        rows = await work.all(_OF_DEPLOYMENT, {**values, "deployment": target, "version": ""})
-    elif scope is Scope.ROLE:
-        rows = await work.all(_OF_ROLE, {**values, "role": target})
-    else:
-        rows = await work.all(_OF_ALL, values)
-    return [_scored(row) for row in rows]
-
-
-async def unscored(work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime) -> int:
-    """How many runs of a scope ended within a time and have no score, of the newest MOST_RUNS."""
-    values = {"scope": scope.value, "target": target, "since": since, "until": until, "most": MOST_RUNS}
-    row = await work.first(_UNSCORED, values)
-    return int(row.runs) if row else 0
-
-
-async def sent(
-    work: UnitOfWork, scope: Scope, target: str, version: str, since: datetime, until: datetime
-) -> dict[str, int]:
-    """How many of a scope's runs that ended within a time each caller sent, of the newest SEEN."""
-    values = {"scope": scope.value, "target": target, "version": version, "since": since, "until": until, "seen": SEEN}
-    return {row.requested_by: int(row.runs) for row in await work.all(_SENT, values)}
-
-
-async def sample(
-    work: UnitOfWork,
-    scope: Scope,
-    target: str,
-    version: str,
-    since: datetime,
-    until: datetime,
-    *,
-    most: int,
-    who: str | None = None,
-    is_who: bool = True,
-) -> list[Scored]:
-    """So many of those runs, drawn from all of the time; of a caller, or of all others, where one is named."""
-    values = {"scope": scope.value, "target": target, "version": version, "since": since, "until": until, "seen": SEEN}
-    drawn = {"most": most, "who": who, "is_who": is_who}
-    return [_scored(row) for row in await work.all(_SAMPLE, values | drawn)]
 
 
 async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] | None:
@@ -394,10 +299,6 @@ async def drifts(database: Database, since: datetime) -> list[dict[str, Any]]:
     """What drift was known to be at looks since then. Raises DatabaseUnavailable."""
     async with database.connection("agentos_system") as connection:
         return [dict(row._mapping) for row in (await connection.execute(_DRIFTS, {"since": since})).all()]
-
-
-def _scored(row: Row[Any]) -> Scored:
-    return Scored(**{**row._mapping, "feedback": Feedback(row.feedback) if row.feedback else None})
 
 
 def _gate(row: Row[Any]) -> Gate:
