@@ -26,7 +26,7 @@ STRATUM: Final = 10  # runs of a stratum in each window, to be compared within i
 # Of a window's runs at most, that one caller sent: half of them, all alike and unlike the others, make a drift of 0.56,
 # so no caller alone brings it to the threshold of runbook 1, which is 0.8.
 SHARE_OF_ONE: Final = 0.5
-SEEN: Final = 20_000  # runs of a window, the newest, whose callers are counted and of which a sample is drawn: 40 ms
+SEEN: Final = 20_000  # runs of a window, the newest, whose callers are counted and of which a sample is drawn
 MOST: Final = 2000  # runs of that sample: chance alone is below 0.07 then
 SIZES: Final = (256, 1024, 4096, 16384, 65536)  # bytes: what an input's size is told by
 _NORMAL: Final = NormalDist()

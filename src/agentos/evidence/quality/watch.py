@@ -12,7 +12,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import UnitOfWork
 
-EVERY: Final = timedelta(minutes=5)  # a look reads 4,000 runs of a busy scope, 50 ms
+EVERY: Final = timedelta(minutes=5)  # a look at the busiest scope takes 0.3 s: 40,000 runs seen, 4,000 of them read
 STALE: Final = 3 * EVERY  # a look longer ago than this is no measurement of now
 
 
