@@ -124,12 +124,17 @@ ALSO: dict[str, set[str]] = {
         "counting",  # facts become counts, each once
     },
     "evidence/quality": {
-        "advice",  # the rules that recommend something, each from figures
         "drift",  # how far runs of now are from runs of before, and which change explains it
         "figures",  # every metric by name: what a run adds to it, its interval, and how two versions compare
+        "samples",  # which scored runs a figure or a look at drift is made of, read from the database
         "scorer",  # every run that ends is scored
-        "scoring",  # one run's score from its parts
-        "watch",  # drift looked at every few minutes, and what the figures advise
+        "scores",  # one run scored, and what people said of it
+        "scoring",  # one run's score and confidence from their parts: formulas only
+        "watch",  # looks at drift, kept for its gauge
+    },
+    "evidence/recommendations": {
+        "rules",  # what recommends something, each rule from figures
+        "watch",  # drift looked at every few minutes, and what the figures advise then
     },
     "evidence/subscriptions": {
         "dispatch",  # each fact becomes deliveries, and deliveries are sent as they are due

@@ -49,13 +49,18 @@ def test_a_part_that_is_not_known_is_said_to_be_unknown(monkeypatch: pytest.Monk
     parts = [{"part": "calls", "value": None, "weight": 2, "formula": "f"},
              {"part": "completed", "value": 1 / 3, "weight": 4, "formula": "f"}]  # fmt: skip
     names = ("run_id", "status", "score", "confidence", "feedback", "counted", "formula")
-    asking(monkeypatch, dict.fromkeys(names, 1) | {"parts": parts})
+    grounds = [{"part": "judged", "value": None, "formula": "f"}]
+    asking(monkeypatch, dict.fromkeys(names, 1) | {"parts": parts, "confidence_parts": grounds})
     quality.score("run_1")
-    assert [one["value"] for one in said[1]] == ["unknown", 0.333]
+    assert [(one["of"], one["part"], one["value"]) for one in said[1]] == [
+        ("score", "calls", "unknown"),
+        ("score", "completed", 0.333),
+        ("confidence", "judged", "unknown"),
+    ]
 
 
 def test_figures_are_of_the_role_that_was_named(monkeypatch: pytest.MonkeyPatch, said: list[Any]) -> None:
-    api = asking(monkeypatch, {"figures": {"success_rate": UNKNOWN | {"samples": 3}}})
+    api = asking(monkeypatch, {"figures": {"success_rate": UNKNOWN | {"samples": 3}}, "unscored": 0})
     quality.figures(role="finance", last="1h")
     assert api.asked == [(f"{quality.PATH}/figures", {"scope": "role", "target": "finance", "seconds": 3600})]
     assert said == [[{"metric": "success_rate", "value": "unknown", "low": "unknown", "high": "unknown", "samples": 3}]]

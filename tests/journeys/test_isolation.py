@@ -9,8 +9,9 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 from agentos.apps.api.app import ROUTERS
-from agentos.evidence.quality import store as recommendations
-from agentos.evidence.quality.model import Kind, Recommendation, Scope, Standing
+from agentos.evidence.quality.model import Scope
+from agentos.evidence.recommendations import store as recommendations
+from agentos.evidence.recommendations.model import Kind, Recommendation, Standing
 from agentos.kernel.clock import now
 from agentos.kernel.ids import OrgId, RecommendationId, new
 from tests.journeys.conftest import Platform, document

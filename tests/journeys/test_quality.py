@@ -87,7 +87,9 @@ async def test_what_people_say_of_a_run_is_kept_and_counts(platform: Platform) -
     (kept,) = (await platform.author.get(f"{QUALITY}/feedback", params={"run": run})).json()["items"]
     assert (kept["verdict"], kept["note"], kept["said_by"]) == ("rejected", "wrong customer", "approver")
     assert (await platform.author.get(f"{QUALITY}/runs/{run}")).json()["score"] == pytest.approx(5 / 9)
-    found = (await platform.author.get(f"{QUALITY}/figures")).json()["figures"]
+    page = (await platform.author.get(f"{QUALITY}/figures")).json()
+    assert page["unscored"] == 0
+    found = page["figures"]
     assert found["accepted_rate"]["value"] == 0.0
     assert found["accepted_rate"]["samples"] == 1
     told = (await platform.author.get(f"{QUALITY}/calibration")).json()
@@ -110,7 +112,10 @@ async def test_the_command_line_judges_freezes_and_says_what_is_unknown(platform
     shell = Shell(platform, tmp_path)
     await platform.apply([DONE], [])
     run = (await over(platform, "completed"))["run_id"]
-    assert (await shell("quality", "score", run))["score"] == 1.0
+    scored = await shell("quality", "score", run)
+    assert scored["score"] == 1.0
+    grounds = {one["part"]: one["value"] for one in scored["confidence_parts"]}
+    assert grounds == {"mean": 1.0, "judged": 0, "accepted": 0}
     assert (await shell("quality", "feedback", run, "edited", "--note", "a comma"))["verdict"] == "edited"
     assert (await shell("quality", "figures", "--role", "tests"))["figures"]["runs"]["value"] == 1.0
     assert (await shell("quality", "calibration"))["brier"]["samples"] == 1

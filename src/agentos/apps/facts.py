@@ -14,6 +14,7 @@ from agentos.control.stops import model as stops
 from agentos.evidence.evals import model as evals
 from agentos.evidence.ledger import model as ledger
 from agentos.evidence.quality import model as quality
+from agentos.evidence.recommendations import model as recommendations
 from agentos.evidence.replay import model as replay
 from agentos.evidence.subscriptions import model as subscriptions
 from agentos.intake.identity import model as identity
@@ -43,6 +44,7 @@ SOURCES: Final = (
     replay,
     evals,
     quality,
+    recommendations,
     ledger,
     subscriptions,
     notifications,

@@ -29,6 +29,7 @@ from agentos.apps.settings import (
     ClaudeSettings,
     DatabaseSettings,
     EmbeddingSettings,
+    EvalSettings,
     HttpSettings,
     LedgerSettings,
     LogSettings,
@@ -297,7 +298,7 @@ async def worker(held: Process, *, inline_only: bool) -> Worker:
         await held.link.client(),
         task_queue=held.temporal.task_queue,
         workflows=[AgentRun, EvalFlow],
-        activities=[*activities(held.parts), *eval_activities(held.parts)],
+        activities=[*activities(held.parts), *eval_activities(held.parts, EvalSettings.read())],
         workflow_runner=UnsandboxedWorkflowRunner(),  # its workflows do nothing that replay could not repeat
         no_remote_activities=inline_only,
         max_concurrent_activities=None if inline_only else held.runs.concurrency,

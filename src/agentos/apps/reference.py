@@ -25,7 +25,8 @@ from agentos.control.policy.model import MATRIX, RESTRICTIVE_FIRST, EffectClass,
 from agentos.control.policy.routes import DeploymentRules, OrganizationRules
 from agentos.control.policy.rules import DEFAULT_DENY, RULES
 from agentos.control.policy.service import MOST_ENTRIES
-from agentos.evidence.quality import advice, drift, figures, scoring
+from agentos.evidence.quality import drift, figures, scoring
+from agentos.evidence.recommendations import rules
 from agentos.evidence.replay import content
 from agentos.kernel.errors import EXIT_CODE, KINDS, RETRYABLE, AgentOSError, every_error, http_status
 from agentos.kernel.settings import Section
@@ -271,6 +272,9 @@ def quality() -> str:
         ("part", "weight", "value, 0 to 1"),
         ((f"`{one.name}`", f"{one.weight:g}", one.formula) for one in scoring.PARTS),
     )
+    body += ["## Parts of confidence\n"]
+    body += _table(("part", "value"), ((f"`{name}`", formula) for name, formula in scoring.GROUNDS))
+    body += [f"Confidence is ({scoring.PRIOR} × mean + accepted) ÷ ({scoring.PRIOR} + judged).\n"]
     body += ["## Dimensions of drift\n"]
     distances = {"category": "Jensen–Shannon distance", "number": "Kolmogorov–Smirnov statistic"}
     body += _table(
@@ -279,7 +283,7 @@ def quality() -> str:
     )
     body += ["## Recommendations\n"]
     body += _table(
-        ("kind", "is made when"), ((f"`{rule.__name__}`", (rule.__doc__ or "").strip()) for rule in advice.RULES)
+        ("kind", "is made when"), ((f"`{rule.__name__}`", (rule.__doc__ or "").strip()) for rule in rules.RULES)
     )
     body += ["## Runs of each version that a `no_worse` gate takes\n"]
     margins = (0.02, 0.05, 0.1)

@@ -15,6 +15,7 @@ from agentos.adapters.skills.settings import HttpSettings, WebhookSettings
 from agentos.control.privacy.settings import PrivacySettings
 from agentos.control.stops.settings import StopSettings
 from agentos.evidence.artifacts.settings import EvidenceSettings
+from agentos.evidence.evals.settings import EvalSettings
 from agentos.evidence.ledger.settings import LedgerSettings
 from agentos.evidence.replay.settings import GoldenSettings
 from agentos.intake.identity.settings import OidcSettings
@@ -63,6 +64,7 @@ __all__ = [
     "ClaudeSettings",
     "DatabaseSettings",
     "EmbeddingSettings",
+    "EvalSettings",
     "EvidenceSettings",
     "GatewaySettings",
     "GoldenSettings",

@@ -28,6 +28,15 @@ def test_every_mean_has_its_samples_and_its_interval() -> None:
     assert said["statuses"] == {"completed": 10}
 
 
+def test_a_report_says_how_many_cases_would_find_a_loss_of_ten_points() -> None:
+    said = report.of([outcome(n, n < 9) for n in range(10)])["candidate"]
+    assert said["to_find_a_loss"] == {"loss": 0.1, "power": 0.9, "cases": 266}
+    rare = report.of([outcome(n, n < 1) for n in range(20)])["candidate"]["to_find_a_loss"]
+    assert rare["loss"] == 0.05 and rare["cases"] > 100
+    assert report.of([outcome(0, False)])["candidate"]["to_find_a_loss"] is None
+    assert report.of([outcome(0, None)])["candidate"]["to_find_a_loss"] is None
+
+
 def test_a_case_passes_when_every_scorer_is_content() -> None:
     both = {"exact": Score(1.0, True), "judge": Score(0.5, False)}
     said = report.of([("c0", Outcome(Task(Side.CANDIDATE, 0, 0), "completed", scores=both))])["candidate"]["scores"]

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from agentos.evidence.quality.drift import DIMENSIONS, LEAST, chi_square, jensen_shannon, kolmogorov, measure
+from agentos.evidence.quality.drift import (
+    DIMENSIONS,
+    LEAST,
+    chi_square,
+    jensen_shannon,
+    kolmogorov,
+    measure,
+    share_of_one,
+    split,
+)
 from agentos.evidence.quality.figures import Scored
 from tests.evidence.quality.runs import scored
 
@@ -116,6 +126,49 @@ def test_a_drift_within_one_version_and_model_is_explained_by_the_inputs_that_ch
     assert causes["input_mix"].explained is not None
     assert causes["input_mix"].explained > 0.8
     assert causes["version"].explained == pytest.approx(0, abs=0.01)
+
+
+def test_where_every_input_has_a_form_of_its_own_nobody_says_that_inputs_explain_a_drift() -> None:
+    def shaped(runs: list[Scored], of: str) -> list[Scored]:
+        return [replace(run, features={**run.features, "input_shape": f"{of}{n}"}) for n, run in enumerate(runs)]
+
+    found = measure(shaped(some(100, 1, rate=0.2), "now"), shaped(some(200, 2), "before"))
+    causes = {one.factor: one for one in found.causes}
+    assert found.leading == "success"
+    assert (causes["input_mix"].explained, causes["input_mix"].moved) == (None, None)
+    assert "so what it explains is unknown" in causes["input_mix"].note
+    assert causes["version"].explained == pytest.approx(0, abs=0.01)
+
+
+def test_inputs_that_became_strange_explain_a_drift_even_if_each_is_strange_in_its_own_way() -> None:
+    now = [
+        replace(run, features={**run.features, "input_shape": f"s{n}"}) for n, run in enumerate(some(100, 1, rate=0.2))
+    ]
+    causes = {one.factor: one for one in measure(now, some(200, 2)).causes}
+    assert causes["input_mix"].explained == 1.0
+
+
+def test_runs_of_a_kind_that_the_baseline_had_too_seldom_to_compare_explain_nothing() -> None:
+    before = some(200, 2) + some(5, 3, input_shape="sha256:rare")
+    now = some(60, 1, rate=0.2) + some(40, 4, rate=0.2, input_shape="sha256:rare")
+    causes = {one.factor: one for one in measure(now, before).causes}
+    assert causes["input_mix"].explained == pytest.approx(0, abs=0.1)
+
+
+def test_of_a_window_one_caller_counts_for_half_or_for_what_it_always_was() -> None:
+    assert share_of_one({"ana": 50, "ben": 50}, {}) is None
+    assert share_of_one({"ana": 51, "ben": 49}, {"ben": 100}) == ("ana", 0.5)
+    assert share_of_one({"nightly": 90, "ana": 10}, {"nightly": 630, "ana": 70}) is None
+    assert share_of_one({"nightly": 97, "ana": 3}, {"nightly": 630, "ana": 70}) == ("nightly", 0.9)
+    assert share_of_one({"ana": 100}, {"ben": 700}) is None
+    assert share_of_one({}, {"ben": 700}) is None
+    assert split(440, 400, 0.5) == (40, 40)
+    assert split(10_000, 9_000, 0.5) == (1000, 1000)
+    assert split(100, 97, 0.9) == (27, 3)
+
+
+def test_half_of_the_runs_all_alike_and_unlike_the_others_stay_below_the_threshold() -> None:
+    assert jensen_shannon(Counter(a=100), Counter(a=50, b=50)) == pytest.approx(0.558, abs=0.001)
 
 
 def test_a_drift_that_no_change_goes_with_is_explained_by_none() -> None:

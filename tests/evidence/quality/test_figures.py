@@ -67,6 +67,19 @@ def test_nothing_serving_leaves_a_comparison_unknown() -> None:
     assert service.compared(gate(), [scored()] * 900, None).passed is None
 
 
+def test_a_verdict_says_how_many_runs_would_show_that_a_version_is_as_good() -> None:
+    serving = [scored()] * 810 + [scored(ok=False)] * 90
+    few = service.compared(gate(), [scored()] * 27 + [scored(ok=False)] * 3, serving)
+    assert few.passed is False
+    assert few.enough == figures.samples_for(0.1, 0.9) > 30
+    assert few.reason.endswith(f"with {few.enough} runs of each, a version that is as good passes 19 times of 20")
+    assert few.document()["samples_enough"] == few.enough
+    bad = service.compared(gate(), [scored(ok=False)] * 900, serving)
+    assert bad.passed is False
+    assert "as good" not in bad.reason
+    assert service.compared(gate("cost_dollars"), [scored()] * 5, [scored()] * 5).enough is None
+
+
 def test_a_few_runs_that_agree_do_not_pass_as_no_worse() -> None:
     for name in ("score", "clean_call_rate", "brier"):
         runs = [scored(score=1.0, parts={"calls": 1.0}, confidence=1.0, feedback=Feedback.ACCEPTED)] * 2

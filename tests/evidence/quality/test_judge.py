@@ -14,7 +14,7 @@ from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment
 from agentos.evidence.evals import service as evals
 from agentos.evidence.evals.model import DatasetUnknown, Latest
-from agentos.evidence.quality import service
+from agentos.evidence.quality import scores, service
 from agentos.evidence.quality.model import (
     Comparator,
     FreezeScope,
@@ -45,7 +45,7 @@ async def ended(held: Harness, times: int) -> None:
     for _ in range(times):
         run = await held.finish(await held.start())
         async with held.doors.open(held.organization) as work:
-            await service.score(work, run.id, at=now())
+            await scores.score(work, run.id, at=now())
 
 
 async def gate(held: Harness, **given: Any) -> Gate:

@@ -10,6 +10,7 @@ from agentos.evidence.quality.model import Feedback
 from agentos.evidence.quality.scoring import (
     LEAST_HISTORY,
     PRIOR,
+    Grounds,
     Observed,
     confidence,
     features,
@@ -50,7 +51,7 @@ def test_of_a_bare_run_only_its_end_is_known() -> None:
 
 def test_a_score_of_nothing_is_unknown() -> None:
     assert score({}) is None
-    assert confidence(None, 0, 0) is None
+    assert confidence(None) is None
 
 
 def test_a_part_that_is_unknown_takes_its_weight_with_it() -> None:
@@ -118,9 +119,9 @@ def test_the_last_word_on_a_run_counts_else_the_worst_on_its_drafts() -> None:
 
 
 def test_confidence_moves_from_the_parts_mean_to_what_people_said_of_like_runs() -> None:
-    assert confidence(0.9, 0, 0) == pytest.approx(0.9)
-    assert confidence(0.9, PRIOR, 0) == pytest.approx(0.45)
-    assert confidence(0.9, 990, 0) == pytest.approx(0.009)
+    assert confidence(Grounds(0.9, 0, 0)) == pytest.approx(0.9)
+    assert confidence(Grounds(0.9, PRIOR, 0)) == pytest.approx(0.45)
+    assert confidence(Grounds(0.9, 990, 0)) == pytest.approx(0.009)
 
 
 def test_features_are_names_digests_and_counts_and_never_content() -> None:

@@ -13,6 +13,7 @@ from agentos.control.agents import manifest
 from agentos.control.deployments import applying
 from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Revision
+from agentos.evidence.quality import scores
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Comparator, Gate, Scope, Severity
 from agentos.kernel import ids
@@ -127,7 +128,7 @@ class Desk:
         for task in tasks:
             run = await self.held.finish(await self.start(task, key))
             async with self.held.doors.open(self.held.organization) as work:
-                await quality.score(work, run.id, at=now())
+                await scores.score(work, run.id, at=now())
             found.append(run)
         return found
 

@@ -28,6 +28,7 @@ from agentos.evidence.effects import routes as effects
 from agentos.evidence.evals import routes as evals
 from agentos.evidence.ledger import routes as ledger
 from agentos.evidence.quality import routes as quality
+from agentos.evidence.recommendations import routes as recommendations
 from agentos.evidence.replay import routes as replay
 from agentos.evidence.subscriptions import routes as subscriptions
 from agentos.evidence.usage import routes as usage
@@ -68,6 +69,7 @@ ROUTERS = (
     effects.router,
     evals.router,
     quality.router,
+    recommendations.router,
     artifacts.router,
     agents.router,
     approvals.router,

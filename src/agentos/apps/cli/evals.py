@@ -245,6 +245,10 @@ def _show_side(side: str, said: dict[str, Any]) -> None:
     output.show(f"{side}: {said['cases']} cases, {said['flaky']['cases']} flaky, {said['left']['cases']} left")
     figures = [{"scorer": name, **_rounded(figure)} for name, figure in said["scores"].items()]
     output.show(figures, columns=("scorer", "mean", "low", "high", "samples"))
+    if finds := said.get("to_find_a_loss"):
+        output.show(
+            f"a loss of {finds['loss']:.0%} is found in {finds['power']:.0%} of comparisons with {finds['cases']} cases"
+        )
     for one in said["left"]["reasons"]:
         output.show(f"left {one['times']} times: {one['why']}")
     if said["flaky"]["ids"]:

@@ -15,8 +15,8 @@ from agentos.evidence.quality.model import (
     FreezeUnknown,
     ScopeInvalid,
     Severity,
-    Standing,
 )
+from agentos.evidence.recommendations.model import Standing
 from agentos.kernel.units import duration
 
 PATH: Final = "/api/v1/agents/quality"
@@ -56,8 +56,12 @@ def score(run: RunId) -> None:
         return
     names = ("run_id", "status", "score", "confidence", "feedback", "counted", "formula")
     output.show({name: found[name] for name in names})
-    rows = [{**one, "value": "unknown" if one["value"] is None else round(one["value"], 3)} for one in found["parts"]]
-    output.show(rows, columns=("part", "value", "weight", "formula"))
+    rows = [
+        {**one, "of": of, "value": "unknown" if one["value"] is None else round(one["value"], 3)}
+        for of, parts in (("score", "parts"), ("confidence", "confidence_parts"))
+        for one in found[parts]
+    ]
+    output.show(rows, columns=("of", "part", "value", "weight", "formula"))
 
 
 def feedback(
@@ -75,6 +79,8 @@ def figures(role: Role = "", deployment: Deployment = "", last: Last = "7d") -> 
     found = _figures("figures", role, deployment, seconds=_seconds(last))
     rows = [{"metric": name, **_known(figure)} for name, figure in found["figures"].items()]
     output.show(found if output.as_json else rows, columns=("metric", "value", "low", "high", "samples"))
+    if found["unscored"]:
+        output.progress(f"{found['unscored']} more runs ended in this time and have no score: they are in no figure")
 
 
 def calibration(role: Role = "", deployment: Deployment = "", last: Last = "30d") -> None:
@@ -107,6 +113,8 @@ def drift(
     output.show(
         {**_known(found["drift"]), **{name: found[name] for name in ("baseline_samples", "leading", "unknown")}}
     )
+    if found["left_out"]:
+        output.show(found["left_out"])
     if found["dimensions"]:
         columns = ("dimension", "value", "low", "high", "by_chance", "counted", "now", "before")
         output.show([_known(one) for one in found["dimensions"]], columns=columns)

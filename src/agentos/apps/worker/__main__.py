@@ -19,7 +19,9 @@ from agentos.apps.settings import BusSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
 from agentos.evidence.artifacts import indexing
-from agentos.evidence.quality import watch as drift
+from agentos.evidence.evals import service as evals
+from agentos.evidence.quality import scorer
+from agentos.evidence.recommendations import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
@@ -45,6 +47,9 @@ KEPT: Final = (
     outbox.KEPT,
     indexing.KEPT,
     showing.KEPT,
+    scorer.KEPT,
+    evals.KEPT,
+    evals.BILLS_KEPT,
 )
 
 log = structlog.get_logger(__name__)

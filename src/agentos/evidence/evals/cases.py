@@ -121,8 +121,9 @@ def _scored(scorer: Scorer, expected: Any, output: Any, calls: list[dict[str, An
 
 
 async def _judged(held: Examination, case: Case, outcome: Outcome, scorer: Scorer, talks: list[_Talk]) -> Score:
-    definition = judges.judge(scorer, held.definitions[outcome.task.side])
-    material = msgspec.json.encode({"input": case.input, "expected": case.expected, "answer": outcome.output})
+    between = judges.mark()
+    definition = judges.judge(scorer, held.definitions[outcome.task.side], between)
+    material = judges.material(case, outcome.output, between)
     talk = await _talk(held, definition, case, material, f"{outcome.task.key}.{scorer.name}", talks)
     if talk.error is not None:
         raise NotGiven(f"the judge '{scorer.name}' gave no grade: {talk.error.what[:300]}")

@@ -3,6 +3,7 @@
     claim → read cases, versions and what earlier attempts committed → each task: execute, commit its outcome
           → all done: the report, and EvalEnded
           → a model, a skill or the database is away: tried again for a while, then the eval has failed
+          → the worker shuts down: nothing more is asked, what was asked is recorded, another worker goes on
           → a stop holds the agent, or a cap has no room: the eval has failed, to be resumed
 
 What is under way when one task cannot go on is carried to its end: an answer that was asked for is paid.
@@ -38,10 +39,12 @@ from agentos.runtime.skills.model import SkillChanged, SkillUnknown, SkillWithhe
 log = structlog.get_logger(__name__)
 
 
-async def examine(parts: Parts, organization: OrgId, eval_id: str) -> None:
+async def examine(parts: Parts, organization: OrgId, eval_id: str, *, leaving: asyncio.Event | None = None) -> None:
     """Carry an eval as far as it goes. Raises an Unavailable when it is to be tried again; every other end is recorded.
 
-    Safe to repeat, and at the same time in two processes: the later attempt fences out the earlier.
+    Safe to repeat, and at the same time in two processes: the later attempt fences out the earlier. Once ``leaving`` is
+    set nothing more is asked; what is under way is carried to the end of its call, and recorded. Who is cancelled cuts
+    it, and is counted as lost like one that was killed.
     """
     async with parts.doors.open(organization) as work:
         claimed = await store.claim(work, eval_id)
@@ -49,7 +52,7 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str) -> None:
             return
     try:
         async with parts.doors.open(organization) as work:
-            held, known, left = await _read(work, parts, claimed)
+            held, known, left = await _read(work, parts, claimed, leaving or asyncio.Event())
         await _carry_out(held, known, left, claimed)
         async with parts.doors.open(organization) as work:
             every = await store.outcomes(work, eval_id)
@@ -61,9 +64,12 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str) -> None:
         raise EvalWaits("this worker shuts down", where=eval_id) from None
     except Unavailable as away:
         async with parts.doors.open(organization) as work:
-            if await store.idle_seconds(work, eval_id) < PATIENCE.total_seconds():
-                raise
-            await ended(work, parts, claimed, EvalStatus.FAILED, error=away)
+            is_late = await store.idle_seconds(work, eval_id) >= PATIENCE.total_seconds()
+            if is_late and not (leaving and leaving.is_set()):
+                await ended(work, parts, claimed, EvalStatus.FAILED, error=away)
+                return
+            await store.let_go(work, eval_id, claimed.attempt)
+        raise
     except AgentOSError as error:
         async with parts.doors.open(organization) as work:
             await ended(work, parts, claimed, EvalStatus.FAILED, error=error)
@@ -112,7 +118,9 @@ async def ended(
     return True
 
 
-async def _read(work: UnitOfWork, parts: Parts, claimed: Eval) -> tuple[Examination, list[Case], list[Task]]:
+async def _read(
+    work: UnitOfWork, parts: Parts, claimed: Eval, leaving: asyncio.Event
+) -> tuple[Examination, list[Case], list[Task]]:
     """What the attempt stands on, every case, and the tasks that have no outcome yet."""
     content = await store.content(work, claimed.dataset, claimed.dataset_hash)
     known, _ = await asyncio.to_thread(datasets.read, content)
@@ -133,6 +141,7 @@ async def _read(work: UnitOfWork, parts: Parts, claimed: Eval) -> tuple[Examinat
         claimed.attempt,
         definitions,
         await store.answers(work, claimed.id),
+        leaving,
     )
     done = await store.done(work, claimed.id)
     every = (
@@ -165,6 +174,7 @@ async def _work(held: Examination, known: list[Case], tasks: Iterator[Task], fai
             return
         case, began = known[task.number], elapsed()
         try:
+            held.check_leaving()
             outcome, bills = await cases.execute(held, case, task)
             is_held = await store.finish(
                 held.parts.database, held.organization, held.eval_id, held.attempt, case.id, outcome, bills

@@ -87,7 +87,7 @@ class EvalHeld(Forbidden):
 
 
 class EvalWaits(Unavailable):
-    """A case cannot go on for now: its model is away."""
+    """A case cannot go on for now: its model is away, or the worker shuts down."""
 
     code = "eval_waits"
 
@@ -238,6 +238,7 @@ class Eval:
     total: int  # tasks
     done: int
     attempt: int
+    lost: int  # of the attempts, those whose worker was lost or cut off with calls under way
     resumes: int
     problem: dict[str, Any] | None
     report: dict[str, Any] | None
@@ -245,6 +246,11 @@ class Eval:
     request_id: str
     started_at: datetime
     ended_at: datetime | None
+
+    @property
+    def asked_again(self) -> int:
+        """At most so many calls were under way in attempts that were lost, and may be paid though asked again."""
+        return self.lost * self.concurrency
 
     @property
     def sides(self) -> dict[Side, str]:

@@ -14,10 +14,11 @@ from math import fsum
 from typing import Any, Final
 
 from agentos.evidence.evals.model import EVERY, MOST_DIFFERENCES, Latest, Outcome, Side
-from agentos.kernel.statistics import Paired, paired_rates, wilson
+from agentos.kernel.statistics import POWER, Paired, paired_rates, samples_needed, wilson
 
 MOST_LEFT: Final = 0.05  # of the cases may say nothing before an eval says nothing to a gate
 MOST_FLAKY: Final = 200  # cases that are named
+LOSS: Final = 0.1  # of the share of cases that pass: the loss that a report says how many cases would find
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,12 @@ def _samples(cases: Mapping[str, Sequence[Outcome]]) -> dict[str, _Sample]:
 def _version(cases: Mapping[str, Sequence[Outcome]], samples: Mapping[str, _Sample]) -> dict[str, Any]:
     every = [one for repeats in cases.values() for one in repeats]
     flaky = [one for one in samples.values() if one.flaky]
+    steady = [one for one in samples.values() if not one.flaky]
     left = Counter(one.why for one in every if not one.scored)
     return {
         "cases": len(cases),
-        "scores": _figures([one for one in samples.values() if not one.flaky]),
+        "scores": _figures(steady),
+        "to_find_a_loss": _needed(steady),
         "flaky": {
             "cases": len(flaky),
             "scores": {name: mean for name, (mean, _) in _means(flaky).items()},
@@ -128,6 +131,18 @@ def _figures(samples: Sequence[_Sample]) -> dict[str, Any]:
             "samples": size,
         }
     return found
+
+
+def _needed(samples: Sequence[_Sample]) -> dict[str, Any] | None:
+    """Cases on each side that find a loss from this share of passes; None where none passes that could be lost.
+
+    Of other cases on each side: on the same cases fewer do, how many depends on which of them differ.
+    """
+    rate = _means(samples)[EVERY][0] if samples else 0.0
+    if rate == 0:
+        return None
+    loss = min(LOSS, rate)
+    return {"loss": loss, "power": POWER, "cases": samples_needed(rate, rate - loss)}
 
 
 def _comparison(candidate: Mapping[str, _Sample], against: Mapping[str, _Sample]) -> dict[str, Any]:

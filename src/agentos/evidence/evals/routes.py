@@ -234,6 +234,8 @@ def _eval(one: Eval) -> dict[str, Any]:
         "status": one.status.value,
         "done": one.done,
         "total": one.total,
+        "lost_attempts": one.lost,
+        "asked_again_at_most": one.asked_again,
         "problem": one.problem,
         "report": one.report,
         "requested_by": one.requested_by,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from agentos.control.agents import service as agents
 from agentos.control.agents.ports import ModelCatalogue
@@ -29,10 +30,13 @@ from agentos.kernel import ids
 from agentos.kernel.canonical import digest_bytes
 from agentos.kernel.errors import Invalid
 from agentos.kernel.ids import EvalId
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.runs.ports import Parts
 
 PREFIX = "sha256:"
+KEPT: Final = Retention("evals_forget", timedelta(days=400))  # a year's questions, and a month to ask them in
+BILLS_KEPT: Final = Retention("eval_bills_forget", timedelta(days=7))  # a late settlement comes within minutes
 
 
 async def add_dataset(work: UnitOfWork, name: str, content: bytes, *, by: str, at: datetime) -> Dataset:
@@ -118,6 +122,7 @@ async def start(
         total=total,
         done=0,
         attempt=0,
+        lost=0,
         resumes=0,
         problem=None,
         report=None,

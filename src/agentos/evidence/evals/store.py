@@ -55,7 +55,7 @@ _ADD: Final = text(
 _EVAL: Final = (
     "SELECT e.id, e.dataset, e.dataset_hash, e.agent_id, e.version, e.against, e.repeats, e.concurrency, e.status, "
     "e.total, (SELECT count(*) FROM eval_outcomes o WHERE o.org = e.org AND o.eval_id = e.id) AS done, e.attempt, "
-    "e.resumes, e.problem, e.report, e.requested_by, e.request_id, e.started_at, e.ended_at FROM evals e "
+    "e.lost, e.resumes, e.problem, e.report, e.requested_by, e.request_id, e.started_at, e.ended_at FROM evals e "
 )
 _GET: Final = text(_EVAL + "WHERE e.id = :id")
 _LIST: Final = text(
@@ -69,14 +69,19 @@ _LATEST: Final = text(
 )
 _LOCK: Final = text("SELECT e.status FROM evals e WHERE e.id = :id FOR UPDATE")
 _UNFINISHED: Final = text("SELECT count(*) AS unfinished FROM evals e WHERE e.status = 'running'")
-_CLAIM: Final = text("UPDATE evals e SET attempt = e.attempt + 1 WHERE e.id = :id AND e.status = 'running'")
+_CLAIM: Final = text(
+    "UPDATE evals e SET attempt = e.attempt + 1, lost = e.lost + e.is_held::integer, is_held = true "
+    "WHERE e.id = :id AND e.status = 'running'"
+)
+_LET_GO: Final = text("UPDATE evals e SET is_held = false WHERE e.id = :id AND e.attempt = :attempt")
 _IDLE: Final = text(
     "SELECT clock_timestamp() - greatest(e.resumed_at, (SELECT max(o.at) FROM eval_outcomes o "
     "WHERE o.org = e.org AND o.eval_id = e.id)) AS idle FROM evals e WHERE e.id = :id"
 )
 _END: Final = text(
     "UPDATE evals e SET status = :status, problem = CAST(:problem AS jsonb), report = CAST(:report AS jsonb), "
-    "ended_at = :at WHERE e.id = :id AND e.status = 'running' AND (:attempt = 0 OR e.attempt = :attempt)"
+    "ended_at = :at, is_held = false "
+    "WHERE e.id = :id AND e.status = 'running' AND (:attempt = 0 OR e.attempt = :attempt)"
 )
 _RESUME: Final = text(
     "UPDATE evals e SET status = 'running', problem = NULL, report = NULL, ended_at = NULL, resumed_at = :at, "
@@ -204,6 +209,11 @@ async def claim(work: UnitOfWork, eval_id: str) -> Eval | None:
     if not await work.run(_CLAIM, {"id": eval_id}):
         return None
     return await get(work, eval_id)
+
+
+async def let_go(work: UnitOfWork, eval_id: str, attempt: int) -> None:
+    """Keep that the attempt left nothing under way: the next one does not count it as lost."""
+    await work.run(_LET_GO, {"id": eval_id, "attempt": attempt})
 
 
 async def idle_seconds(work: UnitOfWork, eval_id: str) -> float:

@@ -15,7 +15,7 @@ from agentos.control.policy.rules import Proposed, Rulebook, decide
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import Subject
 from agentos.evidence.evals import scorers, store
-from agentos.evidence.evals.model import Case, EvalHeld, EvalReachedOut, Side
+from agentos.evidence.evals.model import Case, EvalHeld, EvalReachedOut, EvalWaits, Side
 from agentos.evidence.replay.world import SkillSaid
 from agentos.kernel.clock import elapsed
 from agentos.kernel.ids import OrgId
@@ -54,9 +54,15 @@ class Examination:
     attempt: int
     definitions: dict[Side, Definition]
     answers: dict[str, list[Entry]]  # those that an earlier attempt committed, by talk
+    leaving: asyncio.Event  # set: this attempt asks nothing more
     _books: dict[Subject, tuple[Rulebook, float]] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _inputs: dict[Side, Draft202012Validator] = field(default_factory=dict)
+
+    def check_leaving(self) -> None:
+        """Raises EvalWaits (Unavailable) once this attempt is to ask nothing more."""
+        if self.leaving.is_set():
+            raise EvalWaits("this worker shuts down", where=self.eval_id)
 
     def takes(self, side: Side, given: Any) -> bool:
         """Whether the input fits the version's schema."""
@@ -121,8 +127,9 @@ class Examined(Segment):
             raise RunTimedOut(f"the case took longer than the {self.definition.budgets.seconds} s of its version")
 
     async def may_begin(self, *, surely: bool = False) -> None:
-        """Return when another step may begin. Raises EvalHeld (Forbidden), DatabaseUnavailable."""
+        """Return when another step may begin. Raises EvalHeld (Forbidden), EvalWaits, DatabaseUnavailable."""
         del surely
+        self.examination.check_leaving()
         self.rulebook = await self.examination.book(self.definition)
 
     def check_held(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum, log, log2, pi, sqrt
 from statistics import NormalDist
@@ -23,6 +23,11 @@ from agentos.kernel.units import MICROS
 LEAST: Final = 30  # runs in each window: with fewer, chance alone gives distances of 0.4
 CHANCE: Final = 0.05  # that runs which did not change are called drifted, over all dimensions
 STRATUM: Final = 10  # runs of a stratum in each window, to be compared within it
+# Of a window's runs at most, that one caller sent: half of them, all alike and unlike the others, make a drift of 0.56,
+# so no caller alone brings it to the threshold of runbook 1, which is 0.8.
+SHARE_OF_ONE: Final = 0.5
+SEEN: Final = 20_000  # runs of a window, the newest, whose callers are counted and of which a sample is drawn
+MOST: Final = 2000  # runs of that sample: chance alone is below 0.07 then
 SIZES: Final = (256, 1024, 4096, 16384, 65536)  # bytes: what an input's size is told by
 _NORMAL: Final = NormalDist()
 _SHOWN: Final = 5  # values of a category that are shown
@@ -59,7 +64,8 @@ def _input(run: Scored) -> Hashable:
     return run.features["input_shape"], size, run.features["source"]
 
 
-# What may explain a drift. Memory is named by the runbooks too; see MEMORY.
+# What may explain a drift. Memory is named by the runbooks too; see MEMORY. Of inputs it is their form, size and source
+# that are compared: what they mean is in no feature.
 FACTORS: Final[tuple[tuple[str, Callable[[Scored], Hashable]], ...]] = (
     ("model", lambda run: tuple(run.features["models"])),
     ("version", lambda run: run.version),
@@ -67,7 +73,7 @@ FACTORS: Final[tuple[tuple[str, Callable[[Scored], Hashable]], ...]] = (
     ("input_mix", _input),
     ("policy", lambda run: tuple(run.features["policies"])),
 )
-MEMORY: Final = "runs do not say which memory they read, so what it explains is unknown"
+MEMORY: Final = "agents have no memory yet that a run could say it read, so what it explains is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,18 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What of a window was not looked at, so that no caller sways the drift alone, and that a look stays cheap."""
+
+    window: str  # now | baseline
+    runs: int  # of the window, up to SEEN
+    sampled: int  # of them, that were looked at
+    requester: str  # who sent more than one caller may; empty: nobody did
+    sent: int  # runs of that caller
+    share: float  # of those looked at, that may be that caller's
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """How far the runs of a window are from those of its baseline; ``score`` is None where that is unknown."""
 
@@ -115,6 +133,7 @@ class Drift:
     leading: str  # the dimension that moved most; empty: none did
     causes: tuple[Cause, ...]
     unknown: str  # why there is no score
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def measure(now: Sequence[Scored], before: Sequence[Scored], *, least: int = LEAST) -> Drift:
@@ -129,6 +148,27 @@ def measure(now: Sequence[Scored], before: Sequence[Scored], *, least: int = LEA
     low, high = (most.low, most.high) if most.counted else (0.0, max(one.chance or 0.0 for one in found))
     causes = _causes(next(one for one in DIMENSIONS if one.name == leading), now, before) if leading else ()
     return Drift(most.counted, low, high, len(now), len(before), found, leading, causes, "")
+
+
+def share_of_one(sent: Mapping[str, int], sent_before: Mapping[str, int]) -> tuple[str, float] | None:
+    """Who sent more of a window's runs than one caller may, and the share that is left; None where nobody did.
+
+    It is SHARE_OF_ONE or, where that is more, the caller's share of the other window: who always sent nearly all runs
+    of an agent is what the agent does, and is measured. So is a window that only one caller sent.
+    """
+    if not sent:
+        return None
+    who = max(sent, key=lambda one: sent[one])
+    usual = sent_before.get(who, 0) / max(1, sum(sent_before.values()))
+    most = max(SHARE_OF_ONE, usual)
+    total = sum(sent.values())
+    return (who, most) if most * total < sent[who] < total else None
+
+
+def split(runs: int, sent: int, share: float, *, most: int = MOST) -> tuple[int, int]:
+    """How many runs are taken of a caller who sent so many of a window's, and how many of all others."""
+    others = min(runs - sent, int(most * (1 - share)))
+    return min(sent, int(others * share / (1 - share))), others
 
 
 def distance(
@@ -201,20 +241,40 @@ def _interval(p: Counter[Any], q: Counter[Any]) -> tuple[float, float]:
 
 def _causes(one: Dimension, now: Sequence[Scored], before: Sequence[Scored]) -> tuple[Cause, ...]:
     total = _beyond(one, now, before)
-    found = []
-    for name, of in FACTORS:
-        ours, theirs = _groups(of, now), _groups(of, before)
-        moved = jensen_shannon(_sizes(ours), _sizes(theirs))
-        strata = [
-            value for value in ours.keys() & theirs.keys() if min(len(ours[value]), len(theirs[value])) >= STRATUM
-        ]
-        within = fsum(len(ours[value]) / len(now) * _beyond(one, ours[value], theirs[value]) for value in strata)
-        alike = sum(len(ours[value]) for value in strata)
-        explained = None if total == 0 else min(1.0, max(0.0, 1 - within / total))
-        note = f"{alike} of {len(now)} runs are like runs of the baseline in it"
-        found.append(Cause(name, moved, explained, note))
+    found = [_cause(name, of, one, total, now, before) for name, of in FACTORS]
     found.sort(key=lambda cause: -(cause.explained or 0.0))
     return (*found, Cause("memory", None, None, MEMORY))
+
+
+def _cause(
+    name: str,
+    of: Callable[[Scored], Hashable],
+    one: Dimension,
+    total: float,
+    now: Sequence[Scored],
+    before: Sequence[Scored],
+) -> Cause:
+    """What a factor explains: what is gone among runs that are alike in it.
+
+    Runs with a value that the baseline had, but too seldom to compare, are taken to have moved like all: they explain
+    nothing. Where most runs on both sides have a value that is as good as their own, nothing can be said.
+    """
+    ours, theirs = _groups(of, now), _groups(of, before)
+    rare, rare_before = (
+        sum(len(runs) for runs in groups.values() if len(runs) < STRATUM) / len(of_all)
+        for groups, of_all in ((ours, now), (theirs, before))
+    )
+    if min(rare, rare_before) > 0.5:
+        note = f"{rare:.0%} of the runs, and {rare_before:.0%} of the baseline's, are like fewer than {STRATUM} others"
+        return Cause(name, None, None, f"{note} in it, so what it explains is unknown")
+    known = ours.keys() & theirs.keys()
+    strata = [value for value in known if min(len(ours[value]), len(theirs[value])) >= STRATUM]
+    alike = sum(len(ours[value]) for value in strata)
+    seldom = sum(len(ours[value]) for value in known) - alike
+    within = fsum(len(ours[value]) * _beyond(one, ours[value], theirs[value]) for value in strata) + seldom * total
+    explained = None if total == 0 else min(1.0, max(0.0, 1 - within / len(now) / total))
+    moved = jensen_shannon(_sizes(ours), _sizes(theirs))
+    return Cause(name, moved, explained, f"{alike} of {len(now)} runs are like runs of the baseline in it")
 
 
 def _groups(of: Callable[[Scored], Hashable], runs: Iterable[Scored]) -> dict[Hashable, list[Scored]]:

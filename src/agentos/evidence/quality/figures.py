@@ -308,6 +308,11 @@ def samples_for(margin: float, rate: float) -> int:
     return ceil(sure * sure * 2 * usual * (1 - usual) / (margin * margin))
 
 
+def shown(figure: Figure) -> dict[str, Any]:
+    """A figure as it is shown and kept."""
+    return {"value": figure.value, "low": figure.low, "high": figure.high, "samples": figure.samples}
+
+
 def _mean(one: Metric, values: Sequence[float], level: float) -> Interval | None:
     """Student's interval of a mean; of values that all agree Wilson's within 0…1, else none below AGREED."""
     if min(values) == max(values):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from agentos.kernel.errors import Conflict, Invalid, NotFound
 from agentos.kernel.facts import Fact
-from agentos.kernel.ids import FeedbackId, FreezeId, GateId, RecommendationId
+from agentos.kernel.ids import FeedbackId, FreezeId, GateId
 
 MOST_GATES: Final = 200  # of an organization: each costs a query at every judgement
 MOST_RUNS: Final = 10_000  # of a figure, the newest: 50 ms to read, and more would narrow no interval that matters
@@ -64,18 +64,6 @@ class RunNotScored(NotFound):
     code = "run_not_scored"
 
 
-class RecommendationUnknown(NotFound):
-    """No such recommendation in this organization."""
-
-    code = "recommendation_unknown"
-
-
-class RecommendationOver(Conflict):
-    """The recommendation was settled already, or has no such step from where it stands."""
-
-    code = "recommendation_settled"
-
-
 class FrozenAlready(Conflict):
     """The target is frozen already."""
 
@@ -103,30 +91,6 @@ class Feedback(StrEnum):
     EDITED = "edited"  # used after a change
     NEEDS_REVIEW = "needs_review"
     REJECTED = "rejected"
-
-
-class Kind(StrEnum):
-    """What a recommendation is about."""
-
-    PROMPT = "prompt"
-    EVIDENCE_POLICY = "evidence_policy"
-    TOOLING = "tooling"
-    EVAL_DRIFT = "eval_drift"
-
-
-class Standing(StrEnum):
-    """Where a recommendation stands. Open ones are accepted or dismissed, both kinds resolved."""
-
-    OPEN = "open"
-    ACCEPTED = "accepted"  # somebody is at it
-    DISMISSED = "dismissed"
-    RESOLVED = "resolved"
-
-    def may_become(self, to: Standing) -> bool:
-        """Whether somebody may say so."""
-        return (self is Standing.OPEN and to is not Standing.OPEN) or (
-            self is Standing.ACCEPTED and to in (Standing.DISMISSED, Standing.RESOLVED)
-        )
 
 
 class Comparator(StrEnum):
@@ -203,19 +167,20 @@ class Verdict:
     passed: bool | None
     serving: Figure | None = None  # of no_worse: what the serving version's figure is
     loss: Figure | None = None  # of no_worse: by how much the version is worse, with its 90 % interval
+    enough: int | None = None  # of no_worse: runs of each version with which an equal one passes, 19 times of 20
 
     @property
     def reason(self) -> str:
         """What was asked and what was found, with its figures."""
         if self.passed is None:
-            return f"{self.gate.said}: unknown, {self._missing()}"
+            return f"{self.gate.said}: unknown, {self._missing()}{self._enough()}"
         found = f"{_shown(self.value)} ({_interval(self.low, self.high)}, {self.samples} samples)"
         if self.loss is not None and self.serving is not None:
             found += (
                 f" against {_shown(self.serving.value)} ({self.serving.samples} samples), "
                 f"worse by {_shown(self.loss.value)} ({_interval(self.loss.low, self.loss.high)})"
             )
-        return f"{self.gate.said}: {'passed' if self.passed else 'failed'} with {found}"
+        return f"{self.gate.said}: {'passed' if self.passed else 'failed'} with {found}{self._enough()}"
 
     def document(self) -> dict[str, Any]:
         """What the gate says, with its figures, as everybody is shown it."""
@@ -229,6 +194,7 @@ class Verdict:
             "threshold": gate.threshold,
             "severity": gate.severity.value,
             "samples_needed": gate.samples,
+            "samples_enough": "unknown" if self.enough is None else self.enough,
             "result": {True: "passed", False: "failed", None: "unknown"}[self.passed],
             "value": _known(self.value),
             "interval": [_known(self.low), _known(self.high)],
@@ -237,6 +203,13 @@ class Verdict:
             "loss": "unknown" if self.loss is None else _known(self.loss.value),
             "reason": self.reason,
         }
+
+    def _enough(self) -> str:
+        """What to wait for, where a version that did not pass has fewer runs than would show that it is as good."""
+        have = min(self.samples, 0 if self.serving is None else self.serving.samples)
+        if self.passed or self.enough is None or have >= self.enough:
+            return ""
+        return f"; with {self.enough} runs of each, a version that is as good passes 19 times of 20"
 
     def _missing(self) -> str:
         needed = self.gate.samples
@@ -248,23 +221,6 @@ class Verdict:
         if self.serving is None:
             return f"nothing serves to compare with; {self.samples} of {needed} samples of the version"
         return f"{self.samples} of {needed} samples of the version and {self.serving.samples} of the serving one"
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """What the figures of a scope advise. Of each kind and scope at most one is open or accepted."""
-
-    id: RecommendationId
-    kind: Kind
-    scope: Scope
-    target: str
-    text: str
-    evidence: dict[str, Any]  # the figures that it was made of, as of then
-    standing: Standing
-    opened_at: datetime
-    changed_by: str = ""  # nobody yet
-    changed_at: datetime | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,30 +298,6 @@ class FeedbackGiven(Fact):
     run_id: str
     draft_id: str
     verdict: str
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecommendationOpened(Fact):
-    """The figures of a scope advise to look at something."""
-
-    key_field: ClassVar[str] = "recommendation_id"
-    recommendation_id: str
-    kind: str
-    scope: str
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class RecommendationSettled(Fact):
-    """Somebody accepted, dismissed or resolved a recommendation."""
-
-    key_field: ClassVar[str] = "recommendation_id"
-    recommendation_id: str
-    kind: str
-    scope: str
-    target: str
-    standing: str
     by: str
 
 

@@ -1,4 +1,4 @@
-"""The HTTP door to scores, feedback, figures, drift, gates, freezes and recommendations."""
+"""The HTTP door to scores, feedback, figures, drift, gates and freezes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentos.evidence.quality import figures, scoring, service, watch
-from agentos.evidence.quality.advice import shown
+from agentos.evidence.quality import figures, scores, scoring, service
 from agentos.evidence.quality.drift import DIMENSIONS, Drift
+from agentos.evidence.quality.figures import shown
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
     MOST_RUNS,
@@ -20,11 +20,9 @@ from agentos.evidence.quality.model import (
     FreezeScope,
     Gate,
     Judgement,
-    Recommendation,
     Said,
     Scope,
     Severity,
-    Standing,
 )
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
@@ -87,20 +85,6 @@ class Word(_Body):
     note: str = Field("", max_length=2000)
 
 
-class Look(_Body):
-    """Where to look for something to recommend."""
-
-    scope: Scope = Scope.ORGANIZATION
-    target: str = Field("", max_length=63)
-
-
-class Settle(_Body):
-    """What becomes of a recommendation, and why."""
-
-    standing: Standing
-    reason: Why
-
-
 @router.get("/metrics")
 async def list_metrics(caller: Reader) -> dict[str, Any]:  # noqa: ARG001  # whoever may read
     """Every figure that a gate can name, with its formula."""
@@ -116,12 +100,18 @@ async def show_figures(
     target: Target = "",
     seconds: Seconds = WEEK,
 ) -> dict[str, Any]:
-    """Every figure of a scope over the last time, each with its interval and samples; drift is a page of its own."""
+    """Every figure of a scope over the last time, each with its interval and samples; drift is a page of its own.
+
+    ``unscored`` runs ended within that time and are in no figure: nothing is known of them.
+    """
     at = now()
+    since = at - timedelta(seconds=seconds)
     async with doors.open(caller.organization) as work:
-        runs = await service.of_scope(work, scope, target, since=at - timedelta(seconds=seconds), until=at)
+        runs = await service.of_scope(work, scope, target, since=since, until=at)
+        unscored = await service.unscored(work, scope, target, since=since, until=at)
     found = {one.name: shown(figures.figure(one, runs)) for one in figures.METRICS.values() if one.kind != "drift"}
-    return {"scope": scope, "target": target, "until": at, "seconds": seconds, "figures": found}
+    about = {"scope": scope, "target": target, "until": at, "seconds": seconds}
+    return {**about, "figures": found, "unscored": unscored}
 
 
 @router.get("/calibration")
@@ -166,7 +156,7 @@ async def show_drift(
 async def show_run(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, Any]:
     """A run's score and confidence with all parts: those that are known, and those that are not."""
     async with doors.open(caller.organization) as work:
-        found = await service.show(work, run_id)
+        found = await scores.show(work, run_id)
     parts = [
         {"part": one.name, "value": found.parts.get(one.name), "weight": one.weight, "formula": one.formula}
         for one in scoring.PARTS
@@ -176,6 +166,10 @@ async def show_run(run_id: str, caller: Reader, doors: DoorsDep) -> dict[str, An
         **{name: getattr(found, name) for name in names},
         "score": found.score,
         "confidence": found.confidence,
+        "confidence_parts": [
+            {"part": name, "value": (found.grounds or {}).get(name), "formula": formula}
+            for name, formula in scoring.GROUNDS
+        ],
         "feedback": found.feedback,
         "formula": found.formula,
         "parts": parts,
@@ -196,7 +190,7 @@ async def list_feedback(
 ) -> dict[str, Any]:
     """What people said of runs and drafts, newest first."""
     async with doors.open(caller.organization) as work:
-        found = await service.list_feedback(
+        found = await scores.list_feedback(
             work, run_id=run, verdict=verdict, before=position_of(cursor), most=limit + 1
         )
     return page([_said(one) for one in found], limit)
@@ -206,7 +200,7 @@ async def list_feedback(
 async def give_feedback(body: Word, caller: Judge, doors: DoorsDep) -> dict[str, Any]:
     """Say how good a run, or a draft of one, was. The last word on each counts."""
     async with doors.open(caller.organization) as work:
-        said = await service.say(
+        said = await scores.say(
             work,
             run_id=body.run,
             draft_id=body.draft,
@@ -295,32 +289,6 @@ async def unfreeze(freeze_id: str, body: Lift, caller: Keeper, doors: DoorsDep) 
     return _freeze(one)
 
 
-@router.get("/recommendations")
-async def list_recommendations(
-    caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "", standing: Standing | None = None
-) -> dict[str, Any]:
-    """What the figures recommend, newest first, with the figures."""
-    async with doors.open(caller.organization) as work:
-        found = await watch.list_recommendations(work, standing=standing, before=position_of(cursor), most=limit + 1)
-    return page([_recommendation(one) for one in found], limit)
-
-
-@router.post("/recommendations")
-async def look_for_recommendations(body: Look, caller: Judge, doors: DoorsDep) -> dict[str, Any]:
-    """Look at a scope now, and open what its figures recommend; what was opened."""
-    async with doors.open(caller.organization) as work:
-        opened = await watch.recommend(work, body.scope, body.target, at=now())
-    return {"items": [_recommendation(one) for one in opened]}
-
-
-@router.post("/recommendations/{recommendation_id}")
-async def settle_recommendation(recommendation_id: str, body: Settle, caller: Judge, doors: DoorsDep) -> dict[str, Any]:
-    """Accept, dismiss or resolve a recommendation."""
-    async with doors.open(caller.organization) as work:
-        one = await watch.settle(work, recommendation_id, body.standing, reason=body.reason, by=caller.handle, at=now())
-    return _recommendation(one)
-
-
 def _said(one: Said) -> dict[str, Any]:
     return {
         "id": one.id,
@@ -364,22 +332,6 @@ def _freeze(one: Freeze) -> dict[str, Any]:
     }
 
 
-def _recommendation(one: Recommendation) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "kind": one.kind,
-        "scope": one.scope,
-        "target": one.target,
-        "text": one.text,
-        "evidence": one.evidence,
-        "standing": one.standing,
-        "opened_at": one.opened_at,
-        "changed_by": one.changed_by or None,
-        "changed_at": one.changed_at,
-        "reason": one.reason,
-    }
-
-
 def _judgement(one: Judgement) -> dict[str, Any]:
     return {
         "may_be_promoted": not one.blocking,
@@ -396,6 +348,17 @@ def _drift(one: Drift) -> dict[str, Any]:
         "drift": {"value": one.score, "low": one.low, "high": one.high, "samples": one.samples},
         "baseline_samples": one.baseline_samples,
         "unknown": one.unknown or None,
+        "left_out": [
+            {
+                "window": each.window,
+                "runs": each.runs,
+                "sampled": each.sampled,
+                "requester": each.requester or None,
+                "sent": each.sent,
+                "share_at_most": each.share,
+            }
+            for each in one.left_out
+        ],
         "leading": one.leading or None,
         "dimensions": [
             {

@@ -1,18 +1,23 @@
-"""Every run that ended is scored, and again when a draft of it is submitted."""
+"""Every run that ended is scored, and again when a draft of it is submitted; scores are forgotten in time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Final
 
-from agentos.evidence.quality import service
+from agentos.evidence.quality import scores
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import Consumer, Delivery
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.runs.model import DraftSubmitted, RunEnded
 
 NAME: Final = "quality"  # of the consumer
 TOGETHER: Final = 20  # runs that are scored in one transaction
+# More than the half year that a drift over the longest window and baseline reads, and a year's questions. Feedback and
+# recommendations that were settled go with them.
+KEPT: Final = Retention("quality_forget", timedelta(days=400))
 
 
 class Scorer:
@@ -29,4 +34,4 @@ class Scorer:
         async with self._doors.open(deliveries[0].organization) as work:
             for one in deliveries:
                 assert isinstance(one.fact, (RunEnded, DraftSubmitted))
-                await service.score(work, one.fact.run_id, at=now())
+                await scores.score(work, one.fact.run_id, at=now())

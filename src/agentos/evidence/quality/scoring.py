@@ -110,12 +110,25 @@ def unjudged(found: Mapping[str, float]) -> float | None:
     return score({name: value for name, value in found.items() if name != "feedback"})
 
 
-def confidence(mean: float | None, judged: int, accepted: int) -> float | None:
-    """How likely a person accepts the run, of what was known before anybody said so.
+@dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a confidence is made of, all of it known before anybody judged the run."""
 
-    ``judged`` and ``accepted`` are of earlier runs of the agent with a like mean. None when nothing is known.
-    """
-    return None if mean is None else (PRIOR * mean + accepted) / (PRIOR + judged)
+    mean: float  # of the parts without feedback; counts like PRIOR judgements
+    judged: int  # other runs of the agent with a like mean that people judged
+    accepted: int  # of those
+
+
+GROUNDS: Final = (  # what each is, in words
+    ("mean", f"the weighted mean of the run's other parts; it counts like {PRIOR} judgements"),
+    ("judged", f"other runs of the agent in the last 90 days, their mean within {NEAR:g} of it, that people judged"),
+    ("accepted", "how many of those people accepted"),
+)
+
+
+def confidence(grounds: Grounds | None) -> float | None:
+    """How likely a person accepts the run, of what was known before anybody said so; None when nothing is known."""
+    return None if grounds is None else (PRIOR * grounds.mean + grounds.accepted) / (PRIOR + grounds.judged)
 
 
 def features(run: Observed) -> dict[str, Any]:

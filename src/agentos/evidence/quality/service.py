@@ -1,17 +1,15 @@
-"""Score runs, keep what people say of them, measure and judge versions, and freeze promotions.
+"""Measure and judge versions, keep gates, and freeze promotions.
 
-Figures are of runs that ended, were not cancelled, and are no submitted draft: the others say nothing of a version. A
-run is counted from the moment on that its end was scored, a fraction of a second after its commit.
+Figures are of runs that ended, were not cancelled, and are no submitted draft: the others say nothing of a version.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from math import isfinite
-from typing import Any, Final
-
-from sqlalchemy import Row
+from typing import Final
 
 from agentos.control.agents import service as agents
 from agentos.control.agents.model import Version
@@ -19,7 +17,7 @@ from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import Deployment, Status
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import drift as drifts
-from agentos.evidence.quality import figures, scoring, store
+from agentos.evidence.quality import figures, samples, store
 from agentos.evidence.quality.drift import Drift
 from agentos.evidence.quality.figures import Metric, Scored
 from agentos.evidence.quality.model import (
@@ -27,8 +25,6 @@ from agentos.evidence.quality.model import (
     MOST_GATES,
     MOST_RUNS,
     Comparator,
-    Feedback,
-    FeedbackGiven,
     Figure,
     Freeze,
     FreezeScope,
@@ -44,19 +40,14 @@ from agentos.evidence.quality.model import (
     Judgement,
     PromotionFrozen,
     PromotionUnfrozen,
-    RunNotScored,
-    RunStillOpen,
-    Said,
     Scope,
     ScopeInvalid,
     Severity,
     Verdict,
 )
 from agentos.kernel import ids
-from agentos.kernel.ids import FeedbackId, FreezeId, GateId
+from agentos.kernel.ids import FreezeId, GateId
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.runs import service as runs
-from agentos.runtime.runs.model import DraftUnknown, RunUnknown
 
 # What drift looks at unless told otherwise: a day, because agents are busy by the hour of the day, against the week
 # before, because they are by the day of the week.
@@ -64,86 +55,6 @@ WINDOW: Final = timedelta(days=1)
 BASELINES: Final = 7  # windows
 BASELINE: Final = WINDOW * BASELINES
 PAST: Final = timedelta(days=30)  # what a version did before: longer than a bad one serves
-MOST_DRIFT: Final = 2000  # runs of each window, the newest: chance alone is below 0.07 then
-
-
-async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
-    """Keep the score and confidence of a run that ended. Doing it again changes only what became known since.
-
-    Its figures are counted from the commit of this unit of work on.
-    """
-    found = await store.observed(work, run_id)
-    if found is None:
-        return
-    row, run = found
-    parts = scoring.parts(run)
-    mean = scoring.unjudged(parts)
-    judged, accepted = 0, 0
-    if mean is not None:
-        since = row.ended_at - LONGEST_LOOKBACK
-        judged, accepted = await store.judged(work, row.agent_id, run_id, mean, scoring.NEAR, since)
-    await store.put(
-        work,
-        {
-            "run_id": run_id,
-            "deployment_id": row.deployment_id,
-            "agent_id": row.agent_id,
-            "category": row.category,
-            "version": row.version,
-            "status": row.status,
-            "ended_at": row.ended_at,
-            "counted": row.draft_id is None and row.status != "cancelled",
-            "seconds": row.seconds,
-            "score": scoring.score(parts),
-            "unjudged": mean,
-            "confidence": scoring.confidence(mean, judged, accepted),
-            "formula": scoring.FORMULA,
-            "feedback": run.feedback,
-            "parts": parts,
-            "features": scoring.features(run),
-            "at": at,
-        },
-    )
-
-
-async def show(work: UnitOfWork, run_id: str) -> Row[Any]:
-    """What is kept of a run's score. Raises RunUnknown or RunNotScored (NotFound)."""
-    found = await store.scored(work, run_id)
-    if found is None:
-        run = await runs.get(work, run_id)
-        raise RunNotScored(f"run '{run_id}' is {run.status}", then="A run is scored a moment after its end; wait.")
-    return found
-
-
-async def say(
-    work: UnitOfWork, *, run_id: str = "", draft_id: str = "", verdict: Feedback, note: str, by: str, at: datetime
-) -> Said:
-    """Keep what a person says of a run, or of a draft, and score the run anew. The last word on each counts.
-
-    Raises RunUnknown or DraftUnknown (NotFound), RunStillOpen (Conflict).
-    """
-    if draft_id:
-        of = await store.run_of_draft(work, draft_id)
-        if of is None or (run_id and run_id != of):
-            raise DraftUnknown(f"no draft '{draft_id[:64]}'", then="See 'agentos drafts list'.")
-        run_id = of
-    run = await store.lock_run(work, run_id)
-    if run is None:
-        raise RunUnknown(f"no run '{run_id[:64]}'", then="See 'agentos runs list'.")
-    if run.ended_at is None and not draft_id:
-        raise RunStillOpen(f"run '{run_id}' is not over", then="Wait for its end, or judge a draft of it.")
-    one = Said(FeedbackId(ids.new("fbk")), run_id, draft_id, verdict, note, by, at)
-    await store.say(work, one)
-    await work.publish(FeedbackGiven(run_id, draft_id, verdict, by))
-    await score(work, run_id, at=at)
-    return one
-
-
-async def list_feedback(
-    work: UnitOfWork, *, run_id: str = "", verdict: Feedback | None = None, before: str = "", most: int = 200
-) -> list[Said]:
-    """What people said, newest first."""
-    return await store.said(work, run_id, verdict.value if verdict else "", before, most)
 
 
 async def measured(
@@ -158,19 +69,18 @@ async def measured(
     if one.kind == "eval":
         agent_id = (await deployments.get(work, deployment_id)).agent_id
         return await _examined(work, metric, agent_id, version, since, until)
-    now = await store.of_deployment(work, deployment_id, version, since, until)
     if one.kind == "drift":
-        return _figure(
-            drifts.measure(now, await store.of_deployment(work, deployment_id, version, since - PAST, since))
-        )
-    return figures.figure(one, now)
+        return _figure(await _drift(work, Scope.DEPLOYMENT, deployment_id, version, (since - PAST, since, until)))
+    return figures.figure(
+        one, await samples.of_scope(work, Scope.DEPLOYMENT, deployment_id, since, until, version=version)
+    )
 
 
 async def runs_of(
     work: UnitOfWork, deployment_id: str, version: str, *, since: datetime, until: datetime
 ) -> list[Scored]:
     """The deployment's runs of a version that ended within a time, which figures are made of; newest first."""
-    return await store.of_deployment(work, deployment_id, version, since, until)
+    return await samples.of_scope(work, Scope.DEPLOYMENT, deployment_id, since, until, version=version)
 
 
 async def of_scope(
@@ -178,7 +88,12 @@ async def of_scope(
 ) -> Sequence[Scored]:
     """The runs that figures of a scope are made of. Raises ScopeInvalid, MalformedId or DeploymentUnknown."""
     await _check_scope(work, scope, target)
-    return await store.of_scope(work, scope, target, since, until)
+    return await samples.of_scope(work, scope, target, since, until)
+
+
+async def unscored(work: UnitOfWork, scope: Scope, target: str, *, since: datetime, until: datetime) -> int:
+    """How many runs of a checked scope ended within a time and are in no figure, because they have no score (yet)."""
+    return await samples.unscored(work, scope, target, since, until)
 
 
 async def drift(
@@ -196,9 +111,20 @@ async def drift(
     Raises ScopeInvalid or MalformedId (Invalid), DeploymentUnknown (NotFound).
     """
     await _check_scope(work, scope, target)
-    now = await store.of_scope(work, scope, target, at - window, at, most=MOST_DRIFT)
-    before = await store.of_scope(work, scope, target, at - window - baseline, at - window, most=MOST_DRIFT)
-    return drifts.measure(now, before, least=least)
+    return await _drift(work, scope, target, "", (at - window - baseline, at - window, at), least=least)
+
+
+async def _drift(
+    work: UnitOfWork,
+    scope: Scope,
+    target: str,
+    version: str,
+    times: tuple[datetime, datetime, datetime],
+    *,
+    least: int = drifts.LEAST,
+) -> Drift:
+    now, before, left_out = await samples.windows(work, scope, target, version, times)
+    return replace(drifts.measure(now, before, least=least), left_out=left_out)
 
 
 async def judge(
@@ -238,13 +164,13 @@ async def judge(
             known = (tried or {}).get(gate.id, {}).get(gate.metric, Figure(None, None, None, 0))
             verdicts.append(verdict(gate, known))
             continue
-        candidate = await store.of_version(work, deployment.agent_id, version, since, at)
+        candidate = await samples.of_version(work, deployment.agent_id, version, since, at)
         if gate.comparator is not Comparator.NO_WORSE:
             verdicts.append(verdict(gate, figures.figure(figures.metric(gate.metric), candidate)))
             continue
         serving: Sequence[Scored] | None = None
         if deployment.version is not None:
-            serving = await store.of_version(work, deployment.agent_id, deployment.version, since, at)
+            serving = await samples.of_version(work, deployment.agent_id, deployment.version, since, at)
         verdicts.append(compared(gate, candidate, serving))
     return Judgement(tuple(verdicts), await frozen(work, deployment, version))
 
@@ -323,7 +249,10 @@ def compared(gate: Gate, candidate: Sequence[Scored], serving: Sequence[Scored] 
     passed = None
     if lost.high is not None and lost.samples >= gate.samples:
         passed = lost.high <= gate.threshold
-    return Verdict(gate, ours.value, ours.low, ours.high, ours.samples, passed, theirs, lost)
+    enough = None
+    if metric.bounded and theirs.value is not None and gate.threshold < 1:
+        enough = figures.samples_for(gate.threshold, theirs.value)
+    return Verdict(gate, ours.value, ours.low, ours.high, ours.samples, passed, theirs, lost, enough)
 
 
 async def add_gate(

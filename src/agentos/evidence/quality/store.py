@@ -1,4 +1,4 @@
-"""Scored runs, gates and freezes in the database."""
+"""Scores, what people said, gates, freezes and looks at drift in the database; figures read through ``samples``."""
 
 from __future__ import annotations
 
@@ -9,42 +9,28 @@ from typing import Any, Final
 
 from sqlalchemy import Row, text
 
-from agentos.evidence.quality.figures import Scored
 from agentos.evidence.quality.model import (
-    MOST_RUNS,
     Comparator,
     Feedback,
     Freeze,
     FreezeScope,
     Gate,
-    Kind,
-    Recommendation,
     Said,
     Scope,
     Severity,
-    Standing,
 )
 from agentos.evidence.quality.scoring import HISTORY, Observed, last_word
 from agentos.kernel.database import Database
-from agentos.kernel.ids import FeedbackId, FreezeId, GateId, OrgId, RecommendationId
+from agentos.kernel.ids import FeedbackId, FreezeId, GateId, OrgId
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST_STEPS: Final = 5000  # of a run's journal: as many as a version may allow, twice over
 
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
-_COLUMNS: Final = (
-    "SELECT q.run_id, q.deployment_id, q.agent_id, q.category, q.version, q.status, q.ended_at, q.seconds, q.score, "
-    "q.confidence, q.parts, q.features, q.feedback FROM quality_runs q "
-)
-_WITHIN: Final = "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :most"
-
-_OF_VERSION: Final = text(f"{_COLUMNS} WHERE q.agent_id = :agent_id AND q.version = :version {_WITHIN}")
-_OF_DEPLOYMENT: Final = text(
-    f"{_COLUMNS} WHERE q.deployment_id = :deployment AND (:version = '' OR q.version = :version) {_WITHIN}"
-)
 # One statement, because every run that ends costs it: what is known of a run, with its journal.
 _RUN: Final = text(
-    "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.status, r.draft_id, r.firing_id, r.input, "
+    "SELECT r.id, r.deployment_id, r.agent_id, r.category, r.version, r.requested_by, r.status, r.draft_id, "
+    "r.firing_id, r.input, "
     "r.output, r.ended_at, extract(epoch FROM r.ended_at - r.accepted_at)::double precision AS seconds, v.definition, "
     "(SELECT jsonb_agg(to_jsonb(s) ORDER BY s.seq) FROM (SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, "
     "j.effect, j.meta FROM journal j WHERE j.org = r.org AND j.run_id = r.id ORDER BY j.seq LIMIT :most) s) AS steps, "
@@ -65,20 +51,24 @@ _JUDGED: Final = text(
     "WHERE agent_id = :agent_id AND feedback IS NOT NULL AND ended_at >= :since AND run_id <> :run_id "
     "AND abs(unjudged - :mean) <= :near"
 )
+# Confidence and what it is made of stay what they were before anybody judged the run.
+_AFRESH: Final = "q.confidence IS NULL OR (q.feedback IS NULL AND excluded.feedback IS NULL)"
 _PUT: Final = text(
-    "INSERT INTO quality_runs AS q (org, run_id, deployment_id, agent_id, category, version, status, ended_at, "
-    "counted, seconds, score, unjudged, confidence, formula, feedback, parts, features, scored_at) "
-    "VALUES (:org, :run_id, :deployment_id, :agent_id, :category, :version, :status, :ended_at, :counted, :seconds, "
-    ":score, :unjudged, :confidence, :formula, :feedback, CAST(:parts AS jsonb), CAST(:features AS jsonb), :at) "
+    "INSERT INTO quality_runs AS q (org, run_id, deployment_id, agent_id, category, version, requested_by, status, "
+    "ended_at, counted, seconds, score, unjudged, confidence, grounds, formula, feedback, parts, features, scored_at) "
+    "VALUES (:org, :run_id, :deployment_id, :agent_id, :category, :version, :requested_by, :status, :ended_at, "
+    ":counted, :seconds, "
+    ":score, :unjudged, :confidence, CAST(:grounds AS jsonb), :formula, :feedback, CAST(:parts AS jsonb), "
+    "CAST(:features AS jsonb), :at) "
     "ON CONFLICT (org, run_id) DO UPDATE SET score = excluded.score, formula = excluded.formula, "
     "unjudged = excluded.unjudged, feedback = excluded.feedback, parts = excluded.parts, "
     "features = excluded.features, scored_at = excluded.scored_at, "
-    "confidence = CASE WHEN q.feedback IS NULL AND excluded.feedback IS NULL THEN excluded.confidence "
-    "ELSE coalesce(q.confidence, excluded.confidence) END"
+    f"confidence = CASE WHEN {_AFRESH} THEN excluded.confidence ELSE q.confidence END, "
+    f"grounds = CASE WHEN {_AFRESH} THEN excluded.grounds ELSE q.grounds END"
 )
 _SCORED: Final = text(
     "SELECT run_id, deployment_id, agent_id, category, version, status, ended_at, counted, seconds, score, confidence, "
-    "formula, feedback, parts, features, scored_at FROM quality_runs WHERE run_id = :run_id"
+    "grounds, formula, feedback, parts, features, scored_at FROM quality_runs WHERE run_id = :run_id"
 )
 _SAY: Final = text(
     "INSERT INTO quality_feedback (org, id, run_id, draft_id, verdict, note, said_by, said_at) "
@@ -91,28 +81,6 @@ _SAID: Final = text(
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
 _DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
-_OF_ROLE: Final = text(f"{_COLUMNS} WHERE q.category = :role {_WITHIN}")
-_OF_ALL: Final = text(f"{_COLUMNS} WHERE true {_WITHIN}")
-_RECOMMENDATION: Final = (
-    "SELECT id, kind, scope, target, text, evidence, standing, opened_at, changed_by, changed_at, reason "
-    "FROM quality_recommendations "
-)
-_RECOMMENDATIONS: Final = text(
-    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) AND id < :before ORDER BY id DESC LIMIT :most"
-)
-_LOCK_RECOMMENDATION: Final = text(f"{_RECOMMENDATION} WHERE id = :id FOR UPDATE")
-# One that was dismissed is not brought up again for a while, as nothing would have changed.
-_RECOMMEND: Final = text(
-    "INSERT INTO quality_recommendations (org, id, kind, scope, target, text, evidence, standing, opened_at) "
-    "SELECT CAST(:org AS text), :id, CAST(:kind AS text), CAST(:scope AS text), CAST(:target AS text), :text, "
-    "CAST(:evidence AS jsonb), 'open', CAST(:at AS timestamptz) WHERE NOT EXISTS "
-    "(SELECT FROM quality_recommendations WHERE kind = :kind AND scope = :scope AND target = :target "
-    "AND (standing IN ('open', 'accepted') OR changed_at >= :quiet_since)) ON CONFLICT DO NOTHING"
-)
-_SETTLE: Final = text(
-    "UPDATE quality_recommendations SET standing = :standing, reason = :reason, changed_by = :by, changed_at = :at "
-    "WHERE id = :id"
-)
 _LOOK: Final = text(
     "INSERT INTO quality_drifts (org, scope, target, score, looked_at) VALUES (:org, :scope, :target, :score, :at) "
     "ON CONFLICT (org, scope, target) DO UPDATE SET score = excluded.score, looked_at = excluded.looked_at "
@@ -162,34 +130,6 @@ _LIFT: Final = text(
 )
 
 
-async def of_version(work: UnitOfWork, agent_id: str, version: str, since: datetime, until: datetime) -> list[Scored]:
-    """Runs of a version that ended within a time, in every deployment of its agent; newest first."""
-    values = {"agent_id": agent_id, "version": version, "since": since, "until": until, "most": MOST_RUNS}
-    return [_scored(row) for row in await work.all(_OF_VERSION, values)]
-
-
-async def of_deployment(
-    work: UnitOfWork, deployment_id: str, version: str, since: datetime, until: datetime
-) -> list[Scored]:
-    """Runs of a deployment that ended within a time, of one version where one is named; newest first."""
-    values = {"deployment": deployment_id, "version": version, "since": since, "until": until, "most": MOST_RUNS}
-    return [_scored(row) for row in await work.all(_OF_DEPLOYMENT, values)]
-
-
-async def of_scope(
-    work: UnitOfWork, scope: Scope, target: str, since: datetime, until: datetime, *, most: int = MOST_RUNS
-) -> list[Scored]:
-    """Runs of a role, a deployment or the organization that ended within a time; newest first."""
-    values = {"since": since, "until": until, "most": most}
-    if scope is Scope.DEPLOYMENT:
-        rows = await work.all(_OF_DEPLOYMENT, {**values, "deployment": target, "version": ""})
-    elif scope is Scope.ROLE:
-        rows = await work.all(_OF_ROLE, {**values, "role": target})
-    else:
-        rows = await work.all(_OF_ALL, values)
-    return [_scored(row) for row in rows]
-
-
 async def observed(work: UnitOfWork, run_id: str) -> tuple[Row[Any], Observed] | None:
     """A run that ended and what is known of it; None while it is not over, or where there is none."""
     row = await work.first(_RUN, {"run_id": run_id, "most": MOST_STEPS, "history": HISTORY})
@@ -220,8 +160,10 @@ async def judged(
 
 
 async def put(work: UnitOfWork, values: dict[str, Any]) -> None:
-    """Keep a run's score. Its confidence stays what it was before anybody judged the run."""
-    written = {name: json.dumps(values[name]) for name in ("parts", "features")}
+    """Keep a run's score. Its confidence and its grounds stay what they were before anybody judged the run."""
+    written = {
+        name: None if values[name] is None else json.dumps(values[name]) for name in ("parts", "features", "grounds")
+    }
     await work.run(_PUT, {"org": work.organization, **values, **written})
 
 
@@ -335,41 +277,6 @@ async def lift(work: UnitOfWork, freeze_id: str, reason: str, by: str, at: datet
     return _freeze(row) if row else None
 
 
-async def recommend(work: UnitOfWork, one: Recommendation, quiet_since: datetime) -> bool:
-    """Open a recommendation; False where one of its kind and scope is open, or was settled since."""
-    values = {
-        "id": one.id,
-        "kind": one.kind.value,
-        "scope": one.scope.value,
-        "target": one.target,
-        "text": one.text,
-        "evidence": json.dumps(one.evidence),
-        "at": one.opened_at,
-        "quiet_since": quiet_since,
-    }
-    return bool(await work.run(_RECOMMEND, {"org": work.organization, **values}))
-
-
-async def recommendations(work: UnitOfWork, standing: str, before: str, most: int) -> list[Recommendation]:
-    """Recommendations, newest first."""
-    values = {"standing": standing, "before": before or "~", "most": most}
-    return [_recommendation(row) for row in await work.all(_RECOMMENDATIONS, values)]
-
-
-async def recommendation(work: UnitOfWork, recommendation_id: str) -> Recommendation | None:
-    """One recommendation, locked until the unit of work ends."""
-    row = await work.first(_LOCK_RECOMMENDATION, {"id": recommendation_id})
-    return _recommendation(row) if row else None
-
-
-async def settle(
-    work: UnitOfWork, recommendation_id: str, standing: Standing, reason: str, by: str, at: datetime
-) -> None:
-    """Say where a recommendation that is locked stands now."""
-    values = {"id": recommendation_id, "standing": standing.value, "reason": reason, "by": by, "at": at}
-    await work.run(_SETTLE, values)
-
-
 async def look(work: UnitOfWork, scope: Scope, target: str, score: float | None, at: datetime) -> None:
     """Keep what a look at a scope's drift found."""
     values = {"scope": scope.value, "target": target, "score": score, "at": at}
@@ -392,15 +299,6 @@ async def drifts(database: Database, since: datetime) -> list[dict[str, Any]]:
     """What drift was known to be at looks since then. Raises DatabaseUnavailable."""
     async with database.connection("agentos_system") as connection:
         return [dict(row._mapping) for row in (await connection.execute(_DRIFTS, {"since": since})).all()]
-
-
-def _recommendation(row: Row[Any]) -> Recommendation:
-    named = {"kind": Kind(row.kind), "scope": Scope(row.scope), "standing": Standing(row.standing)}
-    return Recommendation(**{**row._mapping, **named, "id": RecommendationId(row.id)})
-
-
-def _scored(row: Row[Any]) -> Scored:
-    return Scored(**{**row._mapping, "feedback": Feedback(row.feedback) if row.feedback else None})
 
 
 def _gate(row: Row[Any]) -> Gate:

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from agentos.evidence.quality import figures
 from agentos.evidence.quality.drift import Drift
-from agentos.evidence.quality.figures import Scored
-from agentos.evidence.quality.model import Feedback, Figure, Kind
+from agentos.evidence.quality.figures import Scored, shown
+from agentos.evidence.quality.model import Feedback
+from agentos.evidence.recommendations.model import Kind
 from agentos.kernel.statistics import newcombe, wilson
 
 ACCEPTED: Final = 0.8  # a prompt is to be looked at when surely fewer than so many runs are accepted as they are
@@ -124,11 +125,6 @@ RULES: Final[tuple[Callable[[Sequence[Scored], Drift], Advice | None], ...]] = (
 def advise(runs: Sequence[Scored], drift: Drift) -> list[Advice]:
     """What the rules say of these runs; at most one recommendation of each kind."""
     return [found for rule in RULES if (found := rule(runs, drift)) is not None]
-
-
-def shown(figure: Figure) -> dict[str, Any]:
-    """A figure as it is shown and kept."""
-    return {"value": figure.value, "low": figure.low, "high": figure.high, "samples": figure.samples}
 
 
 def _percent(value: float | None) -> str:

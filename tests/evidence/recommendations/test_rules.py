@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from agentos.evidence.quality.advice import advise
 from agentos.evidence.quality.drift import Cause, Drift
 from agentos.evidence.quality.figures import calibration
-from agentos.evidence.quality.model import Feedback, Kind
+from agentos.evidence.quality.model import Feedback
+from agentos.evidence.recommendations.model import Kind
+from agentos.evidence.recommendations.rules import advise
 from tests.evidence.quality.runs import scored
 
 CALM = Drift(0.0, 0.0, 0.2, 100, 700, (), "", (), "")
