@@ -21,7 +21,7 @@ from agentos.control.deployments.model import (
     NoCanary,
     Status,
 )
-from agentos.evidence.quality import service as quality
+from agentos.evidence.quality import scores
 from agentos.evidence.quality.model import Comparator, Gate, Scope, Severity
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
@@ -198,7 +198,7 @@ async def test_runs_of_the_version_from_before_it_was_a_canary_say_nothing_of_it
     for run_id in parked:
         run = await desk.held.finish(run_id)
         async with desk.held.doors.open(desk.held.organization) as work:
-            await quality.score(work, run.id, at=now())
+            await scores.score(work, run.id, at=now())
     assert (await desk.watch()).breaches == ()
     await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
     assert len((await desk.watch()).breaches) == 1

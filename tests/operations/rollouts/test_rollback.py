@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from agentos.control.deployments.model import NeverServed, State
 from agentos.control.policy.model import Tier
+from agentos.evidence.quality import scores
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Figure, FreezeScope
 from agentos.kernel.clock import now
@@ -97,7 +98,7 @@ async def test_runs_that_were_admitted_before_are_no_recovery(desk: Desk) -> Non
     for run_id in parked:
         run = await desk.held.finish(run_id)
         async with desk.held.doors.open(desk.held.organization) as work:
-            await quality.score(work, run.id, at=now())
+            await scores.score(work, run.id, at=now())
     await desk.watch()
     found = by_name(await rollback(desk, number))["success"]
     assert (found["outcome"], found["figures"]["samples"]) == ("waiting", 0)
