@@ -103,7 +103,7 @@ async def books(sealed_url: str, tmp_path: Path) -> AsyncIterator[Books]:
     seals.make_key(file)
     database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(file)))
     key = LedgerKey.load(file)
-    yield Books(database, Doors(database), key, Anchors(tmp_path / "anchors.jsonl", key), sealed_url, Meter())
+    yield Books(database, Doors(database), key, Anchors(tmp_path / "anchors", key), sealed_url, Meter())
     await database.close()
 
 

@@ -45,7 +45,7 @@ def start(books: Books, *words: str) -> subprocess.Popen[bytes]:
         **os.environ,
         "DATABASE_URL": books.url,
         "AGENTOS_LEDGER_KEY": os.environ["AGENTOS_TEST_LEDGER_KEY"],
-        "AGENTOS_LEDGER_ANCHORS": str(books.anchors.path),
+        "AGENTOS_LEDGER_ANCHORS": str(books.anchors.folder),
     }
     return subprocess.Popen([*PROCESS, *words], env=env)
 
@@ -168,7 +168,8 @@ async def test_a_chain_whose_end_was_changed_holds_back_no_other(books: Books, o
 async def test_anchors_that_cannot_be_written_are_counted_and_chaining_goes_on(
     books: Books, organization: OrgId, tmp_path: Path
 ) -> None:
-    books.anchors = Anchors(tmp_path, books.key)  # a directory
+    (tmp_path / "file").touch()
+    books.anchors = Anchors(tmp_path / "file", books.key)
     await books.toss(organization, 2)
     assert await books.chainer().turn() >= 2
     assert (await standing(books.database, None))["waiting"] == 0
@@ -296,11 +297,11 @@ async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_
     await books.toss(organization, 1)
     chainer: Chainer = books.chainer()
     await chainer.turn()
-    assert books.anchors.last()[organization].number == 1
+    assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 0
     await books.toss(organization, 1)
     await chainer.turn()  # five seconds are not over
-    assert books.anchors.last()[organization].number == 1
+    assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 1
-    assert books.anchors.last()[organization].number == 2
-    assert books.anchors.path.stat().st_mode & 0o777 == 0o600
+    assert books.anchors.last()[0][organization].number == 2
+    assert books.anchors.file(organization).stat().st_mode & 0o777 == 0o600

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.evidence.tamperer import LENGTH, tamper
 
 from agentos.evidence.ledger import service
-from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
 from agentos.kernel.ids import OrgId
 from tests.evidence.ledger.conftest import Books
@@ -239,60 +236,3 @@ async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow
     assert broken is not None
     assert (broken.kind, broken.number) == (Tampering.FACT, 4)
     await driver.close()
-
-
-async def test_a_file_of_anchors_that_was_cut_removed_or_put_back_is_found(
-    books: Books, organization: OrgId, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    driver = await chain(books, organization, 3)
-    before = books.anchors.path.read_bytes()
-    await books.toss(organization, 2)
-    await books.chain()
-    monkeypatch.setattr(service, "UNANCHORED", timedelta())
-    assert (await books.look(organization, driver)).broken is None
-    for left, number in ((None, 1), (b"", 1), (before, 4)):
-        if left is None:
-            books.anchors.path.unlink()
-        else:
-            books.anchors.path.write_bytes(left)
-        broken = (await books.look(organization, driver)).broken
-        assert broken is not None
-        assert (broken.kind, broken.number) == (Tampering.ANCHOR, number), broken.what
-        assert (await service.standing(books.database, books.anchors))["unanchored_seconds"] > 0
-    await driver.close()
-
-
-async def test_a_chainer_anchors_anew_what_was_cut_off_the_file(books: Books, organization: OrgId) -> None:
-    await books.toss(organization, 2)
-    await books.chain()
-    chainer = books.chainer()
-    assert await chainer.anchor() == 0
-    for cut in (books.anchors.path.unlink, lambda: books.anchors.path.write_bytes(b"")):
-        cut()
-        assert await chainer.anchor() > 0
-        assert books.anchors.last()[organization].number == 2
-    assert books.anchors.cuts == 2
-    assert (await service.standing(books.database, books.anchors))["unanchored_seconds"] == 0
-
-
-async def test_anchors_that_cannot_be_read_are_told(books: Books, tmp_path: Path) -> None:
-    found = await service.standing(books.database, Anchors(tmp_path, books.key))
-    assert found["anchors_unusable"]
-
-
-async def test_anchors_that_nobody_here_wrote_are_found_and_torn_ones_are_passed_over(
-    books: Books, organization: OrgId
-) -> None:
-    await books.toss(organization, 2)
-    await books.chain()
-    with books.anchors.path.open("ab") as file:
-        file.write(b'{"org":"x","num')
-    await books.toss(organization, 2)
-    await books.chain()
-    found = await books.look(organization)
-    assert (found.broken, found.anchors) == (None, 2)
-    lines = books.anchors.path.read_bytes().replace(b'"number":2,', b'"number":1,')
-    books.anchors.path.write_bytes(lines)
-    broken = (await books.look(organization)).broken
-    assert broken is not None
-    assert broken.kind is Tampering.ANCHOR

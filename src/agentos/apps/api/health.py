@@ -199,7 +199,7 @@ async def ledger_health(request: Request) -> dict[str, Any]:
         "the chainer's cursor is not behind the last entry's fact": found["is_astray"],
         "facts are set aside, as their chain does not go on from its end": found["set_aside"],
         "entries are not anchored": found["unanchored_seconds"] > UNANCHORED_SECONDS,
-        "the file of anchors cannot be used": bool(found["anchors_unusable"]),
+        "anchors cannot be used": bool(found["anchors_unusable"]),
     }
     because = [what for what, it_is in wrong.items() if it_is]
     return {

@@ -80,12 +80,9 @@ class Chainer:
         with translated():
             async with pool.acquire() as driver:
                 ends = await store.ends(driver)
-        at = clock.now()
-        cuts = self._anchors.cuts
-        last = await asyncio.to_thread(self._anchors.last)
-        if self._anchors.cuts > cuts:
-            self._meter.count(LEDGER_ANCHOR_ERRORS, code="anchors_cut")
-            log.error("anchors_cut")
+        at, anchors = clock.now(), self._anchors
+        cuts, torn = anchors.cuts, anchors.torn
+        last, _ = await asyncio.to_thread(anchors.last)
         new = [
             Anchor(org, end.number, end.hash.hex(), at)
             for org, end in ends.items()
@@ -94,7 +91,13 @@ class Chainer:
         for one in new:
             if one.org in last and one.number <= last[one.org].number:
                 log.error("ledger_cut", org=one.org, anchored=last[one.org].number, entries=one.number)
-        await asyncio.to_thread(self._anchors.append, new)
+        try:
+            await asyncio.to_thread(anchors.append, new)
+        finally:
+            for code, count in (("anchors_cut", anchors.cuts - cuts), ("anchors_torn", anchors.torn - torn)):
+                if count:
+                    self._meter.count(LEDGER_ANCHOR_ERRORS, count, code=code)
+                    log.error(code, files=count)
         return len(new)
 
     async def _anchor_in_time(self) -> None:

@@ -111,6 +111,16 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What anchors prove of a chain: how many were held against it, the first one, and the last that fits it."""
+
+    anchors: int = 0
+    torn: int = 0  # lines of the file that were not written to their end
+    first: Anchor | None = None
+    last: Anchor | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Verified:
     """What a look over a chain, or a part of it, found.
 
@@ -122,13 +132,12 @@ class Verified:
     entries: int
     is_whole: bool  # the look reached the end
     broken: Broken | None
-    anchors: int
-    anchored: Anchor | None
+    held: Held
 
     @property
     def window(self) -> int:
         """How many entries the last anchor does not cover."""
-        return max(0, self.entries - (self.anchored.number if self.anchored else 0))
+        return max(0, self.entries - (self.held.last.number if self.held.last else 0))
 
 
 class Seen(NamedTuple):

@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from agentos.evidence.ledger import service
 from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import shown, told_time
-from agentos.evidence.ledger.model import Row, Search, Seen, Verified
+from agentos.evidence.ledger.model import Anchor, Row, Search, Seen, Verified
 from agentos.evidence.subscriptions.model import cloud_event
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
@@ -143,7 +143,7 @@ def _number(cursor: str) -> int | None:
 
 
 def _verified(found: Verified, anchors: Anchors | None) -> dict[str, Any]:
-    anchored = found.anchored
+    held = found.held
     is_known = anchors is not None and (found.is_whole or found.broken is not None)
     return {
         "holds": found.broken is None,
@@ -154,8 +154,13 @@ def _verified(found: Verified, anchors: Anchors | None) -> dict[str, Any]:
         "broken": None
         if found.broken is None
         else {"kind": found.broken.kind.value, "number": found.broken.number, "what": found.broken.what},
-        "anchors": found.anchors if is_known else "unknown",
-        "anchored_entry": (None if anchored is None else anchored.number) if is_known else "unknown",
-        "anchored_at": (None if anchored is None else told_time(anchored.at)) if is_known else "unknown",
+        "anchors": held.anchors if is_known else "unknown",
+        "anchors_torn": held.torn if is_known else "unknown",
+        "anchors_from": _anchor(held.first) if is_known else "unknown",
+        "anchored": _anchor(held.last) if is_known else "unknown",
         "window_entries": found.window if is_known else "unknown",
     }
+
+
+def _anchor(one: Anchor | None) -> dict[str, Any] | None:
+    return None if one is None else {"entry": one.number, "at": told_time(one.at)}

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, Final
 
 from agentos.control.stops import service as stops
 from agentos.evidence.ledger import past, store
-from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
+from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import Links, believed
 from agentos.evidence.ledger.model import (
     Anchor,
     Broken,
     EntryUnknown,
+    Held,
     LedgerVerified,
     NotYet,
     Row,
@@ -77,13 +77,13 @@ async def look(
     if wrong is not None:
         elsewhere = await _stands_elsewhere(driver, organization, links)
         broken = links.told(Row(*wrong), entries=entries, is_elsewhere=elsewhere)
-    count, anchored = 0, None
+    held = Held()
     if anchors is not None and (is_whole or (broken is not None and broken.kind is not Tampering.FACT)):
-        count, anchored, cut = await _anchored(driver, organization, anchors, entries)
+        held, cut = await _anchored(driver, organization, anchors, entries)
         broken = broken or cut
         if broken is None:
-            broken = await _unanchored(driver, organization, anchored)
-    return Verified(links.number - after, links.number, entries, is_whole, broken, count, anchored)
+            broken = await _unanchored(driver, organization, held.last)
+    return Verified(links.number - after, links.number, entries, is_whole, broken, held)
 
 
 async def search(
@@ -144,11 +144,7 @@ async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now
 async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:
     """How the ledger does, over all organizations: figures that nobody has are unknown."""
     chains, waiting = await store.counted(database)
-    last, unusable = {}, ""
-    try:
-        last = {} if anchors is None else await asyncio.to_thread(anchors.last)
-    except AnchorsUnusable as error:
-        unusable = error.what
+    last, unusable = ({}, None) if anchors is None else await asyncio.to_thread(anchors.last)
     anchored = {org: one.number for org, one in last.items()}
     return {
         "chains": chains,
@@ -157,7 +153,7 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
         "is_astray": waiting.is_astray,
         "set_aside": waiting.set_aside,
         "unanchored_seconds": await store.unanchored_seconds(database, anchored),
-        "anchors_unusable": unusable,
+        "anchors_unusable": "" if unusable is None else unusable.what,
         "anchored_at": max((one.at for one in last.values()), default=None),
     }
 
@@ -227,30 +223,29 @@ async def _stands_elsewhere(driver: Any, organization: str, links: Links) -> boo
     return False
 
 
-async def _anchored(
-    driver: Any, organization: str, anchors: Anchors, entries: int
-) -> tuple[int, Anchor | None, Broken | None]:
-    """Hold every anchor against the entry that it names: their number, the last that holds, and the first cut."""
-    count, held = 0, None
-    lines = anchors.of(organization)
-    while chunk := await asyncio.to_thread(_some, lines):
-        numbers = [one.number for one in chunk if one is not None]
-        hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
-        for one in chunk:
-            if one is None:
-                said = "the file of anchors holds a line that was not written here"
-                return count, held, Broken(Tampering.ANCHOR, held.number if held else 0, said)
-            count += 1
-            if one.number > entries or one.number not in hashes:
-                said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
-                return count, held, Broken(Tampering.TRUNCATION, entries + 1, said)
-            if hashes[one.number] != one.hash:
-                place = held.number + 1 if held else 1
-                said = f"entry {one.number} is not the one anchored at {one.at.isoformat()}: cut after {place - 1}"
-                return count, held, Broken(Tampering.TRUNCATION, place, f"{said}, and chained anew")
-            if held is None or one.number >= held.number:
-                held = one
-    return count, held, None
+async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: int) -> tuple[Held, Broken | None]:
+    """Hold every anchor against the entry that it names: those that hold, and the first that does not."""
+    history = await asyncio.to_thread(anchors.of, organization)
+    numbers = [one.number for one in history.anchors]
+    hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
+    first, held = next(iter(history.anchors), None), None
+
+    def so_far(count: int) -> Held:
+        return Held(count, history.torn, first, held)
+
+    for count, one in enumerate(history.anchors):
+        if one.number > entries or one.number not in hashes:
+            said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
+            return so_far(count), Broken(Tampering.TRUNCATION, entries + 1, said)
+        if hashes[one.number] != one.hash:
+            place = held.number + 1 if held else 1
+            said = f"entry {one.number} is not the one anchored at {one.at.isoformat()}: cut after {place - 1}"
+            return so_far(count + 1), Broken(Tampering.TRUNCATION, place, f"{said}, and chained anew")
+        if held is None or one.number >= held.number:
+            held = one
+    if history.wrong:
+        return so_far(len(numbers)), Broken(Tampering.ANCHOR, held.number if held else 0, history.wrong)
+    return so_far(len(numbers)), None
 
 
 async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -> Broken | None:
@@ -266,7 +261,3 @@ async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -
         f"entry {first['number']} of {first['at'].isoformat()} has no anchor: the file was cut, replaced or not written"
     )
     return Broken(Tampering.ANCHOR, first["number"], said)
-
-
-def _some(lines: Iterator[Anchor | None]) -> list[Anchor | None]:
-    return list(islice(lines, 1000))

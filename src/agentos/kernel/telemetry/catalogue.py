@@ -439,7 +439,8 @@ LEDGER_ANCHOR_ERRORS = Metric(
     "counter",
     "anchors",
     ("code",),
-    "Times that ends could not be anchored (anchors_unusable), or the file was found cut or replaced (anchors_cut).",
+    "Times that ends could not be anchored (anchors_unusable), and files that were found cut or replaced (anchors_cut) "
+    "or with a torn line (anchors_torn).",
 )
 LEDGER_FACTS_AMISS = Metric(
     "agentos_ledger_facts_amiss_total",
