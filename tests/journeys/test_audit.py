@@ -12,6 +12,7 @@ import asyncpg
 from sqlalchemy import make_url
 
 from agentos.kernel.clock import now
+from agentos.kernel.seals import LedgerKeys, make_key
 from tests.journeys.conftest import Platform
 from tests.journeys.test_command_line import Shell
 from tests.runtime.runs.harness import DONE, calls
@@ -168,5 +169,16 @@ async def test_the_command_line_verifies_searches_exports_and_travels_in_time(
     assert applied["deployment_id"] in (await shell("state"))["deployments"]
     moments = ["--diff", "2020-01-01T00:00Z", now().isoformat()]
     assert (await shell("state", *moments))["changes"] == "unknown"
+    database, key = platform.held.parts.database, tmp_path / "other.key"
+    make_key(key)
+    rotated = await shell("audit", "rotate-key", "--file", str(key))
+    was, database.ledger_keys = database.ledger_keys, LedgerKeys.load(key)
+    assert [one.id for one in database.ledger_keys.every] == [rotated["key_id"], *rotated["older"]]
+    refused = await shell("audit", "verify", by="admin", code=5)
+    assert (refused["holds"], refused["broken"]) == ("unknown", None)
+    assert [(one["key_id"], one["first"]) for one in refused["unread"]] == [(was.now.id if was else "", 1)]
+    health = (await platform.admin.get("/health/ledger")).json()
+    assert "entries of a chain cannot be verified, as a key is absent" in health["because"]
+    database.ledger_keys = was
     await shell("audit", "search", by="author", code=3)
     await shell("state", "--at", "2100-01-01T00:00Z", code=2)

@@ -12,19 +12,20 @@ import pytest
 
 from agentos.evidence.ledger import anchors as module
 from agentos.evidence.ledger import service
-from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
+from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable, History
 from agentos.evidence.ledger.model import Anchor, Tampering
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKey, LedgerKeys
 from tests.evidence.ledger.conftest import Books
 
+KEYS = LedgerKeys(LedgerKey(bytes(32)))
 BEGAN = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Anchors:
     """A folder of anchors."""
-    return Anchors(tmp_path / "anchors", LedgerKey(bytes(32)))
+    return Anchors(tmp_path / "anchors", KEYS)
 
 
 def anchor(number: int, org: str = "acme") -> Anchor:
@@ -39,7 +40,7 @@ def test_each_organization_has_its_file_whatever_its_name(kept: Anchors, tmp_pat
     names = ["acme", "-", "../acme", "a/b", "..", "Ä"]
     kept.append(anchor(1, name) for name in names)
     assert {file.parent for file in tmp_path.rglob("*.jsonl")} == {kept.folder}
-    again = Anchors(kept.folder, LedgerKey(bytes(32)))
+    again = Anchors(kept.folder, KEYS)
     assert again.last() == ({name: anchor(1, name) for name in names}, None)
     for name in names:
         assert again.of(name).anchors == (anchor(1, name),)
@@ -59,14 +60,14 @@ def test_a_file_is_thinned_when_it_is_full_and_keeps_its_first_and_all_of_its_la
     assert numbers[-30:] == list(range(1971, 2001))
     gaps = [later - earlier for earlier, later in pairwise(numbers)]
     assert max(gaps[:20]) > max(gaps[-40:])
-    assert Anchors(kept.folder, LedgerKey(bytes(32))).last()[0]["acme"] == anchor(2000)
+    assert Anchors(kept.folder, KEYS).last()[0]["acme"] == anchor(2000)
     assert kept.cuts == 0
 
 
 def test_another_process_goes_on_with_a_file_and_a_thinned_one_is_not_taken_for_cut(
     kept: Anchors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = Anchors(kept.folder, LedgerKey(bytes(32)))
+    other = Anchors(kept.folder, KEYS)
     kept.append([anchor(1)])
     other.append([anchor(2)])
     kept.append([anchor(3)])
@@ -119,7 +120,7 @@ def test_whatever_is_torn_is_no_crash(kept: Anchors, torn: bytes) -> None:
     kept.append([anchor(1)])
     with kept.file("acme").open("ab") as file:
         file.write(torn)
-    fresh = Anchors(kept.folder, LedgerKey(bytes(32)))
+    fresh = Anchors(kept.folder, KEYS)
     assert fresh.last()[0]["acme"] == anchor(1)
     fresh.append([anchor(2)])
     history = fresh.of("acme")
@@ -158,11 +159,17 @@ def test_a_file_that_cannot_be_used_is_told_and_keeps_back_no_other(kept: Anchor
         kept.of("acme")
 
 
-def test_a_line_of_another_organization_or_another_key_is_nobodys(kept: Anchors) -> None:
+def test_a_line_of_another_organization_is_nobodys_and_one_whose_key_is_absent_proves_nothing(kept: Anchors) -> None:
     kept.append([anchor(1), anchor(1, "other")])
     kept.file("acme").write_bytes(kept.file("other").read_bytes())
     assert "not written here" in kept.of("acme").wrong
-    assert "not written here" in Anchors(kept.folder, LedgerKey(b"x" * 32)).of("other").wrong
+    keys = LedgerKeys(LedgerKey(b"x" * 32))
+    rotated = Anchors(kept.folder, keys)
+    assert rotated.of("other") == History((), 0, frozenset({KEYS.now.id}))
+    assert "other" not in rotated.last()[0]
+    rotated.append([anchor(2, "other")])
+    assert rotated.of("other") == History((anchor(2, "other"),), 0, frozenset({KEYS.now.id}))
+    assert kept.of("other") == History((anchor(1, "other"),), 0, frozenset({keys.now.id}))
 
 
 async def chain(books: Books, organization: OrgId, count: int) -> Any:
@@ -213,7 +220,7 @@ async def test_a_chainer_anchors_anew_what_was_cut_off_the_file(books: Books, or
 
 async def test_anchors_that_cannot_be_read_are_told(books: Books, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    found = await service.standing(books.database, Anchors(tmp_path / "file", books.key))
+    found = await service.standing(books.database, Anchors(tmp_path / "file", books.keys))
     assert found["anchors_unusable"]
 
 

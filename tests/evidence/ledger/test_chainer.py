@@ -109,7 +109,7 @@ async def test_a_batch_on_an_end_that_has_moved_is_refused_whole(books: Books, o
     await books.toss(organization, 2)
     driver = await (await books.database.driver("agentos_system")).acquire()
     facts = await store.read(driver, 1000)
-    batch = chained(books.key, await store.ends(driver, [organization]), facts)
+    batch = chained(books.keys, await store.ends(driver, [organization]), facts)
     assert await books.chain() >= 2
     with pytest.raises(asyncpg.PostgresError, match="has gone on"):
         await store.append(driver, batch, facts[0], facts[-1])
@@ -169,7 +169,7 @@ async def test_anchors_that_cannot_be_written_are_counted_and_chaining_goes_on(
     books: Books, organization: OrgId, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    books.anchors = Anchors(tmp_path / "file", books.key)
+    books.anchors = Anchors(tmp_path / "file", books.keys)
     await books.toss(organization, 2)
     assert await books.chainer().turn() >= 2
     assert (await standing(books.database, None))["waiting"] == 0

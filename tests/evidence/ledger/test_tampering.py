@@ -100,13 +100,13 @@ async def test_a_thousand_random_ones_are_all_found(books: Books, organization: 
 async def test_a_cut_behind_the_last_anchor_is_told_as_the_window_that_it_is(books: Books, organization: OrgId) -> None:
     driver = await chain(books, organization)
     await books.toss(organization, 5)
-    await books.chainer().turn()  # anchors are due at once for a new one
+    await books.turn(books.chainer())  # anchors are due at once for a new one
     covered = await books.look(organization, driver)
     assert covered.window == 0
     await books.toss(organization, 3)
     late = books.chainer()
     late._anchored_at = float("inf")  # not due
-    await late.turn()
+    await books.turn(late)
     before = await books.look(organization, driver)
     assert (before.broken, before.entries, before.window) == (None, 20, 3)
     await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 18", organization)
@@ -195,18 +195,18 @@ async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
 
     async def look(after: Seen) -> tuple[Verified, Seen | None]:
         return await service.verify(
-            books.doors, organization, books.key, books.anchors, after=after, most=1000, by="ada"
+            books.doors, organization, books.keys, books.anchors, after=after, most=1000, by="ada"
         )
 
-    found, seen = await look(Seen(0, 0))
+    found, seen = await look(Seen(0, 0, 0))
     assert found.broken is not None
-    assert (found.broken.kind, found.broken.number, seen) == (Tampering.FACT, 2, Seen(2, 2))
-    found, end = await look(Seen(2, 2))
+    assert (found.broken.kind, found.broken.number, seen) == (Tampering.FACT, 2, Seen(2, 2, 0))
+    found, end = await look(Seen(2, 2, 0))
     assert (found.broken, found.is_whole, end) == (None, True, None)
     kept = "SELECT verified_broken FROM ledger_heads WHERE org = $1"
     assert await driver.fetchval(kept, organization) == "fact:2"
     await driver.execute("UPDATE ledger SET person = 'eve' WHERE org = $1 AND number = 4", organization)
-    found, end = await look(Seen(2, 2))
+    found, end = await look(Seen(2, 2, 0))
     assert found.broken is not None
     assert (found.broken.kind, found.broken.number, end) == (Tampering.EDIT, 4, None)
     assert await driver.fetchval(kept, organization) == "edit:4"
@@ -214,11 +214,11 @@ async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
 
 
 def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> None:
-    told = service.token(books.key, "acme", Seen(7, 0))
-    assert service.seen_by(books.key, "acme", told) == Seen(7, 0)
-    for forged in (told.replace("7.", "8.", 1), "7.0", "7.0.", "x", told + "0", ""):
-        assert service.seen_by(books.key, "acme", forged) is None
-    assert service.seen_by(books.key, "other", told) is None
+    told = service.token(books.keys, "acme", Seen(7, 0, 0))
+    assert service.seen_by(books.keys, "acme", told) == Seen(7, 0, 0)
+    for forged in (told.replace("7.", "8.", 1), "7.0.0", "7.0.0.", "x", told + "0", ""):
+        assert service.seen_by(books.keys, "acme", forged) is None
+    assert service.seen_by(books.keys, "other", told) is None
 
 
 async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow(

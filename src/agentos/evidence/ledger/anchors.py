@@ -15,7 +15,7 @@ import hmac
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -25,7 +25,7 @@ import msgspec
 
 from agentos.evidence.ledger.model import Anchor
 from agentos.kernel.errors import Unavailable
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKey, LedgerKeys
 
 FULL: Final = 1_000_000  # bytes of a file, some 4,000 anchors: what a busy organization has in five hours
 _LONGEST: Final = 4096  # bytes of a line; ours have 300
@@ -49,6 +49,7 @@ class Line(msgspec.Struct, frozen=True):
     number: int
     hash: str
     at: datetime
+    key_id: str  # of the key that the line is protected by
     mac: str = ""
 
     def anchor(self) -> Anchor:
@@ -61,16 +62,17 @@ class History:
     """The anchors of an organization as they stand, oldest first, up to the first thing that is wrong with them."""
 
     anchors: tuple[Anchor, ...]
-    torn: int  # lines that were not written to their end
+    torn: int = 0  # lines that were not written to their end
+    absent: frozenset[str] = frozenset()  # keys that are not there, and by which others stand here unread
     wrong: str = ""
 
 
 class Anchors:
     """A folder of anchors, a file for each organization. What it has read it reads again when the file has changed."""
 
-    def __init__(self, folder: str | Path, key: LedgerKey) -> None:
+    def __init__(self, folder: str | Path, keys: LedgerKeys) -> None:
         self.folder = Path(folder)
-        self._key = key.anchors
+        self._keys = keys
         self._last: dict[str, Line] = {}  # as the files have them
         self._seen: dict[str, int] = {}  # the highest serial that was ever there
         self._read: dict[str, tuple[int, int, int]] = {}  # which file was read, its size, and when it had changed
@@ -130,10 +132,10 @@ class Anchors:
     def of(self, organization: str) -> History:
         """The organization's anchors. Raises AnchorsUnusable (Unavailable)."""
         try:
-            lines, torn, wrong = self._look(organization)
+            lines, told = self._look(organization)
         except OSError as error:
             raise self._unusable(error) from None
-        return History(tuple(line.anchor() for line in lines), torn, wrong)
+        return replace(told, anchors=tuple(line.anchor() for line in lines if self._keys.of(line.key_id) is not None))
 
     def _newest(self, org: str) -> Line | None:
         """The last line that can be believed; counts when one that was known is gone."""
@@ -144,33 +146,42 @@ class Anchors:
             stamp = (0, 0, 0)
         if stamp == self._read.get(org):
             return self._last.get(org)
-        newest = self._tail(org)
+        newest, serial = self._tail(org)
         self._read[org] = stamp
+        self._seen[org] = max(serial, self._seen.get(org, 0))
         known = self._last.pop(org, None)
         if newest is not None:
             self._last[org] = newest
-            self._seen[org] = max(newest.serial, self._seen.get(org, 0))
         if known is not None and (newest is None or newest.serial < known.serial):
             self.cuts += 1
         return newest
 
-    def _tail(self, org: str) -> Line | None:
+    def _tail(self, org: str) -> tuple[Line | None, int]:
+        """The last line that can be believed, and the last serial, which may be of one whose key is absent."""
+        serial = 0
         try:
             with self.file(org).open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - _TAIL))
                 for line in reversed(file.read().splitlines(keepends=True)):
                     if (found := self._believed(org, line)) is not None:
-                        return found
+                        serial = serial or found.serial
+                        if self._keys.of(found.key_id) is not None:
+                            return found, serial
         except FileNotFoundError:
-            return None
-        lines, _, _ = self._look(org) if size > _TAIL else ([], 0, "")
-        return lines[-1] if lines else None
+            return None, 0
+        lines = self._look(org)[0] if size > _TAIL else []
+        known = (line for line in reversed(lines) if self._keys.of(line.key_id) is not None)
+        return next(known, None), lines[-1].serial if lines else serial
 
-    def _look(self, org: str) -> tuple[list[Line], int, str]:
-        """The lines of a file up to the first that is wrong, how many are torn, and what is wrong."""
+    def _look(self, org: str) -> tuple[list[Line], History]:
+        """The lines of a file up to the first that is wrong, those of absent keys, too, and what there is to tell."""
         lines: list[Line] = []
-        torn = 0
+        torn, absent = 0, set[str]()
+
+        def told(wrong: str = "") -> tuple[list[Line], History]:
+            return lines, History((), torn, frozenset(absent), wrong)
+
         try:
             with self.file(org).open("rb") as file:
                 while raw := file.readline(_LONGEST):
@@ -179,22 +190,25 @@ class Anchors:
                         continue
                     line = self._believed(org, raw)
                     if line is None:
-                        return lines, torn, "the file of anchors holds a line that was not written here"
+                        return told("the file of anchors holds a line that was not written here")
                     if line.after != (lines[-1].serial if lines else 0):
                         since = f"behind that of entry {lines[-1].number}" if lines else "from the first on"
-                        told = f"up to that of entry {line.number} at {line.at.isoformat()}"
-                        return lines, torn, f"anchors are missing, {since}, {told}: the file was cut or changed"
+                        upto = f"up to that of entry {line.number} at {line.at.isoformat()}"
+                        return told(f"anchors are missing, {since}, {upto}: the file was cut or changed")
+                    if self._keys.of(line.key_id) is None:
+                        absent.add(line.key_id)
                     lines.append(line)
         except FileNotFoundError:
             pass
-        return lines, torn, ""
+        return told()
 
     @contextmanager
     def _written(self, one: Anchor) -> Iterator[BinaryIO]:
         """The file, open, with the anchor at its end; the disk may not have it yet."""
         self._newest(one.org)
         after = self._seen.get(one.org, 0)  # also where it was cut off: that shows by what follows it
-        line = self._line(Line(one.org, after + 1, after, one.number, one.hash, one.at))
+        key = self._keys.now
+        line = _kept(key, Line(one.org, after + 1, after, one.number, one.hash, one.at, key.id))
         with open(self.file(one.org), "ab", buffering=0, opener=_private) as file:
             is_torn = not _ends_whole(self.file(one.org))
             self.torn += is_torn
@@ -205,12 +219,12 @@ class Anchors:
         self._last[one.org], self._seen[one.org] = line, line.serial
 
     def _thin(self, org: str) -> None:
-        """Keep every second line of a full file's older half. What is wrong somewhere is kept as it is."""
+        """Keep every second line of a full file's older half. One with something wrong or unread stays as it is."""
         path = self.file(org)
         if not path.exists() or path.stat().st_size < FULL:
             return
-        lines, _, wrong = self._look(org)
-        if wrong:
+        lines, told = self._look(org)
+        if told.wrong or told.absent:
             return
         half = len(lines) // 2
         kept = [*lines[:half:2], *lines[half:]]
@@ -219,7 +233,8 @@ class Anchors:
             with open(new, "wb", opener=_private) as file:
                 before = 0
                 for line in kept:
-                    file.write(msgspec.json.encode(self._line(msgspec.structs.replace(line, after=before))) + b"\n")
+                    key = self._keys.of(line.key_id) or self._keys.now
+                    file.write(msgspec.json.encode(_kept(key, msgspec.structs.replace(line, after=before))) + b"\n")
                     before = line.serial
                 file.flush()
                 os.fsync(file.fileno())
@@ -227,15 +242,13 @@ class Anchors:
         finally:
             new.unlink(missing_ok=True)
 
-    def _line(self, line: Line) -> Line:
-        told = msgspec.json.encode(msgspec.structs.replace(line, mac=""))
-        return msgspec.structs.replace(line, mac=hmac.digest(self._key, told, "sha256").hex())
-
     def _believed(self, org: str, raw: bytes) -> Line | None:
+        """A line as it was written, or one whose key is absent."""
         line = _decoded(raw)
-        if line is None or line.org != org or not hmac.compare_digest(self._line(line).mac, line.mac):
+        if line is None or line.org != org:
             return None
-        return line
+        key = self._keys.of(line.key_id)
+        return line if key is None or hmac.compare_digest(_kept(key, line).mac, line.mac) else None
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -268,6 +281,11 @@ class Anchors:
             where=str(error.filename or self.folder),
             then="Set AGENTOS_LEDGER_ANCHORS to a folder that this user may write to.",
         )
+
+
+def _kept(key: LedgerKey, line: Line) -> Line:
+    told = msgspec.json.encode(msgspec.structs.replace(line, mac=""))
+    return msgspec.structs.replace(line, mac=hmac.digest(key.anchors, told, "sha256").hex())
 
 
 def _private(name: str, flags: int) -> int:

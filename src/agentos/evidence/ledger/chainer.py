@@ -20,7 +20,7 @@ from agentos.evidence.ledger.chain import chained
 from agentos.evidence.ledger.model import Anchor
 from agentos.kernel import clock
 from agentos.kernel.database import Database, translated
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import LEDGER_ANCHOR_ERRORS, LEDGER_FACTS_AMISS
 
@@ -35,8 +35,8 @@ WAIT_SECONDS: Final = 5.0  # at most, before the next try while the database is 
 class Chainer:
     """Chains the facts of every organization. Without a file of anchors it anchors nothing."""
 
-    def __init__(self, database: Database, key: LedgerKey, anchors: Anchors | None, meter: Meter) -> None:
-        self._database, self._key, self._anchors, self._meter = database, key, anchors, meter
+    def __init__(self, database: Database, keys: LedgerKeys, anchors: Anchors | None, meter: Meter) -> None:
+        self._database, self._keys, self._anchors, self._meter = database, keys, anchors, meter
         self._anchored_at = float("-inf")
 
     async def chain_for_ever(self, stop: asyncio.Event) -> None:
@@ -65,12 +65,19 @@ class Chainer:
         async with self._database.connection("agentos_system") as held:
             if not await store.locked(held):
                 return 0
+            self._look_at_the_keys()
             done = 0
             while count := await self._batch():
                 done += count
                 await self._anchor_in_time()
             await self._anchor_in_time()
             return done
+
+    def _look_at_the_keys(self) -> bool:
+        is_new = self._keys.look_again()
+        if is_new:
+            log.warning("ledger_key_changed", key=self._keys.now.id, known=len(self._keys.every))
+        return is_new
 
     async def anchor(self) -> int:
         """Anchor every chain that has another end than its last anchor says; how many."""
@@ -117,7 +124,9 @@ class Chainer:
                 if not facts:
                     return 0
                 ends = await store.ends(driver, list({fact["org"] for fact in facts}))
-                batch = chained(self._key, ends, facts)
+                batch = chained(self._keys, ends, facts)
+                if batch.amiss and self._look_at_the_keys():  # sealed by one that came since
+                    batch = chained(self._keys, ends, facts)
                 left_out = await store.append(driver, batch, facts[0], facts[-1])
         for org in left_out:
             log.error("chain_does_not_go_on", org=org)

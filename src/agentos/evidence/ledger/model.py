@@ -51,6 +51,7 @@ class Entry(msgspec.Struct, frozen=True):
     at: datetime
     seal: Seal
     body: msgspec.Raw
+    key_id: str = ""  # of the key that its hash is made with
 
 
 class Row(NamedTuple):
@@ -111,11 +112,25 @@ class Anchor:
 
 
 @dataclass(frozen=True, slots=True)
+class Unread:
+    """Entries that cannot be verified, as their key is absent: between these numbers, so many."""
+
+    key_id: str
+    first: int
+    last: int
+    entries: int
+
+    def __str__(self) -> str:
+        return f"{self.entries} entries, {self.first} to {self.last}, cannot be verified: key {self.key_id} is absent"
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """What anchors prove of a chain: how many were held against it, the first one, and the last that fits it."""
 
     anchors: int = 0
     torn: int = 0  # lines of the file that were not written to their end
+    absent: frozenset[str] = frozenset()  # keys that are not there, and whose anchors prove nothing now
     first: Anchor | None = None
     last: Anchor | None = None
 
@@ -132,6 +147,7 @@ class Verified:
     entries: int
     is_whole: bool  # the look reached the end
     broken: Broken | None
+    unread: tuple[Unread, ...]
     held: Held
 
     @property
@@ -141,10 +157,11 @@ class Verified:
 
 
 class Seen(NamedTuple):
-    """What of a ledger was verified, part by part: up to which entry, and the first fact that was amiss; 0: none."""
+    """What of a ledger was verified, part by part: up to which entry, and what was found first on the way; 0: none."""
 
     through: int
-    amiss: int
+    amiss: int  # a fact that was changed or made up before it was chained
+    unread: int  # an entry whose key is absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +184,9 @@ class LedgerVerified(Fact):
     key_field: ClassVar[str] = "organization"
     organization: str
     entries: int
-    broken: str  # kind and number of the first link that does not hold; empty: all hold
+    broken: (
+        str  # kind and number of the first link that does not hold, 'unknown' where a key is absent; empty: all hold
+    )
     by: str
 
 

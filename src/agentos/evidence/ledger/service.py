@@ -28,15 +28,16 @@ from agentos.evidence.ledger.model import (
 )
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
+UNKNOWN: Final = "unknown"  # what a look has found where a key is absent
 UNANCHORED: Final = timedelta(seconds=60)  # ends are anchored every five seconds; for so long a disk may be away
 PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at them
 
 
 async def verify(
-    doors: Doors, organization: OrgId, key: LedgerKey, anchors: Anchors | None, *, after: Seen, most: int, by: str
+    doors: Doors, organization: OrgId, keys: LedgerKeys, anchors: Anchors | None, *, after: Seen, most: int, by: str
 ) -> tuple[Verified, Seen | None]:
     """Verify at most so many entries after those that were verified before; the anchors when the end is reached.
 
@@ -44,26 +45,38 @@ async def verify(
     was found of the whole is kept, and is a fact. Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
     """
     async with doors.open(organization) as work:
-        found = await look(await work.driver(), organization, key, anchors, after=after.through, most=most)
+        found = await look(await work.driver(), organization, keys, anchors, after=after.through, most=most)
         broken, amiss = found.broken, after.amiss
+        unread = after.unread or next((one.first for one in found.unread), 0)
         if broken is not None and broken.kind is Tampering.FACT:
-            return found, Seen(broken.number, amiss or broken.number)
+            return found, Seen(broken.number, amiss or broken.number, unread)
         if broken is None and not found.is_whole:
-            return found, Seen(found.through, amiss)
-        told = f"{broken.kind}:{broken.number}" if broken else f"{Tampering.FACT}:{amiss}" if amiss else ""
+            return found, Seen(found.through, amiss, unread)
+        told = ""
+        if broken is not None:
+            told = f"{broken.kind}:{broken.number}"
+        elif amiss or unread:
+            told = f"{Tampering.FACT}:{amiss}" if amiss else f"{UNKNOWN}:{unread}"
         await work.publish(LedgerVerified(organization, found.entries, told, by))
     await store.keep_verified(doors.database, organization, found.through, told)
     return found, None
 
 
 async def look(
-    driver: Any, organization: str, key: LedgerKey, anchors: Anchors | None, *, after: int = 0, most: int | None = None
+    driver: Any,
+    organization: str,
+    keys: LedgerKeys,
+    anchors: Anchors | None,
+    *,
+    after: int = 0,
+    most: int | None = None,
 ) -> Verified:
     """The first link that does not hold, read page by page over one of the driver's connections. Memory is bounded.
 
     Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
     """
-    links = Links(key.chain(organization), await _row(driver, organization, after) if after else None)
+    await asyncio.to_thread(keys.look_again)
+    links = Links(keys, organization, await _row(driver, organization, after) if after else None)
     wrong, broken, is_whole, entries = None, None, False, 0
     while wrong is None and broken is None and not is_whole:
         async with aclosing(_pages(driver, organization, links.number, min(PAGE, most or PAGE))) as pages:
@@ -83,7 +96,7 @@ async def look(
         broken = broken or cut
         if broken is None:
             broken = await _unanchored(driver, organization, held.last)
-    return Verified(links.number - after, links.number, entries, is_whole, broken, held)
+    return Verified(links.number - after, links.number, entries, is_whole, broken, links.unread, held)
 
 
 async def search(
@@ -158,19 +171,19 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
     }
 
 
-def token(key: LedgerKey, organization: str, seen: Seen) -> str:
+def token(keys: LedgerKeys, organization: str, seen: Seen) -> str:
     """What a caller goes on with who had so much verified."""
-    said = f"{seen.through}.{seen.amiss}"
-    return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
+    said = ".".join(map(str, seen))
+    return f"{said}.{hmac.digest(keys.now.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
 
 
-def seen_by(key: LedgerKey, organization: str, said: str) -> Seen | None:
-    """What a token says was verified; None for one that was not given out here."""
-    parts = said.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts[:2]):
+def seen_by(keys: LedgerKeys, organization: str, said: str) -> Seen | None:
+    """What a token says was verified; None for one that was not given out here, or by another key than now's."""
+    *parts, _ = said.split(".")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
-    seen = Seen(int(parts[0]), int(parts[1]))
-    return seen if hmac.compare_digest(said.encode(), token(key, organization, seen).encode()) else None
+    seen = Seen(*map(int, parts))
+    return seen if hmac.compare_digest(said.encode(), token(keys, organization, seen).encode()) else None
 
 
 async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -> AsyncGenerator[list[Row]]:
@@ -231,7 +244,7 @@ async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: i
     first, held = next(iter(history.anchors), None), None
 
     def so_far(count: int) -> Held:
-        return Held(count, history.torn, first, held)
+        return Held(count, history.torn, history.absent, first, held)
 
     for count, one in enumerate(history.anchors):
         if one.number > entries or one.number not in hashes:
