@@ -46,6 +46,10 @@ class LedgerKey:
         """The key of an organization's chain: an entry of one is none of another."""
         return self._derived(f"entries are chained of {organization}")
 
+    def began(self, transaction: int) -> bytes:
+        """What proves that the ledger began with this transaction."""
+        return hmac.digest(self._derived("the ledger began"), str(transaction).encode(), "sha256")
+
     def pads(self) -> str:
         """The key of seals as PostgreSQL is told it: HMAC's inner and outer block, as hex."""
         padded = self.seals.ljust(_BLOCK, b"\0")

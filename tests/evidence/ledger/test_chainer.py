@@ -109,7 +109,7 @@ async def test_a_batch_on_an_end_that_has_moved_is_refused_whole(books: Books, o
     await books.toss(organization, 2)
     driver = await (await books.database.driver("agentos_system")).acquire()
     facts = await store.read(driver, 1000)
-    batch = chained(books.keys, await store.ends(driver, [organization]), facts)
+    batch = chained(books.keys, await store.ends(driver, [organization]), facts, began=0)
     assert await books.chain() >= 2
     with pytest.raises(asyncpg.PostgresError, match="has gone on"):
         await store.append(driver, batch, facts[0], facts[-1])

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from benchmarks.evidence.tamperer import LENGTH, tamper
+from pydantic import SecretStr
 
 from agentos.evidence.ledger import service
 from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
+from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.unit_of_work import Doors
+from tests.conftest import new_database
 from tests.evidence.ledger.conftest import Books
 
 
@@ -221,18 +230,56 @@ def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> Non
     assert service.seen_by(books.keys, "other", told) is None
 
 
-async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow(
-    books: Books, organization: OrgId
-) -> None:
-    driver = await books.superuser()
-    early = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x', '{}')"
-    await driver.execute(early, organization)
-    await books.toss(organization, 2)
-    await books.chain()
-    assert (await books.look(organization)).broken is None
-    await driver.execute(early, organization)
+EARLY = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x', '{}')"
+
+
+@pytest.fixture
+async def unchained(books: Books) -> AsyncIterator[Books]:
+    """A sealed database in which nothing was ever chained."""
+    url = await new_database(f"began_{uuid.uuid4().hex[:8]}")
+    settings = DatabaseSettings(url=SecretStr(url), pool_size=5, ledger_key=os.environ["AGENTOS_TEST_LEDGER_KEY"])
+    database = Database(settings)
+    yield replace(books, database=database, doors=Doors(database), url=url)
+    await database.close()
+
+
+async def first_wrong(books: Books, organization: OrgId) -> tuple[Tampering, int] | None:
     await books.chain()
     broken = (await books.look(organization)).broken
-    assert broken is not None
-    assert (broken.kind, broken.number) == (Tampering.FACT, 4)
+    return None if broken is None else (broken.kind, broken.number)
+
+
+async def test_facts_from_before_the_ledger_begin_a_chain_and_never_follow(unchained: Books) -> None:
+    organization = OrgId("acme")
+    driver = await unchained.superuser()
+    await driver.execute(EARLY, organization)
+    await driver.execute(EARLY, organization)
+    await unchained.toss(organization, 2)
+    assert await first_wrong(unchained, organization) is None
+    assert (await unchained.look(organization)).earlier == 2
+    await driver.execute(EARLY, organization)
+    assert await first_wrong(unchained, organization) == (Tampering.FACT, 5)
+    await driver.close()
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        "SELECT 1",
+        "UPDATE ledger_beginning SET txid = '1000000000000'",
+        "UPDATE ledger_beginning SET txid = '1000000000000', mac = sha256(mac)",
+        "DELETE FROM ledger_beginning",
+        "UPDATE ledger_heads SET is_sealed = false",
+    ],
+)
+async def test_a_fact_that_is_put_before_the_first_of_a_chain_does_not_pass_for_one_from_before_the_ledger(
+    unchained: Books, moved: str
+) -> None:
+    await unchained.toss(OrgId("acme"), 1)
+    await unchained.chain()
+    driver = await unchained.superuser()
+    await driver.execute(moved)
+    await driver.execute(EARLY, "new")
+    await unchained.toss(OrgId("new"), 2)
+    assert await first_wrong(unchained, OrgId("new")) == (Tampering.FACT, 1)
     await driver.close()

@@ -74,10 +74,11 @@ def register(app: typer.Typer) -> None:
 
 def verify() -> None:
     """Verify every link of the ledger, its columns and its anchors; name the first link that does not hold, exit 5."""
-    client, cursor, checked, amiss, unread = connect(), "", 0, [], []
+    client, cursor, checked, earlier, amiss, unread = connect(), "", 0, 0, [], []
     while True:
         found = client.post(f"{BASE}/verify", {"cursor": cursor})
         checked += found["checked"]
+        earlier += found["earlier"]
         unread += found["unread"]
         cursor = found.pop("next_cursor")
         if cursor is None:
@@ -89,8 +90,8 @@ def verify() -> None:
             checked += 1
     broken = found["broken"] or next(iter(amiss), None)
     holds = False if broken is not None else "unknown" if unread else True
-    found |= {"checked": checked, "holds": holds, "unread": unread, "facts_amiss": [one["number"] for one in amiss]}
-    output.show(found)
+    told = {"checked": checked, "holds": holds, "earlier": earlier, "unread": unread}
+    output.show(found | told | {"facts_amiss": [one["number"] for one in amiss]})
     if broken is not None:
         raise LedgerBroken(
             f"{broken['kind']} at entry {broken['number']}: {broken['what']}",

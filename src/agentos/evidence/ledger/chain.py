@@ -41,8 +41,11 @@ class Batch:
     amiss: list[tuple[str, int, Seal]] = field(default_factory=list)
 
 
-def chained(keys: LedgerKeys, ends: Mapping[str, End], facts: Iterable[Mapping[str, Any]]) -> Batch:
-    """Facts of the outbox, in their order, as the next entries of their organizations' chains."""
+def chained(keys: LedgerKeys, ends: Mapping[str, End], facts: Iterable[Mapping[str, Any]], *, began: int) -> Batch:
+    """Facts of the outbox, in their order, as the next entries of their organizations' chains.
+
+    ``began``: the first transaction whose facts all have to be sealed.
+    """
     batch, now = Batch({}, {}), keys.now
     of_chains: dict[str, bytes] = {}
     for fact in facts:
@@ -51,7 +54,7 @@ def chained(keys: LedgerKeys, ends: Mapping[str, End], facts: Iterable[Mapping[s
         if end is None:
             end = batch.was[org] = ends.get(org, EMPTY)
             of_chains[org] = now.chain(org)
-        seal = _seal(keys, fact, end.is_sealed)
+        seal = _seal(keys, fact, is_early=not end.is_sealed and int(fact["txid"]) < began)
         try:
             said = _said.decode(fact["body"])
         except msgspec.DecodeError:  # no fact of the platform is such a body
@@ -91,9 +94,9 @@ def _text(said: msgspec.Struct, name: str) -> str | None:
     return found if found and isinstance(found, str) else None
 
 
-def _seal(keys: LedgerKeys, fact: Mapping[str, Any], is_sealed: bool) -> Seal:
+def _seal(keys: LedgerKeys, fact: Mapping[str, Any], *, is_early: bool) -> Seal:
     if fact["seal"] is None:
-        return Seal.MISSING if is_sealed else Seal.EARLIER
+        return Seal.EARLIER if is_early else Seal.MISSING
     told = (fact["txid"], fact["seq"], fact["moment"], fact["org"], fact["name"], len(fact["key"]), fact["key"])
     message = "|".join((*map(str, told), fact["body"])).encode()
     for key in keys.every:  # a process that has run for long seals with the key of its start
@@ -117,6 +120,7 @@ class Links:
     def __init__(self, keys: LedgerKeys, organization: str, after: Row | None = None) -> None:
         self._keys, self._organization = keys, organization
         self._key, self._key_id = secrets.token_bytes(32), ""  # that of the last entry; nobody's where there is none
+        self.earlier = 0  # entries that were taken of facts from before the ledger
         self._before = ""  # the key before an absent one
         self._absent: dict[str, Unread] = {}
         self._forged: Unread | None = None
@@ -179,7 +183,9 @@ class Links:
             if one.seal is not Seal.WHOLE and not (is_early and one.seal is Seal.EARLIER):
                 number -= 1
                 break
-            is_early = is_early and one.seal is Seal.EARLIER
+            if is_early:
+                is_early = one.seal is Seal.EARLIER
+                self.earlier += is_early
             prev, position = row[1].hex(), there
         else:
             wrong = None

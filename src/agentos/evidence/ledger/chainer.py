@@ -9,8 +9,9 @@ it, holds back no other.
 from __future__ import annotations
 
 import asyncio
+import hmac
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -38,6 +39,7 @@ class Chainer:
     def __init__(self, database: Database, keys: LedgerKeys, anchors: Anchors | None, meter: Meter) -> None:
         self._database, self._keys, self._anchors, self._meter = database, keys, anchors, meter
         self._anchored_at = float("-inf")
+        self._began: int | None = None
 
     async def chain_for_ever(self, stop: asyncio.Event) -> None:
         """Chain and anchor until ``stop``, in as many workers as run it. An outage is waited out."""
@@ -72,6 +74,22 @@ class Chainer:
                 await self._anchor_in_time()
             await self._anchor_in_time()
             return done
+
+    async def _beginning(self, driver: Any) -> int:
+        """The first transaction whose facts all have to be sealed: what the first chaining ever kept, as it kept it.
+
+        Where chains are and that is gone, or is not as it was kept, no fact passes for one from before the ledger.
+        """
+        told = await store.began(driver)
+        if told["txid"] is None:
+            begins = 0 if told["has_chains"] else int(told["next_txid"])
+            await store.begin(driver, begins, self._keys.now.began(begins))
+            return begins
+        began = int(told["txid"])
+        if any(hmac.compare_digest(key.began(began), told["mac"]) for key in self._keys.every):
+            return began
+        log.error("ledger_beginning_changed", transaction=began)
+        return 0
 
     def _look_at_the_keys(self) -> bool:
         is_new = self._keys.look_again()
@@ -120,13 +138,15 @@ class Chainer:
         pool = await self._database.driver("agentos_system")
         with translated():
             async with pool.acquire() as driver:
+                if self._began is None:
+                    self._began = await self._beginning(driver)
                 facts = await store.read(driver, BATCH)
                 if not facts:
                     return 0
                 ends = await store.ends(driver, list({fact["org"] for fact in facts}))
-                batch = chained(self._keys, ends, facts)
+                batch = chained(self._keys, ends, facts, began=self._began)
                 if batch.amiss and self._look_at_the_keys():  # sealed by one that came since
-                    batch = chained(self._keys, ends, facts)
+                    batch = chained(self._keys, ends, facts, began=self._began)
                 left_out = await store.append(driver, batch, facts[0], facts[-1])
         for org in left_out:
             log.error("chain_does_not_go_on", org=org)

@@ -31,7 +31,7 @@ class Seal(StrEnum):
     """How a fact was found when it was chained."""
 
     WHOLE = "whole"  # as it was written
-    EARLIER = "earlier"  # written before facts were sealed; only at the beginning of a chain
+    EARLIER = "earlier"  # written before the ledger began; only at the beginning of a chain
     MISSING = "missing"  # written past the platform
     BROKEN = "broken"  # changed after it was written
 
@@ -146,6 +146,7 @@ class Verified:
     through: int
     entries: int
     is_whole: bool  # the look reached the end
+    earlier: int  # entries of facts from before the ledger, which nothing sealed
     broken: Broken | None
     unread: tuple[Unread, ...]
     held: Held

@@ -155,6 +155,7 @@ def _verified(found: Verified, anchors: Anchors | None) -> dict[str, Any]:
         "broken": None
         if found.broken is None
         else {"kind": found.broken.kind.value, "number": found.broken.number, "what": found.broken.what},
+        "earlier": found.earlier,
         "unread": [asdict(one) for one in found.unread],
         "anchors": held.anchors if is_known else "unknown",
         "anchors_torn": held.torn if is_known else "unknown",

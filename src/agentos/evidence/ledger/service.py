@@ -96,7 +96,7 @@ async def look(
         broken = broken or cut
         if broken is None:
             broken = await _unanchored(driver, organization, held.last)
-    return Verified(links.number - after, links.number, entries, is_whole, broken, links.unread, held)
+    return Verified(links.number - after, links.number, entries, is_whole, links.earlier, broken, links.unread, held)
 
 
 async def search(

@@ -429,8 +429,8 @@ LEDGER_SOUND = Metric(
     "gauge",
     "bool",
     ("org",),
-    "What 'agentos audit verify' found last: 1 every link holds, 0 one does not; absent before the first look, and where "
-    "a key is absent.",
+    "What 'agentos audit verify' found last: 1 every link holds, 0 one does not; absent before the first look, and "
+    "when a key is absent.",
 )
 LEDGER_VERIFIED_AGE = Metric(
     "agentos_ledger_verified_age_seconds", "gauge", "seconds", ("org",), "Since the whole ledger was last verified."

@@ -1,0 +1,13 @@
+"""Where the ledger began: a fact without a seal that lies behind it was written past the platform."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0029"
+down_revision = "0026"
+
+
+def upgrade() -> None:
+    script = Path(__file__).with_suffix(".sql").read_text()
+    op.get_bind().connection.dbapi_connection.run_async(lambda driver: driver.execute(script))
