@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,16 @@ async def books(sealed_url: str, tmp_path: Path) -> AsyncIterator[Books]:
     keys = LedgerKeys.load(file)
     yield Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
     await database.close()
+
+
+@pytest.fixture
+async def organization(books: Books) -> OrgId:
+    """A new organization in whose chain there is nothing, not even that it was founded."""
+    name = OrgId(f"o{uuid.uuid4().hex[:12]}")
+    driver = await books.superuser()
+    await driver.execute("INSERT INTO organizations (org, name) VALUES ($1, $1)", name)
+    await driver.close()
+    return name
 
 
 @pytest.fixture

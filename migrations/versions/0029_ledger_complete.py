@@ -1,4 +1,4 @@
-"""Where the ledger began: a fact without a seal that lies behind it was written past the platform."""
+"""Where the ledger began, and facts that it lacked: organizations are founded, skills registered and restored."""
 
 from pathlib import Path
 
