@@ -184,8 +184,8 @@ def acts(ids: dict[str, str]) -> Iterator[tuple[str, str, Any]]:
     yield "DELETE", "/api/v1/stops/{stop_id}", None
     yield "PUT", "/api/v1/agents/policies/denylist", {"domains": ["example.com"]}
     yield "PUT", "/api/v1/agents/policies/denylist", {}
-    yield "PUT", "/api/v1/agents/policies/organization", {"policy": {"denied": ["nothing"]}}
-    yield "PUT", f"{DEPLOYMENT}/policy", {"policy": {"denied": ["nothing"]}}
+    yield "PUT", "/api/v1/agents/policies/organization", {"policy": {"deny": ["nothing"]}}
+    yield "PUT", f"{DEPLOYMENT}/policy", {"policy": {"deny": ["nothing"]}}
     yield "PUT", "/api/v1/budgets", {"agent": "tester", "period": "day", "steps": 1000}
     yield "PUT", "/api/v1/budgets/prices", {"provider": "stub", "model": "", "input": "1", "output": "1"}
     yield "PUT", "/api/v1/privacy/rules", {}

@@ -17,6 +17,7 @@ from agentos.apps.client import Client, connect
 from agentos.apps.embedded.home import LEDGER_KEY, Home
 from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.evidence.ledger.model import Unread
+from agentos.evidence.ledger.past import KINDS
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Conflict, Invalid
 from agentos.kernel.seals import rotate_key
@@ -171,11 +172,13 @@ def state(
         tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
     ] = ("", ""),
 ) -> None:
-    """Show which versions, tiers, stops, policies and budgets were in force at a moment, or changed between two."""
+    """Show which versions, tiers, stops, policies, budgets and gates were in force at a moment, or changed between two."""
     client = connect()
-    if diff[0]:
+    if any(diff):
         if at:
             raise StateRefused("--at and --diff are two questions", then="Ask one of them.")
+        if not all(diff):
+            raise StateRefused("--diff takes two moments", then="Name both, the earlier one first.")
         found = client.get(f"{BASE}/state/diff", before=diff[0], after=diff[1])
         if output.as_json or not isinstance(found["changes"], list):
             output.show(found)
@@ -186,7 +189,7 @@ def state(
     if output.as_json:
         output.show(found)
         return
-    kinds = [(name, found.pop(name)) for name in ("deployments", "stops", "policies", "budgets")]
+    kinds = [(name, found.pop(name)) for name in KINDS]
     output.show(found)
     for name, held in kinds:
         output.show(f"\n{name}:")

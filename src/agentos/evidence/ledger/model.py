@@ -27,6 +27,12 @@ class NotYet(Invalid):
     code = "not_yet"
 
 
+class MomentsSwapped(Invalid):
+    """Of two moments that are compared the first is the later one."""
+
+    code = "moments_swapped"
+
+
 class Seal(StrEnum):
     """How a fact was found when it was chained."""
 

@@ -108,7 +108,7 @@ async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, keys: KeysDep
 
 @router.get("/state")
 async def state(caller: Reader, doors: DoorsDep, at: At = None) -> dict[str, Any]:
-    """Which versions, tiers, stops, policies and budgets were in force at a moment; what no entry tells is unknown."""
+    """What was in force at a moment: versions, tiers, stops, policies, budgets, gates and more; else unknown."""
     async with doors.open(caller.organization) as work:
         moment = now()
         return await service.state(work, at=at or moment, now=moment)

@@ -19,6 +19,7 @@ from agentos.evidence.ledger.model import (
     EntryUnknown,
     Held,
     LedgerVerified,
+    MomentsSwapped,
     NotYet,
     Row,
     Search,
@@ -122,16 +123,19 @@ async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str]) -> 
 
 
 async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
-    """Which versions, tiers, stops, policies and budgets were in force at a moment. Raises NotYet (Invalid).
+    """What was in force at a moment, kind by kind. Raises NotYet (Invalid).
 
-    Where the ledger had no entry yet everything is unknown.
+    Where the ledger had no entry yet everything is unknown; where it does not begin with the founding of its
+    organization it is not complete: what was set before and not changed since is not told.
     """
     if at > now:
         raise NotYet(f"{at.isoformat()} has not come yet", where="at", then="Ask about a moment that is past.")
     first, last = await store.span(work)
-    told = past.moment(at, first, last)
+    begins = await store.entry(work, 1)
+    is_complete = begins is not None and [name for name, _ in believed([begins])] == [past.BEGINS]
+    told = past.moment(at, first, last, is_complete=is_complete)
     if first is None or at < first:
-        return told | dict.fromkeys(("deployments", "stops", "policies", "budgets"), past.UNKNOWN)
+        return told | dict.fromkeys(past.KINDS, past.UNKNOWN)
     rows = await store.told_until(work, list(past.CHANGES), at)
     found = past.in_force(believed(rows))
     for one in await stops.of_everybody(work, at=at):
@@ -145,13 +149,19 @@ async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, A
 
 
 async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now: datetime) -> dict[str, Any]:
-    """What changed between two moments; unknown where the ledger does not reach back to the first. Raises NotYet."""
+    """What changed between two moments; unknown where the ledger does not reach back to the first.
+
+    Raises NotYet or MomentsSwapped (Invalid).
+    """
+    if before > after:
+        raise MomentsSwapped(
+            f"{before.isoformat()} is after {after.isoformat()}", where="before", then="Name the earlier one first."
+        )
     one, other = await state(work, at=before, now=now), await state(work, at=after, now=now)
     told = {"before": one.pop("at"), "after": other.pop("at"), "ledger_from": one["ledger_from"]}
     if past.UNKNOWN in (one["deployments"], other["deployments"]):
         return {**told, "changes": past.UNKNOWN}
-    kinds = ("deployments", "stops", "policies", "budgets")
-    return {**told, "changes": past.changed(*({kind: said[kind] for kind in kinds} for said in (one, other)))}
+    return {**told, "changes": past.changed(one, other)}
 
 
 async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:
