@@ -187,7 +187,7 @@ def acts(ids: dict[str, str]) -> Iterator[tuple[str, str, Any]]:
     yield "PUT", "/api/v1/agents/policies/organization", {"policy": {"deny": ["nothing"]}}
     yield "PUT", f"{DEPLOYMENT}/policy", {"policy": {"deny": ["nothing"]}}
     yield "PUT", "/api/v1/budgets", {"agent": "tester", "period": "day", "steps": 1000}
-    yield "PUT", "/api/v1/budgets/prices", {"provider": "stub", "model": "", "input": "1", "output": "1"}
+    yield "PUT", "/api/v1/budgets/prices", {"provider": "stub", "model": "x", "input": "1", "output": "1"}
     yield "PUT", "/api/v1/privacy/rules", {}
     yield "PUT", "/api/v1/approvals/routing", {}
     yield "POST", "/api/v1/drafts/{draft_id}/discard", {}
@@ -199,7 +199,6 @@ def acts(ids: dict[str, str]) -> Iterator[tuple[str, str, Any]]:
     yield "POST", "/v1/messages", {"model": "stub", "max_tokens": 9, "messages": [{"role": "user", "content": "go"}]}
     yield "POST", "/api/v1/runs/{over}/replay", {}
     yield "POST", "/api/v1/audit/verify", {}
-    yield "POST", "/api/v1/subscriptions/{subscription_id}/deliveries/{delivery_id}/retry", {}
     yield "DELETE", "/api/v1/subscriptions/{subscription_id}", None
     yield "PATCH", DEPLOYMENT, {"tier": "L1"}
     yield "POST", f"{DEPLOYMENT}/canary", {"version": ids["other"], "percent": 10}

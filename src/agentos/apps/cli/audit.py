@@ -172,7 +172,7 @@ def state(
         tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
     ] = ("", ""),
 ) -> None:
-    """Show which versions, tiers, stops, policies, budgets and gates were in force at a moment, or changed between two."""
+    """Show the versions, tiers, stops, policies, budgets and gates in force at a moment, or what changed between two."""
     client = connect()
     if any(diff):
         if at:
