@@ -5,6 +5,9 @@ CREATE TABLE ledger_beginning (
   txid    xid8 NOT NULL,
   mac     bytea NOT NULL
 );
+ALTER TABLE ledger_beginning ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ledger_beginning FORCE ROW LEVEL SECURITY;
+CREATE POLICY system ON ledger_beginning TO agentos_owner USING (true) WITH CHECK (true);
 
 -- Where it began, if that was ever said; what it would be now; and whether there are chains.
 CREATE FUNCTION ledger_began(OUT txid text, OUT mac bytea, OUT next_txid text, OUT has_chains boolean)

@@ -172,7 +172,7 @@ def state(
         tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
     ] = ("", ""),
 ) -> None:
-    """Show the versions, tiers, stops, policies, budgets and gates in force at a moment, or what changed between two."""
+    """Show the versions, tiers, stops, policies, budgets and gates of a moment, or what changed between two."""
     client = connect()
     if any(diff):
         if at:
