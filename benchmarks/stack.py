@@ -114,7 +114,7 @@ async def engines(**env: str) -> AsyncIterator[Stack]:
             "DATABASE_URL": database.url,
             "TEMPORAL_ADDRESS": engine.address,
             "AGENTOS_LEDGER_KEY": str(folder / "ledger.key"),
-            "AGENTOS_LEDGER_ANCHORS": str(folder / "ledger-anchors.jsonl"),
+            "AGENTOS_LEDGER_ANCHORS": str(folder / "ledger-anchors"),
             **env,
         }
         try:

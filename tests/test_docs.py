@@ -14,7 +14,7 @@ from agentos.apps import reference
 from agentos.kernel.errors import KINDS, AgentOSError
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("settings.md", "errors.md", "cli.md", "metrics.md", "policy.md", "determinism.md", "quality.md")
+PAGES = ("settings.md", "errors.md", "cli.md", "metrics.md", "policy.md", "determinism.md", "quality.md", "facts.md")
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)

@@ -24,7 +24,7 @@ from agentos.evidence.ledger.chainer import Chainer
 from agentos.intake.identity import service as identity
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
@@ -42,9 +42,9 @@ async def rows(stack: Stack) -> list[Row]:
     """The rows of the ledger."""
     file = stack.env["AGENTOS_LEDGER_KEY"]
     settings = DatabaseSettings(url=SecretStr(stack.database.url), pool_size=5, ledger_key=file)
-    database, key = Database(settings), LedgerKey.load(file)
-    anchors = Anchors(stack.env["AGENTOS_LEDGER_ANCHORS"], key)
-    chainer = Chainer(database, key, anchors, Meter())
+    database, keys = Database(settings), LedgerKeys.load(file)
+    anchors = Anchors(stack.env["AGENTOS_LEDGER_ANCHORS"], keys)
+    chainer = Chainer(database, keys, anchors, Meter())
     try:
         await chainer.turn()
         written, verified = [], []
@@ -52,8 +52,8 @@ async def rows(stack: Stack) -> list[Row]:
             organization = OrgId(f"ledger_{number}")
             await identity.found_organization(database, organization, name=organization)
             written.append(await _write(stack, database, chainer, organization))
-            verified.append(await _verify(database, key, anchors, organization))
-        found = await _tamper(stack, database, chainer, key, anchors)
+            verified.append(await _verify(database, keys, anchors, organization))
+        found = await _tamper(stack, database, chainer, keys, anchors)
     finally:
         await database.close()
     where = f"{WRITERS} processes write, one chains; the machine is shared with PostgreSQL"
@@ -105,19 +105,19 @@ async def _entries(database: Database, organization: OrgId) -> int:
     return int(found or 0)
 
 
-async def _verify(database: Database, key: LedgerKey, anchors: Anchors, organization: OrgId) -> float:
+async def _verify(database: Database, keys: LedgerKeys, anchors: Anchors, organization: OrgId) -> float:
     """Entries verified, per second."""
     async with Doors(database).open(organization) as work:
         driver = await work.driver()
         began = time.perf_counter()
-        found = await service.look(driver, organization, key, anchors)
+        found = await service.look(driver, organization, keys, anchors)
         seconds = time.perf_counter() - began
     assert found.broken is None, found.broken
     assert found.is_whole
     return found.checked / seconds
 
 
-async def _tamper(stack: Stack, database: Database, chainer: Chainer, key: LedgerKey, anchors: Anchors) -> int:
+async def _tamper(stack: Stack, database: Database, chainer: Chainer, keys: LedgerKeys, anchors: Anchors) -> int:
     """How many of so many tamperings are found; each is taken back."""
     organization = OrgId("tampered")
     await identity.found_organization(database, organization, name=organization)
@@ -136,12 +136,12 @@ async def _tamper(stack: Stack, database: Database, chainer: Chainer, key: Ledge
     )
     chance, found = random.Random(TAMPERINGS), 0
     try:
-        assert (await service.look(driver, organization, key, anchors)).broken is None
+        assert (await service.look(driver, organization, keys, anchors)).broken is None
         for _ in range(TAMPERINGS):
             transaction = driver.transaction()
             await transaction.start()
             await tamper(driver, organization, chance)
-            found += (await service.look(driver, organization, key, anchors)).broken is not None
+            found += (await service.look(driver, organization, keys, anchors)).broken is not None
             await transaction.rollback()
     finally:
         await driver.close()

@@ -132,7 +132,7 @@ async def running(
     monkeypatch.setenv("AGENTOS_WEBHOOK_ALLOW", "127.0.0.1")
     monkeypatch.setenv("AGENTOS_SECRET_JOURNEYS", SECRET)
     monkeypatch.setenv("AGENTOS_SIGNING_KEY", signing_key())
-    monkeypatch.setenv("AGENTOS_LEDGER_ANCHORS", str(Path(ledger_key()).with_name("anchors.jsonl")))
+    monkeypatch.setenv("AGENTOS_LEDGER_ANCHORS", str(Path(ledger_key()).with_name("anchors")))
     async with AsyncExitStack() as stack:
         settings = DatabaseSettings(url=SecretStr(database_url), pool_size=5, ledger_key=ledger_key())
         held = await stack.enter_async_context(process(eager=True, database=settings))

@@ -12,6 +12,7 @@ import asyncpg
 from sqlalchemy import make_url
 
 from agentos.kernel.clock import now
+from agentos.kernel.seals import LedgerKeys, make_key
 from tests.journeys.conftest import Platform
 from tests.journeys.test_command_line import Shell
 from tests.runtime.runs.harness import DONE, calls
@@ -149,6 +150,18 @@ async def test_what_was_in_force_is_told_for_any_moment(platform: Platform) -> N
     assert early["deployments"] == "unknown"
     late = await platform.author.get(f"{AUDIT}/state", params={"at": "2100-01-01T00:00Z"})
     assert (late.status_code, late.json()["code"]) == (422, "not_yet")
+    assert then["is_complete"] is True
+    refused = {
+        "state": ({"at": "2026-11-21T03:00"}, {"at": "yesterday"}, {"at": "9" * 40}, {"at": "0000-01-01T00:00Z"}),
+        "state/diff": ({"before": after, "after": before}, {"before": "2026-11-21T03:00", "after": after}),
+    }
+    for door, asked in refused.items():
+        for words in asked:
+            answer = await platform.author.get(f"{AUDIT}/{door}", params=words)
+            assert answer.status_code == 422, (words, answer.text)
+            assert answer.json()["code"] in ("malformed_request", "moments_swapped")
+    for at in ("0001-01-01T00:00+14:00", "1"):
+        assert (await platform.author.get(f"{AUDIT}/state", params={"at": at})).json()["deployments"] == "unknown"
 
 
 async def test_the_command_line_verifies_searches_exports_and_travels_in_time(
@@ -168,5 +181,19 @@ async def test_the_command_line_verifies_searches_exports_and_travels_in_time(
     assert applied["deployment_id"] in (await shell("state"))["deployments"]
     moments = ["--diff", "2020-01-01T00:00Z", now().isoformat()]
     assert (await shell("state", *moments))["changes"] == "unknown"
+    database, key = platform.held.parts.database, tmp_path / "other.key"
+    make_key(key)
+    rotated = await shell("audit", "rotate-key", "--file", str(key))
+    was, database.ledger_keys = database.ledger_keys, LedgerKeys.load(key)
+    assert [one.id for one in database.ledger_keys.every] == [rotated["key_id"], *rotated["older"]]
+    refused = await shell("audit", "verify", by="admin", code=5)
+    assert (refused["holds"], refused["broken"]) == ("unknown", None)
+    assert [(one["key_id"], one["first"]) for one in refused["unread"]] == [(was.now.id if was else "", 1)]
+    health = (await platform.admin.get("/health/ledger")).json()
+    assert "entries of a chain cannot be verified, as a key is absent" in health["because"]
+    database.ledger_keys = was
     await shell("audit", "search", by="author", code=3)
     await shell("state", "--at", "2100-01-01T00:00Z", code=2)
+    assert (await shell("state", "--diff", "", now().isoformat(), code=2))["code"] == "state_refused"
+    swapped = await shell("state", "--diff", now().isoformat(), "2020-01-01T00:00Z", code=2)
+    assert swapped["code"] == "moments_swapped"

@@ -35,7 +35,7 @@ PEOPLE: Final = {"admin": Role.ADMIN, "author": Role.OPERATOR, "approver": Role.
 async def bootstrap(home: Path, database: Database) -> bool:
     """Make sure that the organization, its people and their keys exist. True when it made them."""
     file = credentials_file(home)
-    await service.found_organization(database, ORGANIZATION, name="Main organization")
+    await service.found_organization(database, ORGANIZATION, name="Main organization", by="bootstrap")
     keys: dict[str, str] = json.loads(file.read_text())["keys"] if file.exists() else {}
     missing = [handle for handle in PEOPLE if handle not in keys]
     if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from agentos.control.agents import model as agents
@@ -26,6 +27,7 @@ from agentos.operations.rollouts import model as rollouts
 from agentos.operations.shadows import model as shadows
 from agentos.runtime.gateway import model as gateway
 from agentos.runtime.runs import model as runs
+from agentos.runtime.skills import model as skills
 
 # A feature with facts adds its model; a test finds one that is missing.
 SOURCES: Final = (
@@ -39,6 +41,7 @@ SOURCES: Final = (
     approvals,
     budgets,
     privacy,
+    skills,
     runs,
     gateway,
     replay,
@@ -55,6 +58,106 @@ SOURCES: Final = (
 
 # What only the ledger reads: so many that nobody could be told of each.
 FOR_THE_LEDGER: Final = (runs.StepsJournaled, identity.SecretRead)
+
+
+# What has to be in the ledger, and the facts that tell it. The reference's page of facts is made of this.
+COVERED: Final[Mapping[str, tuple[type[Fact], ...]]] = {
+    "decisions": (runs.StepsJournaled, approvals.ApprovalDecided, runs.DraftMade),
+    "effects": (runs.StepsJournaled, runs.EffectUncertain, runs.EffectSettled),
+    "approvals": (
+        approvals.ApprovalRequested,
+        approvals.ApprovalPassed,
+        approvals.ApprovalReminded,
+        approvals.ApprovalSlaMissed,
+        approvals.ApprovalEscalated,
+        approvals.ApprovalRerouted,
+        approvals.ApprovalDecided,
+        approvals.ApprovalExpired,
+        approvals.RoutingChanged,
+    ),
+    "stops": (stops.StopOrdered, stops.StopLifted, runs.RunOrdered),
+    "changes of deployments": (
+        deployments.DeploymentCreated,
+        deployments.RevisionDrafted,
+        deployments.VersionPromoted,
+        deployments.VersionRolledBack,
+        deployments.DeploymentPaused,
+        deployments.DeploymentResumed,
+        deployments.DeploymentRetired,
+        deployments.TierChanged,
+        deployments.CanaryStarted,
+        deployments.CanaryResized,
+        deployments.CanaryEnded,
+        rollouts.PromotionRefused,
+        rollouts.GatesOverridden,
+        rollouts.CanaryBreached,
+        rollouts.RollbackValidated,
+        shadows.ShadowStarted,
+        shadows.ShadowEnded,
+    ),
+    "access to secrets": (runs.StepsJournaled, identity.SecretRead, identity.KeyCreated, identity.KeyRevoked),
+    "logins": (identity.SignedIn, identity.SignedOut, identity.AccessRefused),
+    "actions of operators": (
+        identity.OrganizationFounded,
+        identity.PersonAdded,
+        identity.PersonChanged,
+        agents.AgentApplied,
+        agents.VersionCreated,
+        policies.PolicyChanged,
+        privacy.PrivacyRulesChanged,
+        budgets.BudgetChanged,
+        budgets.PriceChanged,
+        skills.SkillsRegistered,
+        skills.SkillRestored,
+        triggers.TriggerAdded,
+        triggers.TriggerChanged,
+        triggers.TriggerRemoved,
+        runs.RunAccepted,
+        runs.DraftSubmitted,
+        runs.DraftDiscarded,
+        inbox.AddressesChanged,
+        inbox.WorkspaceConnected,
+        inbox.WorkspaceDisconnected,
+        inbox.ThreadOpened,
+        inbox.MessageReceived,
+        inbox.AnswerGiven,
+        subscriptions.SubscriptionAdded,
+        subscriptions.SubscriptionChanged,
+        subscriptions.SubscriptionRemoved,
+        subscriptions.DeliveryRetried,
+        notifications.NotificationRetried,
+        gateway.ModelAsked,
+        replay.RunReplayed,
+        replay.ReplayAsked,
+        quality.FeedbackGiven,
+        recommendations.RecommendationSettled,
+        quality.GateAdded,
+        quality.GateRemoved,
+        quality.PromotionFrozen,
+        quality.PromotionUnfrozen,
+        evals.DatasetAdded,
+        evals.EvalStarted,
+        evals.EvalCancelled,
+        ledger.LedgerVerified,
+    ),
+    "what the platform did and noticed": (
+        runs.RunEnded,
+        runs.MessagesUnread,
+        triggers.TriggerFired,
+        triggers.FiringsMissed,
+        inbox.AnswerSettled,
+        inbox.InboxAlerted,
+        privacy.PersonalDataRedacted,
+        budgets.BudgetReached,
+        budgets.BudgetOvershot,
+        budgets.ReserveLost,
+        subscriptions.DeliveryGivenUp,
+        notifications.NotificationGivenUp,
+        recommendations.RecommendationOpened,
+        evals.EvalAsked,
+        evals.EvalEnded,
+    ),
+}
 
 
 def told_outside() -> tuple[type[Fact], ...]:

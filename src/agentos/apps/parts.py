@@ -213,10 +213,10 @@ async def process(*, eager: bool, database: DatabaseSettings | None = None) -> A
     address = NotificationSettings.read().address
     hides = partial(hiding, privacy=privacy, schemas=registry)
     notifications = Notifications(doors, channels, meter, signer, address=address, hiding=hides)
-    ledger_key = doors.database.ledger_key
+    ledger_keys = doors.database.ledger_keys
     anchored = LedgerSettings.read().anchors
-    anchors = Anchors(anchored, ledger_key) if ledger_key is not None and anchored else None
-    chainer = None if ledger_key is None else Chainer(doors.database, ledger_key, anchors, meter)
+    anchors = Anchors(anchored, ledger_keys) if ledger_keys is not None and anchored else None
+    chainer = None if ledger_keys is None else Chainer(doors.database, ledger_keys, anchors, meter)
     making = embeddings(EmbeddingSettings.read(), environment_secret, live=not routing.disable_live_adapters)
     embedder = Embedder(doors, making, privacy, meter)
     artifacts = Artifacts(doors, embedder, meter)

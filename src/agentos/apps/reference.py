@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -20,11 +21,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import agentos
+from agentos.apps.facts import COVERED, FOR_THE_LEDGER
 from agentos.control.policy import cedar
 from agentos.control.policy.model import MATRIX, RESTRICTIVE_FIRST, EffectClass, Tier
 from agentos.control.policy.routes import DeploymentRules, OrganizationRules
 from agentos.control.policy.rules import DEFAULT_DENY, RULES
 from agentos.control.policy.service import MOST_ENTRIES
+from agentos.evidence.ledger.model import PERSONS
 from agentos.evidence.quality import drift, figures, scoring
 from agentos.evidence.recommendations import rules
 from agentos.evidence.replay import content
@@ -49,6 +52,7 @@ def pages() -> dict[str, str]:
         "policy.md": policy(),
         "determinism.md": determinism(),
         "quality.md": quality(),
+        "facts.md": facts(),
     }
 
 
@@ -175,6 +179,28 @@ def metrics() -> str:
                 ),
             ),
         ]
+    )
+
+
+def facts() -> str:
+    """The page of facts, by what the ledger has to tell."""
+    body = [
+        "# Facts\n",
+        "What happened, as it stands in the [ledger](../audit.md) and as outside systems that subscribed are told:\n"
+        "ids, digests and times, never content. A fact may stand for several things, and is shown with each. `key` is\n"
+        "what `agentos audit search --key` looks for; in bold who did it, which `--person` looks for.\n",
+    ]
+    for what, kinds in COVERED.items():
+        rows = []
+        for kind in kinds:
+            names = [field.name for field in dataclasses.fields(kind)]
+            by = next((name for name in PERSONS if name in names), "")
+            told = ", ".join(f"**`{name}`**" if name == by else f"`{name}`" for name in names)
+            rows.append((f"`{kind.__name__}`", _guarantee(kind), f"`{kind.key_field}`", told))
+        body += [f"## {what.capitalize()}\n", *_table(("fact", "what happened", "key", "what it says"), rows)]
+    outside = ", ".join(f"`{kind.__name__}`" for kind in FOR_THE_LEDGER)
+    return _page(
+        [*body, f"\nFor the ledger alone, as there are so many that nobody could be told of each: {outside}.\n"]
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from agentos.apps.organizations import with_database
 from agentos.apps.settings import RegistrySettings
+from agentos.intake.identity.service import OPERATOR
 from agentos.kernel.database import Database
 from agentos.runtime.skills import registered
 from agentos.runtime.skills.model import Registered
@@ -21,7 +22,7 @@ def restore(rows: Sequence[Registered], *, dry_run: bool) -> list[dict[str, Any]
     read_only = RegistrySettings.read().read_only
 
     async def put_back(database: Database) -> list[dict[str, Any]]:
-        done = await registered.restore(database, rows, read_only=read_only, dry_run=dry_run)
+        done = await registered.restore(database, rows, read_only=read_only, dry_run=dry_run, by=OPERATOR)
         return [asdict(one) for one in done]
 
     return with_database(put_back)

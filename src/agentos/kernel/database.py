@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from agentos.kernel.errors import AgentOSError, Invalid, Unavailable
 from agentos.kernel.group_commit import LANES, GroupCommit
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.settings import DatabaseSettings
 
 Role = Literal["agentos_app", "agentos_system", "agentos_owner"]
@@ -73,10 +73,10 @@ class Database:
     def __init__(self, settings: DatabaseSettings) -> None:
         self._settings = settings
         self._url = make_url(settings.url.get_secret_value()).set(drivername="postgresql+asyncpg")
-        self.ledger_key = LedgerKey.load(settings.ledger_key) if settings.ledger_key else None
+        self.ledger_keys = LedgerKeys.load(settings.ledger_key) if settings.ledger_key else None
         self._server_settings = {"search_path": SCHEMA}
-        if self.ledger_key is not None:  # in the greeting of a connection, which no statement log shows
-            self._server_settings["agentos.seal"] = self.ledger_key.pads()
+        if self.ledger_keys is not None:  # in the greeting of a connection, which no statement log shows
+            self._server_settings["agentos.seal"] = self.ledger_keys.now.pads()
         self._app = self._engine("agentos_app", settings.pool_size)
         self._system = self._engine("agentos_system", SYSTEM_POOL)
         self._drivers: dict[Role, asyncpg.Pool[asyncpg.Record]] = {}

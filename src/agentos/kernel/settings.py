@@ -58,8 +58,8 @@ class DatabaseSettings(Section):
     ledger_key: str = Field(
         "",
         alias="AGENTOS_LEDGER_KEY",
-        description="File (0600) with the key that seals facts and chains the ledger. Empty: none is kept; "
-        "'agentos up' makes one.",
+        description="File (0600) with the key that seals facts and chains the ledger, and below it those before it. "
+        "Empty: none is kept; 'agentos up' makes one.",
     )
 
 

@@ -68,7 +68,7 @@ async def test_what_is_saved_is_in_force_under_its_hash_and_bumps_its_epoch(
     assert await epoch(doors, organization, scope) == before + 1
     async with doors.open(organization) as work:
         book = await service.rulebook(work, SUBJECT)
-        facts = await work.all(text("SELECT name, key, body FROM outbox"))
+        facts = await work.all(text("SELECT name, key, body FROM outbox WHERE name = 'PolicyChanged'"))
     assert policy in (book.organization, book.deployment)
     assert [(fact.name, fact.key, fact.body["policy"]) for fact in facts] == [("PolicyChanged", scope, policy.hash)]
 

@@ -21,7 +21,7 @@ from agentos.evidence.ledger import service as ledger
 from agentos.evidence.ledger.chain import shown
 from agentos.evidence.ledger.chainer import Chainer
 from agentos.kernel.clock import now
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.telemetry import Meter
 from agentos.runtime.inference import Question
 from tests.evidence.artifacts.conftest import Archive, everything
@@ -155,7 +155,7 @@ async def test_what_is_cited_names_its_entry_of_the_ledger_where_there_is_one(ar
     async with archive.runs.doors.open(archive.runs.organization) as work:
         await stops.order(work, Wanted(StopKind.PAUSE, StopScope.AGENT, "tester", "drill"), by="ada")
     assert not (await archive.ask("what did tester do today")).ledger  # it is not chained
-    await Chainer(archive.runs.doors.database, LedgerKey.load(ledger_key()), None, Meter()).turn()
+    await Chainer(archive.runs.doors.database, LedgerKeys.load(ledger_key()), None, Meter()).turn()
     for question, name in (
         ("what did tester do today", "StepsJournaled"),
         ("which runs did tester run today", "RunEnded"),

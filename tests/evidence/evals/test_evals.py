@@ -674,11 +674,15 @@ async def test_a_cancelled_eval_writes_nothing_more_and_cannot_go_on(held: Harne
     await add(held, [case(n) for n in range(50)])
     eval_id = await begin(held)
     async with held.doors.open(held.organization) as work:
-        await service.cancel(work, held.parts, eval_id)
+        await service.cancel(work, held.parts, eval_id, by="ada")
     await examining.examine(held.parts, held.organization, eval_id)
     found = await show(held, eval_id)
     assert (found.status, found.done) == (EvalStatus.CANCELLED, 0)
     async with held.doors.open(held.organization) as work:
-        assert (await service.cancel(work, held.parts, eval_id)).status is EvalStatus.CANCELLED
+        assert (await service.cancel(work, held.parts, eval_id, by="ada")).status is EvalStatus.CANCELLED
+        rows = await work.all(
+            text("SELECT body FROM outbox WHERE name = 'EvalCancelled' AND key = :id"), {"id": eval_id}
+        )
+        assert [row.body["by"] for row in rows] == ["ada"]
         with pytest.raises(EvalEndedAlready):
             await service.resume(work, eval_id, by="author", at=now())

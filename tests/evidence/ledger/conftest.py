@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from agentos.kernel import seals
 from agentos.kernel.database import Database
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
@@ -47,14 +48,14 @@ class Books:
 
     database: Database
     doors: Doors
-    key: LedgerKey
+    keys: LedgerKeys
     anchors: Anchors
     url: str
     meter: Meter
 
     def chainer(self) -> Chainer:
         """A chainer of this process."""
-        return Chainer(self.database, self.key, self.anchors, self.meter)
+        return Chainer(self.database, self.keys, self.anchors, self.meter)
 
     async def toss(self, organization: OrgId, count: int) -> None:
         """So many facts, each in a transaction of its own."""
@@ -64,21 +65,31 @@ class Books:
 
     async def chain(self) -> int:
         """Chain what there is, and anchor the ends."""
-        done = await self.chainer().turn()
+        done = await self.turn(self.chainer())
         await self.chainer().anchor()
+        return done
+
+    async def turn(self, chainer: Chainer) -> int:
+        """Chain what there is; transactions of other tests' databases hold facts back for a moment."""
+        done = await chainer.turn()
+        for _ in range(20):
+            if (await service.standing(self.database, None))["waiting"] == 0:
+                break
+            await asyncio.sleep(0.05)
+            done += await chainer.turn()
         return done
 
     async def look(self, organization: OrgId, driver: Any = None) -> Verified:
         """What verifying finds."""
         if driver is not None:
-            return await service.look(driver, organization, self.key, self.anchors)
+            return await service.look(driver, organization, self.keys, self.anchors)
         async with self.doors.open(organization) as work:
-            return await service.look(await work.driver(), organization, self.key, self.anchors)
+            return await service.look(await work.driver(), organization, self.keys, self.anchors)
 
     async def look_from(self, organization: OrgId, after: int) -> Verified:
         """What verifying finds behind an entry."""
         async with self.doors.open(organization) as work:
-            return await service.look(await work.driver(), organization, self.key, self.anchors, after=after)
+            return await service.look(await work.driver(), organization, self.keys, self.anchors, after=after)
 
     async def superuser(self) -> Any:
         """A connection that nothing binds."""
@@ -102,9 +113,19 @@ async def books(sealed_url: str, tmp_path: Path) -> AsyncIterator[Books]:
     file = Path(os.environ.setdefault("AGENTOS_TEST_LEDGER_KEY", str(tmp_path / "ledger.key")))
     seals.make_key(file)
     database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(file)))
-    key = LedgerKey.load(file)
-    yield Books(database, Doors(database), key, Anchors(tmp_path / "anchors.jsonl", key), sealed_url, Meter())
+    keys = LedgerKeys.load(file)
+    yield Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
     await database.close()
+
+
+@pytest.fixture
+async def organization(books: Books) -> OrgId:
+    """A new organization in whose chain there is nothing, not even that it was founded."""
+    name = OrgId(f"o{uuid.uuid4().hex[:12]}")
+    driver = await books.superuser()
+    await driver.execute("INSERT INTO organizations (org, name) VALUES ($1, $1)", name)
+    await driver.close()
+    return name
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ async def write(database: Database, organization: str, count: str) -> None:
 
 async def chain(database: Database, seconds: str) -> None:
     """Chain for so long."""
-    assert database.ledger_key is not None
+    assert database.ledger_keys is not None
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(float(seconds), stop.set)
-    anchors = Anchors(LedgerSettings.read().anchors, database.ledger_key)
-    await Chainer(database, database.ledger_key, anchors, Meter()).chain_for_ever(stop)
+    anchors = Anchors(LedgerSettings.read().anchors, database.ledger_keys)
+    await Chainer(database, database.ledger_keys, anchors, Meter()).chain_for_ever(stop)
 
 
 async def main() -> None:

@@ -46,7 +46,7 @@ def start(books: Books, *words: str) -> subprocess.Popen[bytes]:
         **os.environ,
         "DATABASE_URL": books.url,
         "AGENTOS_LEDGER_KEY": os.environ["AGENTOS_TEST_LEDGER_KEY"],
-        "AGENTOS_LEDGER_ANCHORS": str(books.anchors.path),
+        "AGENTOS_LEDGER_ANCHORS": str(books.anchors.folder),
     }
     return subprocess.Popen([*PROCESS, *words], env=env)
 
@@ -110,7 +110,7 @@ async def test_a_batch_on_an_end_that_has_moved_is_refused_whole(books: Books, o
     await books.toss(organization, 2)
     driver = await (await books.database.driver("agentos_system")).acquire()
     facts = await store.read(driver, 1000)
-    batch = chained(books.key, await store.ends(driver, [organization]), facts)
+    batch = chained(books.keys, await store.ends(driver, [organization]), facts, began=0)
     assert await books.chain() >= 2
     with pytest.raises(asyncpg.PostgresError, match="has gone on"):
         await store.append(driver, batch, facts[0], facts[-1])
@@ -169,7 +169,8 @@ async def test_a_chain_whose_end_was_changed_holds_back_no_other(books: Books, o
 async def test_anchors_that_cannot_be_written_are_counted_and_chaining_goes_on(
     books: Books, organization: OrgId, tmp_path: Path
 ) -> None:
-    books.anchors = Anchors(tmp_path, books.key)  # a directory
+    (tmp_path / "file").touch()
+    books.anchors = Anchors(tmp_path / "file", books.keys)
     await books.toss(organization, 2)
     assert await books.chainer().turn() >= 2
     assert (await standing(books.database, None))["waiting"] == 0
@@ -297,11 +298,11 @@ async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_
     await books.toss(organization, 1)
     chainer: Chainer = books.chainer()
     await chainer.turn()
-    assert books.anchors.last()[organization].number == 1
+    assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 0
     await books.toss(organization, 1)
     await chainer.turn()  # five seconds are not over
-    assert books.anchors.last()[organization].number == 1
+    assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 1
-    assert books.anchors.last()[organization].number == 2
-    assert books.anchors.path.stat().st_mode & 0o777 == 0o600
+    assert books.anchors.last()[0][organization].number == 2
+    assert books.anchors.file(organization).stat().st_mode & 0o777 == 0o600

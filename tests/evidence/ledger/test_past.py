@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from agentos.apps.facts import every_fact
-from agentos.control.budgets.model import BudgetChanged
+from agentos.control.approvals.model import RoutingChanged
+from agentos.control.budgets.model import BudgetChanged, PriceChanged
 from agentos.control.deployments.model import (
     CanaryEnded,
     CanaryResized,
@@ -20,13 +21,17 @@ from agentos.control.deployments.model import (
     VersionRolledBack,
 )
 from agentos.control.policy.model import PolicyChanged
+from agentos.control.privacy.model import PrivacyRulesChanged
 from agentos.control.stops.model import StopLifted, StopOrdered
 from agentos.evidence.ledger import service
-from agentos.evidence.ledger.model import COVERED, PERSONS, NotYet
-from agentos.evidence.ledger.past import CHANGES, UNKNOWN
+from agentos.evidence.ledger.model import PERSONS, MomentsSwapped, NotYet
+from agentos.evidence.ledger.past import CHANGES, KINDS, UNKNOWN
+from agentos.evidence.quality.model import GateAdded, GateRemoved, PromotionFrozen, PromotionUnfrozen
+from agentos.intake.identity.model import OrganizationFounded
 from agentos.kernel.clock import now
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
+from agentos.operations.rollouts.model import ShadowEnded, ShadowStarted
 from tests.evidence.ledger.conftest import Books
 
 
@@ -68,16 +73,32 @@ async def test_each_moment_has_what_was_in_force_then(books: Books, organization
         assert (await service.difference(work, before=before, after=after, now=after))["changes"] == UNKNOWN
         with pytest.raises(NotYet):
             await service.state(work, at=after + timedelta(hours=1), now=after)
-    assert {early[kind] for kind in ("deployments", "stops", "policies", "budgets")} == {UNKNOWN}
+    assert {early[kind] for kind in KINDS} == {UNKNOWN}
     place = {"agent_id": "writer", "environment": "production"}
     assert one["deployments"] == {
-        "dep_1": {**place, "version": "v1", "revision": 1, "canary": None, "tier": "L2", "state": "active"}
+        "dep_1": {
+            **place,
+            "version": "v1",
+            "revision": 1,
+            "canary": None,
+            "shadow": None,
+            "tier": "L2",
+            "state": "active",
+        }
     }
     assert one["stops"]["stop_1"] == {"kind": "kill", "scope": "agent", "target": "writer", "ordered_by": "ada"}
     assert one["policies"] == {"organization": {"number": 1, "policy": "p1"}}
     assert one["budgets"] == {"agent:writer day": {"money": 5, "tokens": None, "steps": None, "seconds": None}}
     assert two["deployments"] == {
-        "dep_1": {**place, "version": "v1", "revision": 3, "canary": None, "tier": "L1", "state": "paused"}
+        "dep_1": {
+            **place,
+            "version": "v1",
+            "revision": 3,
+            "canary": None,
+            "shadow": None,
+            "tier": "L1",
+            "state": "paused",
+        }
     }
     assert "stop_1" not in two["stops"]
     assert two["budgets"] == {}
@@ -120,11 +141,67 @@ async def test_what_no_entry_tells_is_unknown(books: Books, organization: OrgId)
     assert found == {**dict.fromkeys(found, UNKNOWN), "state": "paused"}
 
 
-def test_every_word_of_what_is_covered_has_facts_that_there_are() -> None:
-    known = {kind.__name__: kind for kind in every_fact()}
-    missing = {fact for facts in COVERED.values() for fact in facts} - set(known)
-    assert missing == set()
-    assert set(CHANGES) <= set(known)
+async def test_gates_freezes_shadows_prices_and_rules_are_in_force_until_they_are_not(
+    books: Books, organization: OrgId
+) -> None:
+    gate = ("organization", "", "success_rate", ">=", 0.9, 3600, 20, "blocker")
+    await told(
+        books,
+        organization,
+        OrganizationFounded(organization, "ada"),
+        DeploymentCreated("dep_1", "writer", "production", "ada", 2),
+        ShadowStarted("dep_1", "v2", 10, False, "ada"),
+        GateAdded("gate_1", *gate, "ada"),
+        PromotionFrozen("frz_1", "agent", "writer", "ada"),
+        PriceChanged("openai", "gpt", False, "ada"),
+        RoutingChanged("sha256:1", "ada"),
+        PrivacyRulesChanged(organization, "sha256:2", "ada"),
+    )
+    middle = now()
+    await told(
+        books,
+        organization,
+        ShadowEnded("dep_1", "v2", "ada"),
+        GateRemoved("gate_1", "organization", "", "success_rate", "ada"),
+        PromotionUnfrozen("frz_1", "agent", "writer", "ada"),
+        PriceChanged("openai", "gpt", True, "ada"),
+    )
+    after = now()
+    async with books.doors.open(organization) as work:
+        one = await service.state(work, at=middle, now=after)
+        two = await service.state(work, at=after, now=after)
+    assert one["deployments"]["dep_1"]["shadow"] == {"version": "v2", "percent": 10, "live": False}
+    assert tuple(one["gates"]["gate_1"].values()) == gate
+    assert one["freezes"] == {"frz_1": {"scope": "agent", "target": "writer", "ordered_by": "ada"}}
+    assert one["prices"] == {"openai gpt": {"price": UNKNOWN, "set_by": "ada"}}
+    assert {name: rule["digest"] for name, rule in one["rules"].items()} == {
+        "routing": "sha256:1",
+        "privacy": "sha256:2",
+    }
+    assert (two["deployments"]["dep_1"]["shadow"], two["gates"], two["freezes"], two["prices"]) == (None, {}, {}, {})
+    assert (one["is_complete"], one["model_switches"]) == (True, UNKNOWN)
+
+
+async def test_a_ledger_that_begins_later_than_its_organization_is_not_complete(
+    books: Books, organization: OrgId
+) -> None:
+    async with books.doors.open(organization) as work:
+        assert (await service.state(work, at=now(), now=now()))["is_complete"] is False
+    await told(books, organization, PolicyChanged("organization", 1, "p1", "", "ada"))
+    async with books.doors.open(organization) as work:
+        assert (await service.state(work, at=now(), now=now()))["is_complete"] is False
+
+
+async def test_two_moments_are_named_the_earlier_one_first(books: Books, organization: OrgId) -> None:
+    at = now()
+    async with books.doors.open(organization) as work:
+        with pytest.raises(MomentsSwapped):
+            await service.difference(work, before=at, after=at - timedelta(seconds=1), now=at)
+        assert (await service.difference(work, before=at, after=at, now=at))["changes"] == UNKNOWN
+
+
+def test_what_changes_a_state_are_facts_that_there_are() -> None:
+    assert set(CHANGES) <= {kind.__name__ for kind in every_fact()}
 
 
 def test_whoever_a_fact_names_as_its_doer_is_found_by_it() -> None:

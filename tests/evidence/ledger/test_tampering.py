@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
-from datetime import timedelta
-from pathlib import Path
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from benchmarks.evidence.tamperer import LENGTH, tamper
+from pydantic import SecretStr
 
 from agentos.evidence.ledger import service
-from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
+from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.unit_of_work import Doors
+from tests.conftest import new_database
 from tests.evidence.ledger.conftest import Books
 
 
@@ -103,13 +109,13 @@ async def test_a_thousand_random_ones_are_all_found(books: Books, organization: 
 async def test_a_cut_behind_the_last_anchor_is_told_as_the_window_that_it_is(books: Books, organization: OrgId) -> None:
     driver = await chain(books, organization)
     await books.toss(organization, 5)
-    await books.chainer().turn()  # anchors are due at once for a new one
+    await books.turn(books.chainer())  # anchors are due at once for a new one
     covered = await books.look(organization, driver)
     assert covered.window == 0
     await books.toss(organization, 3)
     late = books.chainer()
     late._anchored_at = float("inf")  # not due
-    await late.turn()
+    await books.turn(late)
     before = await books.look(organization, driver)
     assert (before.broken, before.entries, before.window) == (None, 20, 3)
     await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 18", organization)
@@ -198,18 +204,18 @@ async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
 
     async def look(after: Seen) -> tuple[Verified, Seen | None]:
         return await service.verify(
-            books.doors, organization, books.key, books.anchors, after=after, most=1000, by="ada"
+            books.doors, organization, books.keys, books.anchors, after=after, most=1000, by="ada"
         )
 
-    found, seen = await look(Seen(0, 0))
+    found, seen = await look(Seen(0, 0, 0))
     assert found.broken is not None
-    assert (found.broken.kind, found.broken.number, seen) == (Tampering.FACT, 2, Seen(2, 2))
-    found, end = await look(Seen(2, 2))
+    assert (found.broken.kind, found.broken.number, seen) == (Tampering.FACT, 2, Seen(2, 2, 0))
+    found, end = await look(Seen(2, 2, 0))
     assert (found.broken, found.is_whole, end) == (None, True, None)
     kept = "SELECT verified_broken FROM ledger_heads WHERE org = $1"
     assert await driver.fetchval(kept, organization) == "fact:2"
     await driver.execute("UPDATE ledger SET person = 'eve' WHERE org = $1 AND number = 4", organization)
-    found, end = await look(Seen(2, 2))
+    found, end = await look(Seen(2, 2, 0))
     assert found.broken is not None
     assert (found.broken.kind, found.broken.number, end) == (Tampering.EDIT, 4, None)
     assert await driver.fetchval(kept, organization) == "edit:4"
@@ -217,82 +223,63 @@ async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
 
 
 def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> None:
-    told = service.token(books.key, "acme", Seen(7, 0))
-    assert service.seen_by(books.key, "acme", told) == Seen(7, 0)
-    for forged in (told.replace("7.", "8.", 1), "7.0", "7.0.", "x", told + "0", ""):
-        assert service.seen_by(books.key, "acme", forged) is None
-    assert service.seen_by(books.key, "other", told) is None
+    told = service.token(books.keys, "acme", Seen(7, 0, 0))
+    assert service.seen_by(books.keys, "acme", told) == Seen(7, 0, 0)
+    for forged in (told.replace("7.", "8.", 1), "7.0.0", "7.0.0.", "x", told + "0", ""):
+        assert service.seen_by(books.keys, "acme", forged) is None
+    assert service.seen_by(books.keys, "other", told) is None
 
 
-async def test_facts_from_before_there_were_seals_begin_a_chain_and_never_follow(
-    books: Books, organization: OrgId
-) -> None:
-    driver = await books.superuser()
-    early = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x', '{}')"
-    await driver.execute(early, organization)
-    await books.toss(organization, 2)
-    await books.chain()
-    assert (await books.look(organization)).broken is None
-    await driver.execute(early, organization)
+EARLY = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x', '{}')"
+
+
+@pytest.fixture
+async def unchained(books: Books) -> AsyncIterator[Books]:
+    """A sealed database in which nothing was ever chained."""
+    url = await new_database(f"began_{uuid.uuid4().hex[:8]}")
+    settings = DatabaseSettings(url=SecretStr(url), pool_size=5, ledger_key=os.environ["AGENTOS_TEST_LEDGER_KEY"])
+    database = Database(settings)
+    yield replace(books, database=database, doors=Doors(database), url=url)
+    await database.close()
+
+
+async def first_wrong(books: Books, organization: OrgId) -> tuple[Tampering, int] | None:
     await books.chain()
     broken = (await books.look(organization)).broken
-    assert broken is not None
-    assert (broken.kind, broken.number) == (Tampering.FACT, 4)
+    return None if broken is None else (broken.kind, broken.number)
+
+
+async def test_facts_from_before_the_ledger_begin_a_chain_and_never_follow(unchained: Books) -> None:
+    organization = OrgId("acme")
+    driver = await unchained.superuser()
+    await driver.execute(EARLY, organization)
+    await driver.execute(EARLY, organization)
+    await unchained.toss(organization, 2)
+    assert await first_wrong(unchained, organization) is None
+    assert (await unchained.look(organization)).earlier == 2
+    await driver.execute(EARLY, organization)
+    assert await first_wrong(unchained, organization) == (Tampering.FACT, 5)
     await driver.close()
 
 
-async def test_a_file_of_anchors_that_was_cut_removed_or_put_back_is_found(
-    books: Books, organization: OrgId, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "moved",
+    [
+        "SELECT 1",
+        "UPDATE ledger_beginning SET txid = '1000000000000'",
+        "UPDATE ledger_beginning SET txid = '1000000000000', mac = sha256(mac)",
+        "DELETE FROM ledger_beginning",
+        "UPDATE ledger_heads SET is_sealed = false",
+    ],
+)
+async def test_a_fact_that_is_put_before_the_first_of_a_chain_does_not_pass_for_one_from_before_the_ledger(
+    unchained: Books, moved: str
 ) -> None:
-    driver = await chain(books, organization, 3)
-    before = books.anchors.path.read_bytes()
-    await books.toss(organization, 2)
-    await books.chain()
-    monkeypatch.setattr(service, "UNANCHORED", timedelta())
-    assert (await books.look(organization, driver)).broken is None
-    for left, number in ((None, 1), (b"", 1), (before, 4)):
-        if left is None:
-            books.anchors.path.unlink()
-        else:
-            books.anchors.path.write_bytes(left)
-        broken = (await books.look(organization, driver)).broken
-        assert broken is not None
-        assert (broken.kind, broken.number) == (Tampering.ANCHOR, number), broken.what
-        assert (await service.standing(books.database, books.anchors))["unanchored_seconds"] > 0
+    await unchained.toss(OrgId("acme"), 1)
+    await unchained.chain()
+    driver = await unchained.superuser()
+    await driver.execute(moved)
+    await driver.execute(EARLY, "new")
+    await unchained.toss(OrgId("new"), 2)
+    assert await first_wrong(unchained, OrgId("new")) == (Tampering.FACT, 1)
     await driver.close()
-
-
-async def test_a_chainer_anchors_anew_what_was_cut_off_the_file(books: Books, organization: OrgId) -> None:
-    await books.toss(organization, 2)
-    await books.chain()
-    chainer = books.chainer()
-    assert await chainer.anchor() == 0
-    for cut in (books.anchors.path.unlink, lambda: books.anchors.path.write_bytes(b"")):
-        cut()
-        assert await chainer.anchor() > 0
-        assert books.anchors.last()[organization].number == 2
-    assert books.anchors.cuts == 2
-    assert (await service.standing(books.database, books.anchors))["unanchored_seconds"] == 0
-
-
-async def test_anchors_that_cannot_be_read_are_told(books: Books, tmp_path: Path) -> None:
-    found = await service.standing(books.database, Anchors(tmp_path, books.key))
-    assert found["anchors_unusable"]
-
-
-async def test_anchors_that_nobody_here_wrote_are_found_and_torn_ones_are_passed_over(
-    books: Books, organization: OrgId
-) -> None:
-    await books.toss(organization, 2)
-    await books.chain()
-    with books.anchors.path.open("ab") as file:
-        file.write(b'{"org":"x","num')
-    await books.toss(organization, 2)
-    await books.chain()
-    found = await books.look(organization)
-    assert (found.broken, found.anchors) == (None, 2)
-    lines = books.anchors.path.read_bytes().replace(b'"number":2,', b'"number":1,')
-    books.anchors.path.write_bytes(lines)
-    broken = (await books.look(organization)).broken
-    assert broken is not None
-    assert broken.kind is Tampering.ANCHOR

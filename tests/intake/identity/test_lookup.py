@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from agentos.apps.bootstrap import give_key
 from agentos.intake.identity import service
@@ -62,3 +63,14 @@ async def test_the_look_up_may_read_no_table(database: Database) -> None:
     async with pool.acquire() as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.fetch("SELECT * FROM keys")
+
+
+async def test_the_first_fact_of_an_organization_is_that_it_was_founded(database: Database, doors: Doors) -> None:
+    organization = OrgId(f"o{uuid.uuid4().hex[:12]}")
+    assert await service.found_organization(database, organization, name="Mine", by="ada")
+    assert not await service.found_organization(database, organization, name="Mine", by="eve")
+    async with doors.open(organization) as work:
+        rows = await work.all(text("SELECT name, key, body FROM outbox"))
+    assert [tuple(row) for row in rows] == [
+        ("OrganizationFounded", organization, {"organization": organization, "by": "ada"})
+    ]

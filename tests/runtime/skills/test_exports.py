@@ -12,11 +12,14 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import text
 
 from agentos.kernel.canonical import digest
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Invalid
+from agentos.kernel.ids import OrgId
 from agentos.kernel.signing import ForeignKey, NotSigned, SignatureWrong, Signer, make_key
+from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.skills import exports, registered
 from agentos.runtime.skills.exports import Finding
 from agentos.runtime.skills.model import (
@@ -153,8 +156,8 @@ async def rows_of(database: Database, name: str) -> list[Registered]:
     return [one for one in await registered.everything(database) if one.name == name]
 
 
-async def test_what_was_lost_or_damaged_is_put_back_and_nothing_else_changes(
-    database: Database, superuser: asyncpg.Connection[Any], name: str
+async def test_what_was_lost_or_damaged_is_put_back_and_told_and_nothing_else_changes(
+    database: Database, superuser: asyncpg.Connection[Any], organization: OrgId, name: str
 ) -> None:
     await keeper(database, loaded(*(made(name, one) for one in "1234"))).look()
     before = await rows_of(database, name)
@@ -163,9 +166,9 @@ async def test_what_was_lost_or_damaged_is_put_back_and_nothing_else_changes(
     await superuser.execute(f"UPDATE agentos.skills SET contract = contract - 'effect' {where} '2'", name)
     await superuser.execute(f"UPDATE agentos.skills SET digest = 'sha256:forged' {where} '3'", name)
     damaged = await rows_of(database, name)
-    planned = await registered.restore(database, before, read_only=False, dry_run=True)
+    planned = await registered.restore(database, before, read_only=False, dry_run=True, by="ada")
     assert await rows_of(database, name) == damaged
-    done = await registered.restore(database, before, read_only=False, dry_run=False)
+    done = await registered.restore(database, before, read_only=False, dry_run=False, by="ada")
     assert done == planned
     assert [(one.version, one.did, one.was) for one in done] == [
         ("1", "put_back", None),
@@ -174,8 +177,17 @@ async def test_what_was_lost_or_damaged_is_put_back_and_nothing_else_changes(
         ("4", "kept", None),
     ]
     assert await rows_of(database, name) == before
-    again = await registered.restore(database, before, read_only=False, dry_run=False)
+    again = await registered.restore(database, before, read_only=False, dry_run=False, by="ada")
     assert {one.did for one in again} == {"kept"}
+    async with Doors(database).open(organization) as work:
+        rows = await work.all(
+            text("SELECT body FROM outbox WHERE name = 'SkillRestored' AND key = :name"), {"name": name}
+        )
+    assert {(row.body["version"], row.body["was"], row.body["by"]) for row in rows} == {
+        ("1", None, "ada"),
+        ("2", before[1].digest, "ada"),
+        ("3", "sha256:forged", "ada"),
+    }
 
 
 async def test_a_whole_row_is_never_given_another_digest(
@@ -187,14 +199,14 @@ async def test_a_whole_row_is_never_given_another_digest(
     file = [row(made(name, source="two")), row(made(name, "2"))]
     for dry_run in (True, False):
         with pytest.raises(RegistryDiffers, match=f"{name}@1"):
-            await registered.restore(database, file, read_only=False, dry_run=dry_run)
+            await registered.restore(database, file, read_only=False, dry_run=dry_run, by="ada")
     assert await rows_of(database, name) == before
 
 
 async def test_a_read_only_registry_is_not_restored(database: Database, name: str) -> None:
     file = [row(made(name))]
     with pytest.raises(RegistryReadOnly):
-        await registered.restore(database, file, read_only=True, dry_run=False)
-    (planned,) = await registered.restore(database, file, read_only=True, dry_run=True)
+        await registered.restore(database, file, read_only=True, dry_run=False, by="ada")
+    (planned,) = await registered.restore(database, file, read_only=True, dry_run=True, by="ada")
     assert planned.did == "put_back"
     assert await rows_of(database, name) == []

@@ -207,7 +207,7 @@ async def test_what_breaks_is_told_from_the_registry_and_what_is_not_known_is_a_
         "UPDATE skills SET digest = 'd'",
         "DELETE FROM skills",
         "SELECT skills_registered('[]', 'me', true)",
-        "SELECT skill_restored('x', '1', 'd', '{}', 's', now(), 'me', NULL, NULL)",
+        "SELECT skill_restored('x', '1', 'd', '{}', 's', now(), 'me', NULL, NULL, 'ada')",
     ],
 )
 async def test_no_use_case_of_an_organization_writes_the_registry(
@@ -216,3 +216,15 @@ async def test_no_use_case_of_an_organization_writes_the_registry(
     with pytest.raises(ProgrammingError, match="permission denied"):
         async with doors.open(organization) as work:
             await work.run(text(statement))
+
+
+async def test_what_is_registered_is_a_fact_of_every_organization_once(
+    database: Database, organization: OrgId, name: str
+) -> None:
+    skill = made(name)
+    for service in ("worker-1", "worker-2"):
+        await keeper(database, loaded(skill), service=service).look()
+    async with Doors(database).open(organization) as work:
+        rows = await work.all(text("SELECT key, body FROM outbox WHERE name = 'SkillsRegistered'"))
+    told = [(row.key, one["digest"]) for row in rows for one in row.body["skills"] if one["skill"] == name]
+    assert told == [("worker-1", skill.digest)]

@@ -164,16 +164,18 @@ async def ledger_health(request: Request) -> dict[str, Any]:
         return {"status": "unknown", "detail": "AGENTOS_LEDGER_KEY is not set: facts are neither sealed nor chained"}
     found = await ledger.standing(held.parts.database, held.anchors)
     chains, anchored = found["chains"], found["anchored_at"]
-    broken = sum(1 for one in chains if one.verified_broken)
+    unread = sum(1 for one in chains if one.verified_broken and one.verified_broken.startswith(ledger.UNKNOWN))
+    broken = sum(1 for one in chains if one.verified_broken) - unread
     known = [one.verified_seconds for one in chains if one.verified_seconds is not None]
     late = found["waiting_seconds"] > LATE_SECONDS
     wrong = {
         "a chain is broken": broken,
+        "entries of a chain cannot be verified, as a key is absent": unread,
         "facts wait to be chained": late,
         "the chainer's cursor is not behind the last entry's fact": found["is_astray"],
         "facts are set aside, as their chain does not go on from its end": found["set_aside"],
         "entries are not anchored": found["unanchored_seconds"] > UNANCHORED_SECONDS,
-        "the file of anchors cannot be used": bool(found["anchors_unusable"]),
+        "anchors cannot be used": bool(found["anchors_unusable"]),
     }
     because = [what for what, it_is in wrong.items() if it_is]
     return {
@@ -334,7 +336,8 @@ def _set_ledger(held: Process, found: dict[str, Any]) -> None:
     for one in found["chains"]:
         meter.set(LEDGER_ENTRIES, one.number, org=one.org)
         if one.verified_seconds is not None:
-            meter.set(LEDGER_SOUND, 0 if one.verified_broken else 1, org=one.org)
+            if not (one.verified_broken or "").startswith(ledger.UNKNOWN):
+                meter.set(LEDGER_SOUND, 0 if one.verified_broken else 1, org=one.org)
             meter.set(LEDGER_VERIFIED_AGE, one.verified_seconds, org=one.org)
 
 

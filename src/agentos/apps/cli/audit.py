@@ -14,8 +14,14 @@ import typer
 from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
 from agentos.apps.client import Client, connect
+from agentos.apps.embedded.home import LEDGER_KEY, Home
+from agentos.apps.embedded.settings import EmbeddedSettings
+from agentos.evidence.ledger.model import Unread
+from agentos.evidence.ledger.past import KINDS
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Conflict, Invalid
+from agentos.kernel.seals import rotate_key
+from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.units import duration
 
 BASE: Final = "/api/v1/audit"
@@ -38,6 +44,12 @@ class LedgerBroken(Conflict):
     code = "ledger_broken"
 
 
+class LedgerUnread(Conflict):
+    """Links of the ledger cannot be verified, as the key that they were made with is absent."""
+
+    code = "ledger_unread"
+
+
 class StateRefused(Invalid):
     """The state was asked for at no moment, or at one and between two."""
 
@@ -56,16 +68,19 @@ def register(app: typer.Typer) -> None:
     ledger = typer.Typer(help="The ledger: what happened, chained so that changes show.", no_args_is_help=True)
     for verb in (verify, search, export):
         ledger.command(verb.__name__)(verb)
+    ledger.command("rotate-key")(rotate)
     app.add_typer(ledger, name="audit")
     app.command("state")(state)
 
 
 def verify() -> None:
     """Verify every link of the ledger, its columns and its anchors; name the first link that does not hold, exit 5."""
-    client, cursor, checked, amiss = connect(), "", 0, []
+    client, cursor, checked, earlier, amiss, unread = connect(), "", 0, 0, [], []
     while True:
         found = client.post(f"{BASE}/verify", {"cursor": cursor})
         checked += found["checked"]
+        earlier += found["earlier"]
+        unread += found["unread"]
         cursor = found.pop("next_cursor")
         if cursor is None:
             break
@@ -75,12 +90,31 @@ def verify() -> None:
             amiss.append(found["broken"])
             checked += 1
     broken = found["broken"] or next(iter(amiss), None)
-    output.show(found | {"checked": checked, "holds": broken is None, "facts_amiss": [one["number"] for one in amiss]})
+    holds = False if broken is not None else "unknown" if unread else True
+    told = {"checked": checked, "holds": holds, "earlier": earlier, "unread": unread}
+    output.show(found | told | {"facts_amiss": [one["number"] for one in amiss]})
     if broken is not None:
         raise LedgerBroken(
             f"{broken['kind']} at entry {broken['number']}: {broken['what']}",
             then="Compare with a backup from before; see docs/audit.md.",
         )
+    if unread:
+        raise LedgerUnread(
+            "; ".join(str(Unread(**one)) for one in unread),
+            then="Put the line of that key back into the file of AGENTOS_LEDGER_KEY; see docs/audit.md.",
+        )
+
+
+def rotate(
+    file: Annotated[
+        str, typer.Option("--file", help="The file; else AGENTOS_LEDGER_KEY, or that of AGENTOS_HOME.")
+    ] = "",
+) -> None:
+    """Put a new key before those of the ledger, on this machine; the old ones still verify what was made with them."""
+    path = file or DatabaseSettings.read().ledger_key or str(Home(EmbeddedSettings.read().home).path / LEDGER_KEY)
+    keys = rotate_key(Path(path))
+    output.show({"file": path, "key_id": keys.now.id, "older": [one.id for one in keys.every[1:]]})
+    output.progress("copy the file to every machine of the platform, then start its processes anew, one by one")
 
 
 def search(
@@ -138,11 +172,13 @@ def state(
         tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
     ] = ("", ""),
 ) -> None:
-    """Show which versions, tiers, stops, policies and budgets were in force at a moment, or changed between two."""
+    """Show the versions, tiers, stops, policies, budgets and gates of a moment, or what changed between two."""
     client = connect()
-    if diff[0]:
+    if any(diff):
         if at:
             raise StateRefused("--at and --diff are two questions", then="Ask one of them.")
+        if not all(diff):
+            raise StateRefused("--diff takes two moments", then="Name both, the earlier one first.")
         found = client.get(f"{BASE}/state/diff", before=diff[0], after=diff[1])
         if output.as_json or not isinstance(found["changes"], list):
             output.show(found)
@@ -153,7 +189,7 @@ def state(
     if output.as_json:
         output.show(found)
         return
-    kinds = [(name, found.pop(name)) for name in ("deployments", "stops", "policies", "budgets")]
+    kinds = [(name, found.pop(name)) for name in KINDS]
     output.show(found)
     for name, held in kinds:
         output.show(f"\n{name}:")

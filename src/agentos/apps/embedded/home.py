@@ -5,7 +5,7 @@
     state.json       what the supervisor has running; anyone of the same user may read it
     signing-key.pem  what signs receipts and proofs (0600); made once
     ledger.key       what seals facts and chains the ledger (0600); made once
-    ledger-anchors.jsonl  the ends of the ledger's chains, appended every few seconds
+    ledger-anchors/  the ends of the ledger's chains, appended every few seconds
     postgres/ temporal/ logs/
     compiled/        Python's compiled modules, only where it may not write them beside the sources
     up.lock          held by an `up` that starts the stack
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 NEEDED_BYTES = 200_000_000
 
 LEDGER_KEY = "ledger.key"
-LEDGER_ANCHORS = "ledger-anchors.jsonl"
+LEDGER_ANCHORS = "ledger-anchors"
 
 
 class HomeUnusable(Forbidden):

@@ -314,6 +314,15 @@ class EvalAsked(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class EvalCancelled(Fact):
+    """Somebody ended an eval that was under way."""
+
+    key_field: ClassVar[str] = "eval_id"
+    eval_id: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class EvalEnded(Fact):
     """An eval came to an end, for now where it failed."""
 

@@ -189,7 +189,7 @@ async def list_outcomes(
 async def cancel_eval(eval_id: str, caller: Examiner, doors: DoorsDep, parts: PartsDep) -> dict[str, Any]:
     """End an eval; its outcomes are kept."""
     async with doors.open(caller.organization) as work:
-        return _eval(await service.cancel(work, parts, eval_id))
+        return _eval(await service.cancel(work, parts, eval_id, by=caller.handle))
 
 
 @router.post("/offline-evals/{eval_id}/resume", status_code=202)

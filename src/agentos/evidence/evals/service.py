@@ -17,6 +17,7 @@ from agentos.evidence.evals.model import (
     DatasetAdded,
     DatasetUnknown,
     Eval,
+    EvalCancelled,
     EvalEndedAlready,
     EvalStarted,
     EvalStatus,
@@ -159,7 +160,7 @@ async def outcomes(
     return await store.page(work, eval_id, after, most)
 
 
-async def cancel(work: UnitOfWork, parts: Parts, eval_id: str) -> Eval:
+async def cancel(work: UnitOfWork, parts: Parts, eval_id: str, *, by: str) -> Eval:
     """End an eval; what is under way is not waited for. Again it does nothing.
 
     Raises EvalUnknown (NotFound), EvalEndedAlready (Conflict) when it came to another end.
@@ -170,6 +171,7 @@ async def cancel(work: UnitOfWork, parts: Parts, eval_id: str) -> Eval:
         return found
     if found.status is not EvalStatus.RUNNING:
         raise EvalEndedAlready(f"the eval has {found.status}", where=eval_id)
+    await work.publish(EvalCancelled(eval_id, by))
     await examining.ended(work, parts, found, EvalStatus.CANCELLED, attempt=0)
     return await get(work, eval_id)
 

@@ -7,15 +7,16 @@ entry proves by itself which place it has, and a chain is whole when every place
 from __future__ import annotations
 
 import hmac
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
-from agentos.evidence.ledger.model import EMPTY, FIRST, PERSONS, Broken, End, Entry, Row, Seal, Tampering
-from agentos.kernel.seals import LedgerKey
+from agentos.evidence.ledger.model import EMPTY, FIRST, PERSONS, Broken, End, Entry, Row, Seal, Tampering, Unread
+from agentos.kernel.seals import LedgerKeys
 
 # Only what is looked for is read of a body: most of it is skipped.
 _said: Final = msgspec.json.Decoder(
@@ -24,6 +25,7 @@ _said: Final = msgspec.json.Decoder(
 _entry: Final = msgspec.json.Decoder(Entry)
 _encode: Final = msgspec.json.Encoder().encode
 NOWHERE: Final = (-1, -1)  # before every fact
+MOST_ABSENT: Final = 16  # keys; nobody replaces one so often and loses all
 COLUMNS: Final = ("at", "name", "key", "person", "run_id", "deployment_id")
 
 
@@ -39,17 +41,20 @@ class Batch:
     amiss: list[tuple[str, int, Seal]] = field(default_factory=list)
 
 
-def chained(key: LedgerKey, ends: Mapping[str, End], facts: Iterable[Mapping[str, Any]]) -> Batch:
-    """Facts of the outbox, in their order, as the next entries of their organizations' chains."""
-    batch = Batch({}, {})
-    keys: dict[str, bytes] = {}
+def chained(keys: LedgerKeys, ends: Mapping[str, End], facts: Iterable[Mapping[str, Any]], *, began: int) -> Batch:
+    """Facts of the outbox, in their order, as the next entries of their organizations' chains.
+
+    ``began``: the first transaction whose facts all have to be sealed.
+    """
+    batch, now = Batch({}, {}), keys.now
+    of_chains: dict[str, bytes] = {}
     for fact in facts:
         org = fact["org"]
         end = batch.now.get(org)
         if end is None:
             end = batch.was[org] = ends.get(org, EMPTY)
-            keys[org] = key.chain(org)
-        seal = _seal(key, fact, end.is_sealed)
+            of_chains[org] = now.chain(org)
+        seal = _seal(keys, fact, is_early=not end.is_sealed and int(fact["txid"]) < began)
         try:
             said = _said.decode(fact["body"])
         except msgspec.DecodeError:  # no fact of the platform is such a body
@@ -69,9 +74,10 @@ def chained(key: LedgerKey, ends: Mapping[str, End], facts: Iterable[Mapping[str
             fact["at"],
             seal,
             msgspec.Raw(fact["body"].encode()),
+            now.id,
         )
         data = _encode(entry)
-        digest = hmac.digest(keys[org], data, "sha256")
+        digest = hmac.digest(of_chains[org], data, "sha256")
         batch.now[org] = End(entry.number, digest, end.is_sealed or seal is Seal.WHOLE)
         batch.upto[org] = (fact["txid"], fact["seq"])
         batch.organizations.append(org)
@@ -88,12 +94,15 @@ def _text(said: msgspec.Struct, name: str) -> str | None:
     return found if found and isinstance(found, str) else None
 
 
-def _seal(key: LedgerKey, fact: Mapping[str, Any], is_sealed: bool) -> Seal:
+def _seal(keys: LedgerKeys, fact: Mapping[str, Any], *, is_early: bool) -> Seal:
     if fact["seal"] is None:
-        return Seal.MISSING if is_sealed else Seal.EARLIER
+        return Seal.EARLIER if is_early else Seal.MISSING
     told = (fact["txid"], fact["seq"], fact["moment"], fact["org"], fact["name"], len(fact["key"]), fact["key"])
     message = "|".join((*map(str, told), fact["body"])).encode()
-    return Seal.WHOLE if hmac.compare_digest(hmac.digest(key.seals, message, "sha256"), fact["seal"]) else Seal.BROKEN
+    for key in keys.every:  # a process that has run for long seals with the key of its start
+        if hmac.compare_digest(hmac.digest(key.seals, message, "sha256"), fact["seal"]):
+            return Seal.WHOLE
+    return Seal.BROKEN
 
 
 def _position(one: Entry) -> tuple[int, int]:
@@ -104,26 +113,42 @@ def _position(one: Entry) -> tuple[int, int]:
 class Links:
     """Rows of one chain held against each other, in the order of their numbers, as they come.
 
-    Facts stand in the order of their commits, each once: so what is chained again is not taken for something new.
+    Facts stand in the order of their commits, each once: so what is chained again is not taken for something new. Each
+    entry names its key. Where one is absent, its entries are held against everything but their hash, and told.
     """
 
-    def __init__(self, key: bytes, after: Row | None = None) -> None:
-        self._key = key
+    def __init__(self, keys: LedgerKeys, organization: str, after: Row | None = None) -> None:
+        self._keys, self._organization = keys, organization
+        self._key, self._key_id = secrets.token_bytes(32), ""  # that of the last entry; nobody's where there is none
+        self.earlier = 0  # entries that were taken of facts from before the ledger
+        self._before = ""  # the key before an absent one
+        self._absent: dict[str, Unread] = {}
+        self._forged: Unread | None = None
         self.number = 0 if after is None else after.number  # the last place that is held by the entry it belongs to
         self._prev = FIRST if after is None else after.hash.hex()
         one = None if after is None else self.read(after)
         self._is_early = after is None or (one is not None and one.seal is Seal.EARLIER)
         self._position = NOWHERE if one is None else _position(one)
+        if one is not None and (key := keys.of(one.key_id)) is not None:
+            self._key, self._key_id = key.chain(organization), key.id
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """What cannot be verified."""
+        return tuple(self._absent.values())
 
     def ends_with(self, hash_: bytes) -> bool:
         """Whether this is the hash of the last entry that was taken."""
         return hmac.compare_digest(self._prev, hash_.hex())
 
     def read(self, row: Row) -> Entry | None:
-        """The entry of a row; None when its bytes are not as they were chained."""
-        if not hmac.compare_digest(hmac.digest(self._key, row[2], "sha256"), row[1]):
-            return None
-        return _entry.decode(row[2])
+        """The entry of a row; None when its bytes are not as they were chained, as far as that can be told."""
+        one = _decoded(row[2])
+        key = None if one is None else self._keys.of(one.key_id)
+        if key is None:
+            return one
+        told = hmac.digest(key.chain(self._organization), row[2], "sha256")
+        return one if hmac.compare_digest(told, row[1]) else None
 
     def take(self, rows: Sequence[Row]) -> Row | None:
         """Go on over these rows. The first one that does not hold, or None."""
@@ -134,7 +159,9 @@ class Links:
             data = row[2]
             wrong = row
             if digest(key, data, "sha256") != row[1]:
-                break
+                if not self._goes_on_by_another_key(row):
+                    break
+                key = self._key
             one = decode(data)
             number += 1
             if (
@@ -156,12 +183,37 @@ class Links:
             if one.seal is not Seal.WHOLE and not (is_early and one.seal is Seal.EARLIER):
                 number -= 1
                 break
-            is_early = is_early and one.seal is Seal.EARLIER
+            if is_early:
+                is_early = one.seal is Seal.EARLIER
+                self.earlier += is_early
             prev, position = row[1].hex(), there
         else:
             wrong = None
         self.number, self._prev, self._is_early, self._position = number, prev, is_early, position
         return wrong
+
+    def _goes_on_by_another_key(self, row: Row) -> bool:
+        """Whether the row is as it was chained by the key that it names, or that key is absent."""
+        one = _decoded(row[2])
+        if one is None:
+            return False
+        key = self._keys.of(one.key_id)
+        if key is None:
+            told = self._absent.get(one.key_id) or Unread(one.key_id, row[0], row[0], 0)
+            if told.entries == 0 and len(self._absent) == MOST_ABSENT:
+                return False
+            self._absent[one.key_id] = replace(told, last=row[0], entries=told.entries + 1)
+            if self._key_id:
+                self._before, self._key, self._key_id = self._key_id, secrets.token_bytes(32), ""
+            return True
+        chain = key.chain(self._organization)
+        if not hmac.compare_digest(hmac.digest(chain, row[2], "sha256"), row[1]):
+            return False
+        if not self._key_id and self._before == key.id:  # no key was ever put between, as none comes back
+            self._forged = next(reversed(self._absent.values()))
+            return False
+        self._key, self._key_id = chain, key.id
+        return True
 
     def told(self, row: Row | None, *, entries: int, is_elsewhere: bool) -> Broken:
         """What is wrong at the next place: ``row`` is the next there is, ``entries`` the number of the chain's end.
@@ -169,6 +221,9 @@ class Links:
         ``is_elsewhere``: the entry that belongs there stands at a later place.
         """
         place = self.number + 1
+        if self._forged is not None:
+            said = f"entry {self._forged.first} names key {self._forged.key_id}, between entries of one other key"
+            return Broken(Tampering.EDIT, self._forged.first, said)
         if row is None:
             return Broken(Tampering.TRUNCATION, place, f"entries {place} to {entries} are missing at the end")
         if row.number != place:
@@ -202,6 +257,13 @@ class Links:
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
+def _decoded(data: bytes) -> Entry | None:
+    try:
+        return _entry.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def believed(rows: Iterable[Row]) -> Iterator[tuple[str, bytes]]:
     """Names and bodies of the facts that entries are about, without what was changed or written past the platform."""
     for row in rows:
@@ -223,6 +285,7 @@ def shown(row: Row) -> dict[str, Any]:
         "run_id": one.run_id,
         "deployment_id": one.deployment_id,
         "seal": one.seal.value,
+        "key_id": one.key_id,
         "hash": row.hash.hex(),
         "prev": one.prev,
         "body": _body(one.body),

@@ -9,8 +9,9 @@ it, holds back no other.
 from __future__ import annotations
 
 import asyncio
+import hmac
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,7 +21,7 @@ from agentos.evidence.ledger.chain import chained
 from agentos.evidence.ledger.model import Anchor
 from agentos.kernel import clock
 from agentos.kernel.database import Database, translated
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import LEDGER_ANCHOR_ERRORS, LEDGER_FACTS_AMISS
 
@@ -35,9 +36,10 @@ WAIT_SECONDS: Final = 5.0  # at most, before the next try while the database is 
 class Chainer:
     """Chains the facts of every organization. Without a file of anchors it anchors nothing."""
 
-    def __init__(self, database: Database, key: LedgerKey, anchors: Anchors | None, meter: Meter) -> None:
-        self._database, self._key, self._anchors, self._meter = database, key, anchors, meter
+    def __init__(self, database: Database, keys: LedgerKeys, anchors: Anchors | None, meter: Meter) -> None:
+        self._database, self._keys, self._anchors, self._meter = database, keys, anchors, meter
         self._anchored_at = float("-inf")
+        self._began: int | None = None
 
     async def chain_for_ever(self, stop: asyncio.Event) -> None:
         """Chain and anchor until ``stop``, in as many workers as run it. An outage is waited out."""
@@ -65,12 +67,35 @@ class Chainer:
         async with self._database.connection("agentos_system") as held:
             if not await store.locked(held):
                 return 0
+            self._look_at_the_keys()
             done = 0
             while count := await self._batch():
                 done += count
                 await self._anchor_in_time()
             await self._anchor_in_time()
             return done
+
+    async def _beginning(self, driver: Any) -> int:
+        """The first transaction whose facts all have to be sealed: what the first chaining ever kept, as it kept it.
+
+        Where chains are and that is gone, or is not as it was kept, no fact passes for one from before the ledger.
+        """
+        told = await store.began(driver)
+        if told["txid"] is None:
+            begins = 0 if told["has_chains"] else int(told["next_txid"])
+            await store.begin(driver, begins, self._keys.now.began(begins))
+            return begins
+        began = int(told["txid"])
+        if any(hmac.compare_digest(key.began(began), told["mac"]) for key in self._keys.every):
+            return began
+        log.error("ledger_beginning_changed", transaction=began)
+        return 0
+
+    def _look_at_the_keys(self) -> bool:
+        is_new = self._keys.look_again()
+        if is_new:
+            log.warning("ledger_key_changed", key=self._keys.now.id, known=len(self._keys.every))
+        return is_new
 
     async def anchor(self) -> int:
         """Anchor every chain that has another end than its last anchor says; how many."""
@@ -80,12 +105,9 @@ class Chainer:
         with translated():
             async with pool.acquire() as driver:
                 ends = await store.ends(driver)
-        at = clock.now()
-        cuts = self._anchors.cuts
-        last = await asyncio.to_thread(self._anchors.last)
-        if self._anchors.cuts > cuts:
-            self._meter.count(LEDGER_ANCHOR_ERRORS, code="anchors_cut")
-            log.error("anchors_cut")
+        at, anchors = clock.now(), self._anchors
+        cuts, torn = anchors.cuts, anchors.torn
+        last, _ = await asyncio.to_thread(anchors.last)
         new = [
             Anchor(org, end.number, end.hash.hex(), at)
             for org, end in ends.items()
@@ -94,7 +116,13 @@ class Chainer:
         for one in new:
             if one.org in last and one.number <= last[one.org].number:
                 log.error("ledger_cut", org=one.org, anchored=last[one.org].number, entries=one.number)
-        await asyncio.to_thread(self._anchors.append, new)
+        try:
+            await asyncio.to_thread(anchors.append, new)
+        finally:
+            for code, count in (("anchors_cut", anchors.cuts - cuts), ("anchors_torn", anchors.torn - torn)):
+                if count:
+                    self._meter.count(LEDGER_ANCHOR_ERRORS, count, code=code)
+                    log.error(code, files=count)
         return len(new)
 
     async def _anchor_in_time(self) -> None:
@@ -110,11 +138,15 @@ class Chainer:
         pool = await self._database.driver("agentos_system")
         with translated():
             async with pool.acquire() as driver:
+                if self._began is None:
+                    self._began = await self._beginning(driver)
                 facts = await store.read(driver, BATCH)
                 if not facts:
                     return 0
                 ends = await store.ends(driver, list({fact["org"] for fact in facts}))
-                batch = chained(self._key, ends, facts)
+                batch = chained(self._keys, ends, facts, began=self._began)
+                if batch.amiss and self._look_at_the_keys():  # sealed by one that came since
+                    batch = chained(self._keys, ends, facts, began=self._began)
                 left_out = await store.append(driver, batch, facts[0], facts[-1])
         for org in left_out:
             log.error("chain_does_not_go_on", org=org)

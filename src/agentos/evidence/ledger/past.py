@@ -1,7 +1,8 @@
 """What was in force at a moment, told by the ledger's entries up to it and by nothing that can be changed afterwards.
 
 What no entry tells is "unknown": a deployment from before the ledger has whatever was not changed since. Stops of every
-organization are told in the ledger of whoever ordered them, so they are read from the stops themselves.
+organization are told in the ledger of whoever ordered them, so they are read from the stops themselves. Which switches
+of models were set, no entry tells: they are settings of processes.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ import msgspec
 from agentos.control.policy.model import Tier
 
 UNKNOWN: Final = "unknown"
+KINDS: Final = ("deployments", "stops", "policies", "budgets", "prices", "rules", "gates", "freezes")
+BEGINS: Final = "OrganizationFounded"  # a chain that begins with it tells of all that was ever set
 State = dict[str, dict[str, dict[str, Any]]]  # kind → id → what is known
 Change = Callable[[State, Mapping[str, Any]], None]
 
 
+_PLACE: Final = ("agent_id", "environment", "version", "revision", "canary", "shadow", "tier", "state")
+
+
 def _deployment(state: State, body: Mapping[str, Any]) -> dict[str, Any]:
-    blank = dict.fromkeys(("agent_id", "environment", "version", "revision", "canary", "tier", "state"), UNKNOWN)
+    blank = dict.fromkeys(_PLACE, UNKNOWN)
     return state["deployments"].setdefault(body["deployment_id"], blank)
 
 
@@ -31,6 +37,7 @@ def _created(state: State, body: Mapping[str, Any]) -> None:
         version=None,
         revision=0,
         canary=None,
+        shadow=None,
         tier=_tier(body.get("tier")),
         state="active",
     )
@@ -47,6 +54,14 @@ def _tried(state: State, body: Mapping[str, Any]) -> None:
 
 def _tried_no_more(state: State, body: Mapping[str, Any]) -> None:
     _deployment(state, body).update(canary=None)
+
+
+def _shown(state: State, body: Mapping[str, Any]) -> None:
+    _deployment(state, body).update(shadow={name: body[name] for name in ("version", "percent", "live")})
+
+
+def _shown_no_more(state: State, body: Mapping[str, Any]) -> None:
+    _deployment(state, body).update(shadow=None)
 
 
 def _became(what: str) -> Change:
@@ -83,6 +98,41 @@ def _capped(state: State, body: Mapping[str, Any]) -> None:
         state["budgets"][name] = caps
 
 
+def _priced(state: State, body: Mapping[str, Any]) -> None:
+    name = f"{body['provider']} {body['model']}".strip()
+    if body["removed"]:
+        state["prices"].pop(name, None)
+    else:
+        state["prices"][name] = {"price": UNKNOWN, "set_by": body["by"]}
+
+
+def _regulated(what: str) -> Change:
+    def change(state: State, body: Mapping[str, Any]) -> None:
+        state["rules"][what] = {"digest": body["digest"], "set_by": body["by"]}
+
+    return change
+
+
+_CONDITION: Final = ("scope", "target", "metric", "comparator", "threshold", "lookback_seconds", "samples", "severity")
+
+
+def _gated(state: State, body: Mapping[str, Any]) -> None:
+    state["gates"][body["gate_id"]] = {name: body[name] for name in _CONDITION}
+
+
+def _gated_no_more(state: State, body: Mapping[str, Any]) -> None:
+    state["gates"].pop(body["gate_id"], None)
+
+
+def _frozen(state: State, body: Mapping[str, Any]) -> None:
+    told = {name: body[name] for name in ("scope", "target")}
+    state["freezes"][body["freeze_id"]] = {**told, "ordered_by": body["by"]}
+
+
+def _frozen_no_more(state: State, body: Mapping[str, Any]) -> None:
+    state["freezes"].pop(body["freeze_id"], None)
+
+
 CHANGES: Final[Mapping[str, Change]] = {
     "DeploymentCreated": _created,
     "VersionPromoted": _serves,
@@ -90,6 +140,8 @@ CHANGES: Final[Mapping[str, Change]] = {
     "CanaryStarted": _tried,
     "CanaryResized": _tried,
     "CanaryEnded": _tried_no_more,
+    "ShadowStarted": _shown,
+    "ShadowEnded": _shown_no_more,
     "DeploymentPaused": _became("paused"),
     "DeploymentResumed": _became("active"),
     "DeploymentRetired": _became("retired"),
@@ -98,12 +150,19 @@ CHANGES: Final[Mapping[str, Change]] = {
     "StopLifted": _lifted,
     "PolicyChanged": _ruled,
     "BudgetChanged": _capped,
+    "PriceChanged": _priced,
+    "RoutingChanged": _regulated("routing"),
+    "PrivacyRulesChanged": _regulated("privacy"),
+    "GateAdded": _gated,
+    "GateRemoved": _gated_no_more,
+    "PromotionFrozen": _frozen,
+    "PromotionUnfrozen": _frozen_no_more,
 }
 
 
 def in_force(told: Iterable[tuple[str, bytes]]) -> State:
     """What was in force after these entries: their facts' names and their bodies, oldest first."""
-    state: State = {"deployments": {}, "stops": {}, "policies": {}, "budgets": {}}
+    state: State = {kind: {} for kind in KINDS}
     for name, body in told:
         CHANGES[name](state, msgspec.json.decode(body))
     return state
@@ -112,17 +171,18 @@ def in_force(told: Iterable[tuple[str, bytes]]) -> State:
 def changed(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What differs between two states: each thing that came, went or is otherwise."""
     found = []
-    for kind, was in before.items():
-        now = after[kind]
+    for kind in KINDS:
+        was, now = before[kind], after[kind]
         for name in sorted({*was, *now}):
             if was.get(name) != now.get(name):
                 found.append({"kind": kind, "id": name, "before": was.get(name), "after": now.get(name)})
     return found
 
 
-def moment(at: datetime, first: datetime | None, last: datetime | None) -> dict[str, Any]:
+def moment(at: datetime, first: datetime | None, last: datetime | None, *, is_complete: bool) -> dict[str, Any]:
     """How far the ledger's word reaches: nothing is known from before its first entry."""
-    return {"at": at, "ledger_from": first or UNKNOWN, "ledger_to": last or UNKNOWN}
+    reach = {"ledger_from": first or UNKNOWN, "ledger_to": last or UNKNOWN, "is_complete": is_complete}
+    return {"at": at, **reach, "model_switches": UNKNOWN}
 
 
 def _tier(number: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -11,14 +12,14 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from agentos.evidence.ledger import service
 from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import shown, told_time
-from agentos.evidence.ledger.model import Row, Search, Seen, Verified
+from agentos.evidence.ledger.model import Anchor, Row, Search, Seen, Verified
 from agentos.evidence.subscriptions.model import cloud_event
 from agentos.intake.identity.model import Caller, Permission
 from agentos.intake.identity.routes import Reader, may
 from agentos.kernel.clock import now
 from agentos.kernel.http import BadCursor, Cursor, DoorsDep, Limit, MalformedRequest, cursor_of, page, position_of
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 
 DAY: Final = timedelta(days=1)
 OLDEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # no ledger reaches so far back: everything is unknown
@@ -36,12 +37,12 @@ Form = Annotated[Literal["entry", "cloudevents"], Query(description="Entries, or
 Number = Annotated[int, Path(ge=1, le=2**53)]
 
 
-async def ledger_key(doors: DoorsDep) -> LedgerKey:
-    """The key of the ledger. Raises LedgerKeyMissing (Unavailable)."""
-    return doors.database.ledger_key or LedgerKey.load("")
+async def ledger_keys(doors: DoorsDep) -> LedgerKeys:
+    """The keys of the ledger. Raises LedgerKeyMissing (Unavailable)."""
+    return doors.database.ledger_keys or LedgerKeys.load("")
 
 
-KeyDep = Annotated[LedgerKey, Depends(ledger_key)]
+KeysDep = Annotated[LedgerKeys, Depends(ledger_keys)]
 
 
 class Looking(BaseModel):
@@ -88,26 +89,26 @@ async def show_entry(entry: Number, caller: Auditor, doors: DoorsDep) -> dict[st
 
 
 @router.post("/verify")
-async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, key: KeyDep, request: Request) -> dict[str, Any]:
+async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, keys: KeysDep, request: Request) -> dict[str, Any]:
     """Hold the ledger against its key, its columns and its anchors, part by part; the first link that does not hold.
 
     Go on with ``next_cursor`` while there is one, also behind a fact that is amiss. A cut within the window, which no
     anchor covers yet, would be unseen.
     """
     organization, anchors = caller.organization, request.app.state.anchors
-    after = service.seen_by(key, organization, position_of(asked.cursor)) if asked.cursor else Seen(0, 0)
+    after = service.seen_by(keys, organization, position_of(asked.cursor)) if asked.cursor else Seen(0, 0, 0)
     if after is None:
         raise BadCursor("this cursor was not given out by this organization's ledger", then="Begin without one.")
     found, seen = await service.verify(
-        doors, organization, key, anchors, after=after, most=asked.most, by=caller.handle
+        doors, organization, keys, anchors, after=after, most=asked.most, by=caller.handle
     )
-    token = None if seen is None else cursor_of(service.token(key, organization, seen))
+    token = None if seen is None else cursor_of(service.token(keys, organization, seen))
     return _verified(found, anchors) | {"next_cursor": token}
 
 
 @router.get("/state")
 async def state(caller: Reader, doors: DoorsDep, at: At = None) -> dict[str, Any]:
-    """Which versions, tiers, stops, policies and budgets were in force at a moment; what no entry tells is unknown."""
+    """What was in force at a moment: versions, tiers, stops, policies, budgets, gates and more; else unknown."""
     async with doors.open(caller.organization) as work:
         moment = now()
         return await service.state(work, at=at or moment, now=moment)
@@ -143,10 +144,10 @@ def _number(cursor: str) -> int | None:
 
 
 def _verified(found: Verified, anchors: Anchors | None) -> dict[str, Any]:
-    anchored = found.anchored
+    held = found.held
     is_known = anchors is not None and (found.is_whole or found.broken is not None)
     return {
-        "holds": found.broken is None,
+        "holds": False if found.broken is not None else "unknown" if found.unread else True,
         "is_whole": found.is_whole,
         "checked": found.checked,
         "through": found.through,
@@ -154,8 +155,16 @@ def _verified(found: Verified, anchors: Anchors | None) -> dict[str, Any]:
         "broken": None
         if found.broken is None
         else {"kind": found.broken.kind.value, "number": found.broken.number, "what": found.broken.what},
-        "anchors": found.anchors if is_known else "unknown",
-        "anchored_entry": (None if anchored is None else anchored.number) if is_known else "unknown",
-        "anchored_at": (None if anchored is None else told_time(anchored.at)) if is_known else "unknown",
+        "earlier": found.earlier,
+        "unread": [asdict(one) for one in found.unread],
+        "anchors": held.anchors if is_known else "unknown",
+        "anchors_torn": held.torn if is_known else "unknown",
+        "anchors_unread": sorted(held.absent) if is_known else "unknown",
+        "anchors_from": _anchor(held.first) if is_known else "unknown",
+        "anchored": _anchor(held.last) if is_known else "unknown",
         "window_entries": found.window if is_known else "unknown",
     }
+
+
+def _anchor(one: Anchor | None) -> dict[str, Any] | None:
+    return None if one is None else {"entry": one.number, "at": told_time(one.at)}

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import Any, Final
 
 from agentos.control.stops import service as stops
 from agentos.evidence.ledger import past, store
-from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
+from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import Links, believed
 from agentos.evidence.ledger.model import (
     Anchor,
     Broken,
     EntryUnknown,
+    Held,
     LedgerVerified,
+    MomentsSwapped,
     NotYet,
     Row,
     Search,
@@ -28,15 +29,16 @@ from agentos.evidence.ledger.model import (
 )
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
+UNKNOWN: Final = "unknown"  # what a look has found where a key is absent
 UNANCHORED: Final = timedelta(seconds=60)  # ends are anchored every five seconds; for so long a disk may be away
 PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at them
 
 
 async def verify(
-    doors: Doors, organization: OrgId, key: LedgerKey, anchors: Anchors | None, *, after: Seen, most: int, by: str
+    doors: Doors, organization: OrgId, keys: LedgerKeys, anchors: Anchors | None, *, after: Seen, most: int, by: str
 ) -> tuple[Verified, Seen | None]:
     """Verify at most so many entries after those that were verified before; the anchors when the end is reached.
 
@@ -44,26 +46,38 @@ async def verify(
     was found of the whole is kept, and is a fact. Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
     """
     async with doors.open(organization) as work:
-        found = await look(await work.driver(), organization, key, anchors, after=after.through, most=most)
+        found = await look(await work.driver(), organization, keys, anchors, after=after.through, most=most)
         broken, amiss = found.broken, after.amiss
+        unread = after.unread or next((one.first for one in found.unread), 0)
         if broken is not None and broken.kind is Tampering.FACT:
-            return found, Seen(broken.number, amiss or broken.number)
+            return found, Seen(broken.number, amiss or broken.number, unread)
         if broken is None and not found.is_whole:
-            return found, Seen(found.through, amiss)
-        told = f"{broken.kind}:{broken.number}" if broken else f"{Tampering.FACT}:{amiss}" if amiss else ""
+            return found, Seen(found.through, amiss, unread)
+        told = ""
+        if broken is not None:
+            told = f"{broken.kind}:{broken.number}"
+        elif amiss or unread:
+            told = f"{Tampering.FACT}:{amiss}" if amiss else f"{UNKNOWN}:{unread}"
         await work.publish(LedgerVerified(organization, found.entries, told, by))
     await store.keep_verified(doors.database, organization, found.through, told)
     return found, None
 
 
 async def look(
-    driver: Any, organization: str, key: LedgerKey, anchors: Anchors | None, *, after: int = 0, most: int | None = None
+    driver: Any,
+    organization: str,
+    keys: LedgerKeys,
+    anchors: Anchors | None,
+    *,
+    after: int = 0,
+    most: int | None = None,
 ) -> Verified:
     """The first link that does not hold, read page by page over one of the driver's connections. Memory is bounded.
 
     Raises EntryUnknown (NotFound), AnchorsUnusable (Unavailable).
     """
-    links = Links(key.chain(organization), await _row(driver, organization, after) if after else None)
+    await asyncio.to_thread(keys.look_again)
+    links = Links(keys, organization, await _row(driver, organization, after) if after else None)
     wrong, broken, is_whole, entries = None, None, False, 0
     while wrong is None and broken is None and not is_whole:
         async with aclosing(_pages(driver, organization, links.number, min(PAGE, most or PAGE))) as pages:
@@ -77,13 +91,13 @@ async def look(
     if wrong is not None:
         elsewhere = await _stands_elsewhere(driver, organization, links)
         broken = links.told(Row(*wrong), entries=entries, is_elsewhere=elsewhere)
-    count, anchored = 0, None
+    held = Held()
     if anchors is not None and (is_whole or (broken is not None and broken.kind is not Tampering.FACT)):
-        count, anchored, cut = await _anchored(driver, organization, anchors, entries)
+        held, cut = await _anchored(driver, organization, anchors, entries)
         broken = broken or cut
         if broken is None:
-            broken = await _unanchored(driver, organization, anchored)
-    return Verified(links.number - after, links.number, entries, is_whole, broken, count, anchored)
+            broken = await _unanchored(driver, organization, held.last)
+    return Verified(links.number - after, links.number, entries, is_whole, links.earlier, broken, links.unread, held)
 
 
 async def search(
@@ -109,16 +123,19 @@ async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str]) -> 
 
 
 async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
-    """Which versions, tiers, stops, policies and budgets were in force at a moment. Raises NotYet (Invalid).
+    """What was in force at a moment, kind by kind. Raises NotYet (Invalid).
 
-    Where the ledger had no entry yet everything is unknown.
+    Where the ledger had no entry yet everything is unknown; where it does not begin with the founding of its
+    organization it is not complete: what was set before and not changed since is not told.
     """
     if at > now:
         raise NotYet(f"{at.isoformat()} has not come yet", where="at", then="Ask about a moment that is past.")
     first, last = await store.span(work)
-    told = past.moment(at, first, last)
+    begins = await store.entry(work, 1)
+    is_complete = begins is not None and [name for name, _ in believed([begins])] == [past.BEGINS]
+    told = past.moment(at, first, last, is_complete=is_complete)
     if first is None or at < first:
-        return told | dict.fromkeys(("deployments", "stops", "policies", "budgets"), past.UNKNOWN)
+        return told | dict.fromkeys(past.KINDS, past.UNKNOWN)
     rows = await store.told_until(work, list(past.CHANGES), at)
     found = past.in_force(believed(rows))
     for one in await stops.of_everybody(work, at=at):
@@ -132,23 +149,25 @@ async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, A
 
 
 async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now: datetime) -> dict[str, Any]:
-    """What changed between two moments; unknown where the ledger does not reach back to the first. Raises NotYet."""
+    """What changed between two moments; unknown where the ledger does not reach back to the first.
+
+    Raises NotYet or MomentsSwapped (Invalid).
+    """
+    if before > after:
+        raise MomentsSwapped(
+            f"{before.isoformat()} is after {after.isoformat()}", where="before", then="Name the earlier one first."
+        )
     one, other = await state(work, at=before, now=now), await state(work, at=after, now=now)
     told = {"before": one.pop("at"), "after": other.pop("at"), "ledger_from": one["ledger_from"]}
     if past.UNKNOWN in (one["deployments"], other["deployments"]):
         return {**told, "changes": past.UNKNOWN}
-    kinds = ("deployments", "stops", "policies", "budgets")
-    return {**told, "changes": past.changed(*({kind: said[kind] for kind in kinds} for said in (one, other)))}
+    return {**told, "changes": past.changed(one, other)}
 
 
 async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any]:
     """How the ledger does, over all organizations: figures that nobody has are unknown."""
     chains, waiting = await store.counted(database)
-    last, unusable = {}, ""
-    try:
-        last = {} if anchors is None else await asyncio.to_thread(anchors.last)
-    except AnchorsUnusable as error:
-        unusable = error.what
+    last, unusable = ({}, None) if anchors is None else await asyncio.to_thread(anchors.last)
     anchored = {org: one.number for org, one in last.items()}
     return {
         "chains": chains,
@@ -157,24 +176,24 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
         "is_astray": waiting.is_astray,
         "set_aside": waiting.set_aside,
         "unanchored_seconds": await store.unanchored_seconds(database, anchored),
-        "anchors_unusable": unusable,
+        "anchors_unusable": "" if unusable is None else unusable.what,
         "anchored_at": max((one.at for one in last.values()), default=None),
     }
 
 
-def token(key: LedgerKey, organization: str, seen: Seen) -> str:
+def token(keys: LedgerKeys, organization: str, seen: Seen) -> str:
     """What a caller goes on with who had so much verified."""
-    said = f"{seen.through}.{seen.amiss}"
-    return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
+    said = ".".join(map(str, seen))
+    return f"{said}.{hmac.digest(keys.now.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
 
 
-def seen_by(key: LedgerKey, organization: str, said: str) -> Seen | None:
-    """What a token says was verified; None for one that was not given out here."""
-    parts = said.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts[:2]):
+def seen_by(keys: LedgerKeys, organization: str, said: str) -> Seen | None:
+    """What a token says was verified; None for one that was not given out here, or by another key than now's."""
+    *parts, _ = said.split(".")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
-    seen = Seen(int(parts[0]), int(parts[1]))
-    return seen if hmac.compare_digest(said.encode(), token(key, organization, seen).encode()) else None
+    seen = Seen(*map(int, parts))
+    return seen if hmac.compare_digest(said.encode(), token(keys, organization, seen).encode()) else None
 
 
 async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -> AsyncGenerator[list[Row]]:
@@ -227,30 +246,29 @@ async def _stands_elsewhere(driver: Any, organization: str, links: Links) -> boo
     return False
 
 
-async def _anchored(
-    driver: Any, organization: str, anchors: Anchors, entries: int
-) -> tuple[int, Anchor | None, Broken | None]:
-    """Hold every anchor against the entry that it names: their number, the last that holds, and the first cut."""
-    count, held = 0, None
-    lines = anchors.of(organization)
-    while chunk := await asyncio.to_thread(_some, lines):
-        numbers = [one.number for one in chunk if one is not None]
-        hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
-        for one in chunk:
-            if one is None:
-                said = "the file of anchors holds a line that was not written here"
-                return count, held, Broken(Tampering.ANCHOR, held.number if held else 0, said)
-            count += 1
-            if one.number > entries or one.number not in hashes:
-                said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
-                return count, held, Broken(Tampering.TRUNCATION, entries + 1, said)
-            if hashes[one.number] != one.hash:
-                place = held.number + 1 if held else 1
-                said = f"entry {one.number} is not the one anchored at {one.at.isoformat()}: cut after {place - 1}"
-                return count, held, Broken(Tampering.TRUNCATION, place, f"{said}, and chained anew")
-            if held is None or one.number >= held.number:
-                held = one
-    return count, held, None
+async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: int) -> tuple[Held, Broken | None]:
+    """Hold every anchor against the entry that it names: those that hold, and the first that does not."""
+    history = await asyncio.to_thread(anchors.of, organization)
+    numbers = [one.number for one in history.anchors]
+    hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
+    first, held = next(iter(history.anchors), None), None
+
+    def so_far(count: int) -> Held:
+        return Held(count, history.torn, history.absent, first, held)
+
+    for count, one in enumerate(history.anchors):
+        if one.number > entries or one.number not in hashes:
+            said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
+            return so_far(count), Broken(Tampering.TRUNCATION, entries + 1, said)
+        if hashes[one.number] != one.hash:
+            place = held.number + 1 if held else 1
+            said = f"entry {one.number} is not the one anchored at {one.at.isoformat()}: cut after {place - 1}"
+            return so_far(count + 1), Broken(Tampering.TRUNCATION, place, f"{said}, and chained anew")
+        if held is None or one.number >= held.number:
+            held = one
+    if history.wrong:
+        return so_far(len(numbers)), Broken(Tampering.ANCHOR, held.number if held else 0, history.wrong)
+    return so_far(len(numbers)), None
 
 
 async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -> Broken | None:
@@ -266,7 +284,3 @@ async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -
         f"entry {first['number']} of {first['at'].isoformat()} has no anchor: the file was cut, replaced or not written"
     )
     return Broken(Tampering.ANCHOR, first["number"], said)
-
-
-def _some(lines: Iterator[Anchor | None]) -> list[Anchor | None]:
-    return list(islice(lines, 1000))

@@ -15,6 +15,6 @@ class LedgerSettings(Section):
 
     anchors: str = Field(
         "",
-        description="File that the ends of chains are appended to every few seconds, best on storage that only "
-        "appends. Empty: none, so that a cut end is not found; 'agentos up' keeps one in its home.",
+        description="Folder with a file for each organization, to which the end of its chain is appended every few "
+        "seconds; best on another disk. Empty: none, and a cut end is not found; 'agentos up' keeps one in its home.",
     )

@@ -17,6 +17,8 @@ from agentos.kernel.unit_of_work import UnitOfWork
 _LOCK: Final = text("SELECT outbox_lock('ledger')")
 _READ: Final = "SELECT * FROM ledger_read($1)"
 _ENDS: Final = "SELECT * FROM ledger_ends($1::text[])"
+_BEGAN: Final = "SELECT * FROM ledger_began()"
+_BEGIN: Final = "SELECT ledger_begin($1, $2)"
 _APPEND: Final = f"SELECT ledger_append({', '.join(f'${number}' for number in range(1, 23))})"
 _COLUMNS: Final = "number, hash, entry, at, name, key, person, run_id, deployment_id"
 # ruff: noqa: S608 -- the statements are put together from the constants here and nothing else
@@ -79,6 +81,16 @@ async def ends(driver: Any, organizations: Sequence[str] | None = None) -> dict[
         row["org"]: End(row["number"], row["hash"], row["is_sealed"])
         for row in await driver.fetch(_ENDS, organizations)
     }
+
+
+async def began(driver: Any) -> Any:
+    """Where the ledger began, if that was ever said; what it would be now; and whether there are chains."""
+    return await driver.fetchrow(_BEGAN)
+
+
+async def begin(driver: Any, transaction: int, mac: bytes) -> None:
+    """Say once where the ledger began."""
+    await driver.execute(_BEGIN, str(transaction), mac)
 
 
 async def append(driver: Any, batch: Batch, first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:

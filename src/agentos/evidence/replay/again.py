@@ -13,6 +13,7 @@ from agentos.control.policy.model import DeploymentPolicy, OrganizationPolicy
 from agentos.control.policy.rules import Rulebook
 from agentos.evidence.replay import store
 from agentos.evidence.replay.content import Divergence
+from agentos.evidence.replay.model import RunReplayed
 from agentos.evidence.replay.plans import Outcome
 from agentos.evidence.replay.playback import play
 from agentos.evidence.replay.recording import Recording, contract_of, given_of
@@ -91,6 +92,7 @@ async def replay(work: UnitOfWork, parts: Parts, run_id: str, *, by: str, at: da
         "class": None if parted is None else parted.kind.value,
     }
     await store.keep(work, {**values, "by": by, "at": at})
+    await work.publish(RunReplayed(found.run_id, found.agent_id, parted is not None, by))
     return found
 
 

@@ -36,6 +36,17 @@ class BadWindow(Invalid):
 
 
 @dataclass(frozen=True, slots=True)
+class RunReplayed(Fact):
+    """A run that is over was executed again against its journal, and what came of it was kept."""
+
+    key_field: ClassVar[str] = "run_id"
+    run_id: str
+    agent_id: str
+    parted: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayAsked(Fact):
     """A live model answered a step of a run that is executed again. A number is None where nobody knows it."""
 

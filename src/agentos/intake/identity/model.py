@@ -284,6 +284,15 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
+class OrganizationFounded(Fact):
+    """There is an organization; the first of its facts."""
+
+    key_field: ClassVar[str] = "organization"
+    organization: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class PersonAdded(Fact):
     """A person joined the organization."""
 

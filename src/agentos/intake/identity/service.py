@@ -39,6 +39,7 @@ from agentos.kernel.ids import KeyId, OrgId, PersonId
 from agentos.kernel.unit_of_work import UnitOfWork
 
 KEY_PREFIX: Final = "aos_"  # so that a leaked key is recognised by scanners
+OPERATOR: Final = "operator"  # whoever is at the machine, with the database's login
 MOST_KEY_LENGTH: Final = 100  # of what is taken for a key at all; ours have 47 characters
 
 
@@ -53,11 +54,11 @@ class Shown:
     holder: str = ""
 
 
-async def found_organization(database: Database, organization: OrgId, *, name: str) -> bool:
+async def found_organization(database: Database, organization: OrgId, *, name: str, by: str = OPERATOR) -> bool:
     """Make sure that the organization exists. True when it is new. Raises MalformedId (Invalid)."""
     ids.checked_name(organization, what="organization")
     async with database.connection("agentos_system") as connection:
-        return await store.found(connection, organization, name)
+        return await store.found(connection, organization, name, by)
 
 
 async def organizations(database: Database) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ _ADD_SESSION: Final = text(
 )
 _END_SESSION: Final = text("UPDATE sessions SET ended_at = :at WHERE id = :id AND ended_at IS NULL")
 _END_SESSIONS: Final = text("UPDATE sessions SET ended_at = :at WHERE person_id = :person_id AND ended_at IS NULL")
-_FOUND: Final = text("SELECT organization_found(:org, :name)")
+_FOUND: Final = text("SELECT organization_found(:org, :name, :by)")
 _ORGANIZATIONS: Final = text("SELECT * FROM organizations_all()")
 _ORGANIZATION: Final = text("SELECT org, name, created_at FROM organizations")
 _PEOPLE: Final = text("SELECT * FROM people WHERE handle > :after ORDER BY handle LIMIT :most")
@@ -95,9 +95,9 @@ async def holder(database: Database, hashed: bytes) -> Mapping[str, Any] | None:
     return None if row["org"] is None else row
 
 
-async def found(connection: AsyncConnection, organization: OrgId, name: str) -> bool:
-    """Found an organization; as the system role. True when it is new."""
-    return bool((await connection.execute(_FOUND, {"org": organization, "name": name})).scalar_one())
+async def found(connection: AsyncConnection, organization: OrgId, name: str, by: str) -> bool:
+    """Found an organization, and say so; as the system role. True when it is new."""
+    return bool((await connection.execute(_FOUND, {"org": organization, "name": name, "by": by})).scalar_one())
 
 
 async def organizations(connection: AsyncConnection) -> Sequence[Row[Any]]:

@@ -429,7 +429,8 @@ LEDGER_SOUND = Metric(
     "gauge",
     "bool",
     ("org",),
-    "What 'agentos audit verify' found last: 1 every link holds, 0 one does not; absent before the first look.",
+    "What 'agentos audit verify' found last: 1 every link holds, 0 one does not; absent before the first look, and "
+    "when a key is absent.",
 )
 LEDGER_VERIFIED_AGE = Metric(
     "agentos_ledger_verified_age_seconds", "gauge", "seconds", ("org",), "Since the whole ledger was last verified."
@@ -439,7 +440,8 @@ LEDGER_ANCHOR_ERRORS = Metric(
     "counter",
     "anchors",
     ("code",),
-    "Times that ends could not be anchored (anchors_unusable), or the file was found cut or replaced (anchors_cut).",
+    "Times that ends could not be anchored (anchors_unusable), and files that were found cut or replaced (anchors_cut) "
+    "or with a torn line (anchors_torn).",
 )
 LEDGER_FACTS_AMISS = Metric(
     "agentos_ledger_facts_amiss_total",

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from agentos.control.policy.model import EffectClass
 from agentos.kernel.canonical import digest
 from agentos.kernel.errors import Bug, Conflict, Exhausted, Invalid, NotFound, Unavailable
+from agentos.kernel.facts import Fact
 
 
 class SkillUnknown(NotFound):
@@ -277,3 +278,24 @@ class Skill:
     def repeatable(self) -> bool:
         """Whether a call whose end is unknown may be executed again with the same key."""
         return self.read_only or self.idempotent
+
+
+@dataclass(frozen=True, slots=True)
+class SkillsRegistered(Fact):
+    """A process loaded versions of skills that no other had, and registered them for every organization."""
+
+    key_field: ClassVar[str] = "service"
+    service: str
+    skills: list[dict[str, str]]  # skill, version and digest of each
+
+
+@dataclass(frozen=True, slots=True)
+class SkillRestored(Fact):
+    """A row of the registry was put back as it had been registered."""
+
+    key_field: ClassVar[str] = "skill"
+    skill: str
+    version: str
+    digest: str
+    was: str | None  # the digest of the damaged row; None: there was none
+    by: str

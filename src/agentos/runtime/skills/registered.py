@@ -174,7 +174,9 @@ async def everything(database: Database) -> list[Registered]:
         return await store.everything(connection)
 
 
-async def restore(database: Database, rows: Sequence[Registered], *, read_only: bool, dry_run: bool) -> list[Restored]:
+async def restore(
+    database: Database, rows: Sequence[Registered], *, read_only: bool, dry_run: bool, by: str
+) -> list[Restored]:
     """Put back rows that are missing or not as they were registered, all or none; other rows stay as they are.
 
     A whole row with another digest or contract than the file's is never replaced: RegistryDiffers (Conflict). Raises
@@ -192,7 +194,7 @@ async def restore(database: Database, rows: Sequence[Registered], *, read_only: 
         return done
     async with database.connection("agentos_system") as connection:
         for one, seen in plan:
-            if (seen is None or not seen.intact) and not await store.restore(connection, one, seen):
+            if (seen is None or not seen.intact) and not await store.restore(connection, one, seen, by):
                 raise _differs([f"{one.name}@{one.version}"])
     return done
 

@@ -23,7 +23,7 @@ _REGISTER: Final = text(
 )
 _RESTORE: Final = text(
     "SELECT skill_restored(:name, :version, :digest, CAST(:contract AS jsonb), :seal, :first_seen, :first_service, "
-    ":seen_digest, :seen_seal)"
+    ":seen_digest, :seen_seal, :by)"
 )
 
 
@@ -64,7 +64,7 @@ async def register(
     return {(row.name, row.version): (row.digest, row.added) for row in rows.all()}
 
 
-async def restore(connection: AsyncConnection, one: Registered, seen: Registered | None) -> bool:
+async def restore(connection: AsyncConnection, one: Registered, seen: Registered | None, by: str) -> bool:
     """Put a row back: a missing one, or in place of the one that was seen; as the system role. False: it is another."""
     values = {
         "name": one.name,
@@ -76,6 +76,7 @@ async def restore(connection: AsyncConnection, one: Registered, seen: Registered
         "first_service": one.first_service,
         "seen_digest": seen.digest if seen else None,
         "seen_seal": seen.seal if seen else None,
+        "by": by,
     }
     return bool((await connection.execute(_RESTORE, values)).scalar_one())
 
