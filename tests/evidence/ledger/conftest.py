@@ -29,6 +29,8 @@ from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
 from tests.conftest import new_database
 
+_HELD_BACK = "SELECT EXISTS (SELECT FROM outbox WHERE txid >= pg_snapshot_xmin(pg_current_snapshot()))"
+
 
 @dataclass(frozen=True, slots=True)
 class CoinTossed(Fact):
@@ -70,14 +72,16 @@ class Books:
         return done
 
     async def turn(self, chainer: Chainer) -> int:
-        """Chain what there is; transactions of other tests' databases hold facts back for a moment."""
-        done = await chainer.turn()
-        for _ in range(20):
-            if (await service.standing(self.database, None))["waiting"] == 0:
-                break
-            await asyncio.sleep(0.05)
-            done += await chainer.turn()
-        return done
+        """Chain what there is; transactions of other tests' databases hold back facts for a moment, and are waited for."""
+        driver = await self.superuser()
+        try:
+            for _ in range(20):
+                if not await driver.fetchval(_HELD_BACK):
+                    break
+                await asyncio.sleep(0.05)
+        finally:
+            await driver.close()
+        return await chainer.turn()
 
     async def look(self, organization: OrgId, driver: Any = None) -> Verified:
         """What verifying finds."""

@@ -31,7 +31,7 @@ from agentos.intake.identity.model import OrganizationFounded
 from agentos.kernel.clock import now
 from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId
-from agentos.operations.rollouts.model import ShadowEnded, ShadowStarted
+from agentos.operations.shadows.model import ShadowEnded, ShadowStarted
 from tests.evidence.ledger.conftest import Books
 
 
