@@ -72,7 +72,7 @@ class Books:
         return done
 
     async def turn(self, chainer: Chainer) -> int:
-        """Chain what there is; transactions of other tests' databases hold back facts for a moment, and are waited for."""
+        """Chain what there is; what other tests' databases hold back for a moment is waited for."""
         driver = await self.superuser()
         try:
             for _ in range(20):
