@@ -232,3 +232,54 @@ def test_a_text_is_cut_between_words_and_every_character_is_in_a_passage() -> No
     assert all(said[start : start + len(part)] == part and len(part) <= content.PASSAGE for start, part in cut)
     assert all(part.endswith(" ") for _, part in cut[:-1])
     assert content.text_of(Kind.READ, {"a": [1, {"b": "x\0y"}], "c": None}) == "a: 1\na.b: x y"
+
+
+async def test_what_holds_the_words_as_they_stand_comes_before_what_holds_them_elsewhere(archive: Archive) -> None:
+    apart = [
+        await archive.run("look", {"body": f"harbour {number} crane crane report, harbour repair crane report harbour"})
+        for number in range(3)
+    ]
+    exact = await archive.run("look", {"body": "long ago somebody wrote a crane harbour report that nobody kept"})
+    found = [hit.use.run_id for hit in (await archive.search("crane harbour report")).hits]
+    assert found[0] == exact and set(found[1:4]) == set(apart)
+
+
+async def test_what_holds_the_rarer_word_comes_first(archive: Archive) -> None:
+    archive.embeddings = Away()
+    for number in range(4):
+        await archive.run("look", {"body": f"invoice {number} invoice {number} invoice"})
+    rare = await archive.run("look", {"body": "there was one about a zeppelin that landed by night in the north"})
+    assert (await archive.search("zeppelin invoice")).hits[0].use.run_id == rare
+
+
+async def test_a_common_word_keeps_nothing_that_is_rare_from_being_found(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        await work.run(
+            text(
+                "INSERT INTO artifacts SELECT :org, 'sha256:' || n, 'text/plain', 1, 1, 1 FROM generate_series(1, 900) n"
+            ),
+            {"org": work.organization},
+        )
+        await work.run(
+            text(
+                "SELECT artifact_passages_add(:org, 'sha256:' || n, '{0}', ARRAY['an invoice of ' || n], '', '{}') "
+                "FROM generate_series(1, 900) n"
+            ),
+            {"org": work.organization},
+        )
+    monkeypatch.setattr(search, "LOOKED_AT", 1)  # so each word has its least share
+    monkeypatch.setattr(search, "RANKED", 10)
+    rare = await archive.run("look", {"body": "the zeppelin, and an invoice"})
+    assert (await archive.search("zeppelin invoice")).hits[0].use.run_id == rare
+    assert (await archive.search("invoice or zeppelin")).hits[0].use.run_id == rare
+
+
+async def test_a_search_costs_no_more_after_it_was_made_a_few_times(archive: Archive) -> None:
+    """PostgreSQL plans without the values from the sixth time on: the vector must not be read for each passage."""
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        found = await work.first(
+            text("SELECT prosrc FROM pg_proc WHERE oid = 'artifacts_by_likeness'::regproc"),
+        )
+    assert found is not None and found.prosrc.count("p_vector") == 1 and "AS MATERIALIZED" in found.prosrc

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 from agentos.kernel.errors import Invalid, NotFound, Unavailable
@@ -116,6 +116,14 @@ class Hit:
     likeness: float | None
     snippet: str  # as the one who looks may see it, with what was found between « and »
     text: str  # the whole passage, likewise
+
+
+class Holds(IntEnum):
+    """How much of the words that were looked for a passage holds."""
+
+    SOME = 0  # or none: it is only like them
+    ALL = 1
+    EXACTLY = 2  # one after the other, as they were asked
 
 
 @dataclass(frozen=True, slots=True)

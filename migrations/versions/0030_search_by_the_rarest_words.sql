@@ -1,0 +1,80 @@
+-- As before (0022), but the vector is read from its text once. It was read anew for each passage as soon as PostgreSQL
+-- planned without its value, which is from the sixth search of a connection on.
+DO $do$
+DECLARE
+  there text := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+                 WHERE e.extname = 'vector');
+BEGIN
+  EXECUTE format($make$
+    CREATE OR REPLACE FUNCTION artifacts_by_likeness(p_vector text, p_embedder text, p_agent text, p_run text,
+                                                     p_kind text, p_since timestamptz, p_until timestamptz,
+                                                     p_floor double precision, p_bound integer, p_most integer)
+    RETURNS TABLE (digest text, number integer, likeness double precision)
+    LANGUAGE sql STABLE SET search_path = agentos, %1$I AS $$
+      WITH q AS MATERIALIZED (
+        SELECT v, vector_dims(v) AS dims FROM (SELECT p_vector::halfvec AS v) AS said
+      ), s AS MATERIALIZED (
+        SELECT p.digest, p.number, 1 - (p.embedding <=> q.v) AS likeness
+        FROM q, (
+          SELECT DISTINCT n.org, n.digest FROM (
+            SELECT u.org, u.digest FROM artifact_uses u
+            WHERE (p_agent = '' OR u.agent_id = p_agent) AND (p_run = '' OR u.run_id = p_run)
+              AND (p_kind = '' OR u.kind = p_kind) AND u.at >= p_since AND u.at < p_until
+            ORDER BY u.at DESC LIMIT p_bound
+          ) AS n
+        ) AS d
+        JOIN artifact_passages p ON p.org = d.org AND p.digest = d.digest AND p.embedder = p_embedder
+        WHERE vector_dims(p.embedding) = q.dims
+      )
+      SELECT s.digest, s.number, s.likeness FROM s
+      WHERE s.likeness >= p_floor AND s.likeness <> 'NaN'  -- of a text without a word
+      ORDER BY s.likeness DESC, s.digest, s.number LIMIT p_most
+    $$;
+  $make$, there);
+END $do$;
+
+-- The passages of this organization that hold the words: first those that hold them just as they are asked, then those
+-- that hold all of them, then those with any, the rarer the better. Of each word so many passages are looked at as share
+-- p_bound among the words, and p_ranked of all of them are ranked by how near the words stand to each other: so common
+-- words cost no more than that, and what holds a rare one is never passed over. p_anywhere: the filters let all through.
+-- It runs as the owner, because row-level security would keep the planner from the index of words; the organization is
+-- that of the transaction, as for every policy.
+DROP FUNCTION artifacts_by_words;
+CREATE FUNCTION artifacts_by_words(p_query text, p_agent text, p_run text, p_kind text, p_since timestamptz,
+                                   p_until timestamptz, p_anywhere boolean, p_bound integer, p_ranked integer,
+                                   p_most integer)
+RETURNS TABLE (digest text, number integer, holds integer)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
+  WITH q AS MATERIALIZED (
+    SELECT w.every, w.any_of, phraseto_tsquery('simple', p_query) AS exact,
+           CASE WHEN w.every::text LIKE '%!%' THEN ARRAY[w.every::text]
+                ELSE string_to_array(w.any_of::text, ' | ') END AS terms
+    FROM artifact_words(p_query) AS w
+  ), asked AS MATERIALIZED (  -- 1: as it is asked, 2: all words, then each word
+    SELECT 1 AS n, q.exact AS term FROM q UNION ALL SELECT 2, q.every FROM q
+    UNION ALL SELECT 2 + row_number() OVER (), t.term::tsquery FROM q, LATERAL (SELECT DISTINCT unnest(q.terms)) AS t (term)
+  ), m AS MATERIALIZED (
+    SELECT a.n, f.digest, f.number
+    FROM asked a, LATERAL (
+      SELECT p.digest, p.number FROM artifact_passages p
+      WHERE p.org = nullif(current_setting('agentos.organization', true), '') AND p.words @@ a.term
+        AND (p_anywhere OR EXISTS (
+          SELECT FROM artifact_uses u WHERE u.org = p.org AND u.digest = p.digest
+            AND (p_agent = '' OR u.agent_id = p_agent) AND (p_run = '' OR u.run_id = p_run)
+            AND (p_kind = '' OR u.kind = p_kind) AND u.at >= p_since AND u.at < p_until))
+      LIMIT (SELECT greatest(200, p_bound / greatest(1, cardinality(q.terms))) FROM q)
+    ) AS f
+  ), r AS MATERIALIZED (
+    SELECT m.digest, m.number, max(CASE m.n WHEN 1 THEN 2 WHEN 2 THEN 1 ELSE 0 END) AS holds,
+           sum(ln(1 + p_bound / c.many)) FILTER (WHERE m.n > 2) AS weight
+    FROM m JOIN (SELECT m.n, count(*)::float AS many FROM m GROUP BY m.n) AS c ON c.n = m.n
+    GROUP BY m.digest, m.number
+    ORDER BY 3 DESC, 4 DESC NULLS LAST, 1, 2 LIMIT p_ranked
+  )
+  SELECT r.digest, r.number, r.holds
+  FROM q, r JOIN artifact_passages p ON p.org = nullif(current_setting('agentos.organization', true), '')
+    AND p.digest = r.digest AND p.number = r.number
+  ORDER BY r.holds DESC, r.weight DESC NULLS LAST, ts_rank_cd(p.words, q.any_of, 1) DESC, r.digest, r.number LIMIT p_most
+$$;
+REVOKE EXECUTE ON FUNCTION artifacts_by_words FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION artifacts_by_words TO agentos_app;
