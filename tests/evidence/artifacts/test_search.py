@@ -258,7 +258,8 @@ async def test_a_common_word_keeps_nothing_that_is_rare_from_being_found(
     async with archive.runs.doors.open(archive.runs.organization) as work:
         await work.run(
             text(
-                "INSERT INTO artifacts SELECT :org, 'sha256:' || n, 'text/plain', 1, 1, 1 FROM generate_series(1, 900) n"
+                "INSERT INTO artifacts SELECT :org, 'sha256:' || n, 'text/plain', 1, 1, 1 "
+                "FROM generate_series(1, 900) n"
             ),
             {"org": work.organization},
         )

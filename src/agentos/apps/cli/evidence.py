@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -107,7 +108,10 @@ def ask(
     if found["instead_of"]:
         output.progress(f"{found['instead_of']['model']} did not answer: {found['instead_of']['why']}")
     for one in found["sentences"]:
-        output.show(f"{one['text']} {''.join(f'[{number}]' for number in one['citations'])}")
+        quoted = " (as quoted)" if one["quotes"] else ""
+        output.show(f"{one['text']}{quoted} {''.join(f'[{number}]' for number in one['citations'])}")
+    for note in _left_out(found["left_out"]):
+        output.progress(note)
     if not found["sentences"]:
         output.show(found["answer"])
         output.show({name: value for name, value in found["searched"].items() if value})
@@ -117,6 +121,15 @@ def ask(
         output.show(f"[{one['number']}] {_place(one)}")
         if one["quote"]:
             output.show("    " + " ".join(one["quote"].split()))
+
+
+def _left_out(one: dict[str, Any]) -> Iterator[str]:
+    if one["entries"]:
+        yield f"{one['entries']} entries more were found and are not told; ask about a shorter time"
+    if one["sentences"]:
+        yield f"{one['sentences']} sentences more were said and are not shown"
+    if one["cut"]:
+        yield f"there may be more than the newest or best that were looked at: {', '.join(one['cut'])}"
 
 
 def _place(one: dict[str, Any]) -> str:

@@ -279,13 +279,21 @@ def _reply(one: Reply) -> dict[str, Any]:
     return {
         "question": one.question.text,
         "answer": " ".join(sentence.text for sentence in one.sentences) if one.known else UNKNOWN,
-        "sentences": [{"text": sentence.text, "citations": list(sentence.cites)} for sentence in one.sentences],
+        "sentences": [
+            {"text": sentence.text, "citations": list(sentence.cites), "quotes": sentence.quotes}
+            for sentence in one.sentences
+        ],
         "citations": [
             _entry(number, entry) | {"ledger_entry": one.ledger.get(entry.key)} for number, entry in _cited(one)
         ],
         "answered_by": one.answered_by,
         "instead_of": None if not one.instead_of else {"model": one.instead_of, "code": one.because, "why": one.why},
         "dropped": one.dropped,
+        "left_out": {
+            "entries": one.left_out.entries,
+            "sentences": one.left_out.sentences,
+            "cut": list(one.left_out.cut),
+        },
         "searched": {
             "agents": list(one.agents),
             "unknown_agents": sorted(set(one.question.like_agents) - set(one.agents)),
