@@ -192,6 +192,7 @@ async def test_without_embeddings_words_still_find_and_the_answer_says_why(archi
     found = await archive.search("refund")
     assert [hit.use.run_id for hit in found.hits] == [run_id]
     assert found.not_by_likeness == "embeddings_unavailable"
+    assert (await archive.ask("anything about the refund")).not_by_likeness == "embeddings_unavailable"
     away.is_away = False
     await archive.run("look", {"body": "nothing of the kind"})
     found = await archive.search("refund")

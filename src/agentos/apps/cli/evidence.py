@@ -110,6 +110,8 @@ def ask(
     for one in found["sentences"]:
         quoted = " (as quoted)" if one["quotes"] else ""
         output.show(f"{one['text']}{quoted} {''.join(f'[{number}]' for number in one['citations'])}")
+    if found["searched"]["because"]:
+        output.progress(f"contents were looked for by their words alone: {found['searched']['because']}")
     for note in _left_out(found["left_out"]):
         output.progress(note)
     if not found["sentences"]:

@@ -88,6 +88,7 @@ class Gathered:
 
     entries: tuple[Entry, ...] = ()
     cut: tuple[str, ...] = ()  # sorts of which there are more than the newest MOST, or the best hits, that are here
+    not_by_likeness: str = ""  # why contents were looked for by their words alone
 
 
 async def gathered(

@@ -302,6 +302,7 @@ def _reply(one: Reply) -> dict[str, Any]:
             "topics": sorted(one.question.topics),
             "words": list(one.question.words),
             "entries": len(one.entries),
+            "because": one.not_by_likeness or None,
         },
     }
 

@@ -72,6 +72,7 @@ class Reply:
     ledger: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # entries of the ledger, by the key of ours
     because: str = ""  # the code of why it did not
     why: str = ""
+    not_by_likeness: str = ""  # why contents were looked for by their words alone; empty: they were not
 
     @property
     def known(self) -> bool:
@@ -117,7 +118,17 @@ class Evidence:
                     if kept.kept:
                         told = await self._in_ledger(organization, kept.kept, there)
                         left = LeftOut(max(0, len(there) - asking.MOST_TOLD), kept.left_out, found.cut)
-                        return Reply(question, agents, kept.kept, there, kept.dropped, left, name, ledger=told)
+                        return Reply(
+                            question,
+                            agents,
+                            kept.kept,
+                            there,
+                            kept.dropped,
+                            left,
+                            name,
+                            ledger=told,
+                            not_by_likeness=found.not_by_likeness,
+                        )
                     because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
             except AgentOSError as error:
                 because, why = error.code, error.what
@@ -137,6 +148,7 @@ class Evidence:
             because=because,
             why=why,
             ledger=await self._in_ledger(organization, kept.kept, there),
+            not_by_likeness=found.not_by_likeness,
         )
 
     async def _in_ledger(
@@ -151,29 +163,29 @@ class Evidence:
         if set(question.like_agents) - set(agents):  # it names an agent that is not there: nothing is about it
             return Gathered()
         words = _left(question, agents)
-        hits, is_cut = await self._hits(organization, question, agents, words, sight)
+        hits, is_cut, why = await self._hits(organization, question, agents, words, sight)
         async with self.doors.open(organization) as work:
             found = await entries.gathered(work, question, agents, hits, see=sight.see, look=sight.look)
         about = [one for one in found.entries if one.sort == entries.ARTIFACT or not words or one.mentions(words)]
-        return Gathered(tuple(about), (*found.cut, entries.ARTIFACT) if is_cut else found.cut)
+        return Gathered(tuple(about), (*found.cut, entries.ARTIFACT) if is_cut else found.cut, why)
 
     async def _hits(
         self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], sight: Sight
-    ) -> tuple[Sequence[Hit], bool]:
-        """The best artifacts about the words, and whether there are more of them."""
+    ) -> tuple[Sequence[Hit], bool, str]:
+        """The best artifacts about the words, whether there are more of them, and why likeness was not looked at."""
         if not words:
-            return (), False
+            return (), False, ""
         window = question.window
         filters = Filters(since=window.since, until=window.until, run=(*question.of("run"), "")[0])
         hits: list[Hit] = []
-        is_cut = False
+        is_cut, why = False, ""
         for agent in agents or ("",):
             one = replace(filters, agent=agent)
             asked = " ".join(words)[: searching.MOST_WORDS]
             found = await self.search(organization, asked, one, most=MOST_HITS + 1, see=sight.see, masks=sight.masks)
             hits += found.hits[:MOST_HITS]
-            is_cut = is_cut or len(found.hits) > MOST_HITS
-        return hits, is_cut
+            is_cut, why = is_cut or len(found.hits) > MOST_HITS, why or found.not_by_likeness
+        return hits, is_cut, why
 
 
 def _left(question: Question, agents: tuple[str, ...]) -> tuple[str, ...]:
