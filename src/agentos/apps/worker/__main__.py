@@ -22,6 +22,7 @@ from agentos.control.approvals import ticker as approvals
 from agentos.evidence.artifacts import indexing
 from agentos.evidence.quality import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
+from agentos.evidence.usage import counting
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
 from agentos.intake.triggers import service as triggers
@@ -45,6 +46,7 @@ KEPT: Final = (
     asking.KEPT,
     outbox.KEPT,
     indexing.KEPT,
+    counting.KEPT,
 )
 
 log = structlog.get_logger(__name__)

@@ -78,3 +78,18 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
 $$;
 REVOKE EXECUTE ON FUNCTION artifacts_by_words FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION artifacts_by_words TO agentos_app;
+
+-- What was counted needs to be known only as long as its fact may be delivered again.
+CREATE INDEX usage_counted_by_age ON usage_counted (counted_at);
+CREATE POLICY system ON usage_counted TO agentos_owner USING (true);
+CREATE FUNCTION usage_forget(p_before timestamptz, p_most integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
+  WITH old AS MATERIALIZED (
+    SELECT c.org, c.subject FROM usage_counted c WHERE c.counted_at < p_before LIMIT p_most FOR UPDATE SKIP LOCKED
+  ), gone AS (
+    DELETE FROM usage_counted c USING old WHERE c.org = old.org AND c.subject = old.subject RETURNING 1
+  )
+  SELECT count(*) FROM gone
+$$;
+REVOKE EXECUTE ON FUNCTION usage_forget FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION usage_forget TO agentos_system;

@@ -1,4 +1,4 @@
-"""A search looks at a bounded number of passages, the exact and the rarest words first, and reads a vector once."""
+"""A search looks at a bounded number of passages and reads a vector once; what was counted is forgotten in time."""
 
 from pathlib import Path
 
