@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
 import typer
 
 from agentos.apps.cli import output
+from agentos.apps.cli.times import moment
 from agentos.apps.client import connect
 from agentos.evidence.usage.model import Dimension, Measure
+from agentos.kernel.clock import now
 from agentos.kernel.units import duration
 
 PATH: Final = "/api/v1/usage"
@@ -20,8 +23,10 @@ _COUNTS: Final = (
 )
 
 Last = Annotated[str, typer.Option("--last", help="How far back, in days of UTC: 7d, 4w. Today is the last of them.")]
-Since = Annotated[str, typer.Option("--from", help="The first day of UTC, as 2026-11-01; instead of --last.")]
-Until = Annotated[str, typer.Option("--to", help="The last day of UTC; else today.")]
+Since = Annotated[
+    str, typer.Option("--from", "--since", help="The first day of UTC, as yesterday or 2026-11-01; instead of --last.")
+]
+Until = Annotated[str, typer.Option("--to", "--until", help="The last day of UTC; else today.")]
 Agent = Annotated[str, typer.Option("--agent", help="Only of this agent.")]
 Version = Annotated[str, typer.Option("--version", help="Only of this version: its hash, or how it begins.")]
 Model = Annotated[str, typer.Option("--model", help="Only of this model: PROVIDER/NAME.")]
@@ -100,8 +105,15 @@ def _show(by: list[Dimension], asked: dict[str, Any]) -> None:
 
 
 def _days(last: str, since: str, until: str) -> dict[str, Any]:
-    days = {"from": since} if since else {"days": max(1, math.ceil(duration(last) / timedelta(days=1)))}
-    return {**days, "to": until}
+    days: dict[str, Any] = {"days": max(1, math.ceil(duration(last) / timedelta(days=1)))}
+    return {**({"from": _day(since, "--from")} if since else days), "to": _day(until, "--to")}
+
+
+def _day(said: str, where: str) -> str:
+    """The day of UTC of a time, since that is what is counted."""
+    if not said:
+        return ""
+    return moment(said, at=now(), zone=ZoneInfo("UTC"), where=where).astimezone(UTC).date().isoformat()
 
 
 def _outlook(rate: dict[str, Any]) -> str:

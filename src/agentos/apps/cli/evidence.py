@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from agentos.apps.cli import output
+from agentos.apps.cli.times import From, To, Zone, exact, terminals
 from agentos.apps.client import connect
-from agentos.kernel.errors import Invalid
-from agentos.kernel.units import MalformedDuration, duration
 
 _PATH = "/api/v1/agents/evidence"
 
@@ -23,14 +20,6 @@ Kind = Annotated[
     str,
     typer.Option("--kind", help="Only input, read, effect, result, refusal, draft, message, answer or output."),
 ]
-Since = Annotated[str, typer.Option("--since", help="Not before: 24h ago, or 2026-03-01T09:00:00Z.")]
-Until = Annotated[str, typer.Option("--until", help="Before, likewise.")]
-
-
-class BadMoment(Invalid):
-    """A moment that is neither a duration before now nor a time with its zone."""
-
-    code = "bad_moment"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,12 +37,13 @@ def search(
     agent: Agent = "",
     run: Run = "",
     kind: Kind = "",
-    since: Since = "",
-    until: Until = "",
+    since: From = "",
+    until: To = "",
+    zone: Zone = "",
     limit: Annotated[int, typer.Option("--limit", help="How many at most.", min=1, max=50)] = 10,
 ) -> None:
     """Find what runs produced and read, by words and by likeness, the best first."""
-    filters = {"agent": agent, "run": run, "kind": kind, "since": _moment(since), "until": _moment(until)}
+    filters = {"agent": agent, "run": run, "kind": kind, **_times(since, until, zone)}
     found = connect().get(f"{_PATH}/search", q=words, limit=limit, **filters)
     if output.as_json:
         output.show(found)
@@ -68,13 +58,14 @@ def list_artifacts(
     agent: Agent = "",
     run: Run = "",
     kind: Kind = "",
-    since: Since = "",
-    until: Until = "",
+    since: From = "",
+    until: To = "",
+    zone: Zone = "",
     limit: Annotated[int, typer.Option("--limit", help="How many at most, 1 to 200.", min=1, max=200)] = 50,
     cursor: Annotated[str, typer.Option("--cursor", help="The next_cursor of the page before; see --json.")] = "",
 ) -> None:
     """List what runs produced and read, newest first."""
-    filters = {"agent": agent, "run": run, "kind": kind, "since": _moment(since), "until": _moment(until)}
+    filters = {"agent": agent, "run": run, "kind": kind, **_times(since, until, zone)}
     found = connect().get(f"{_PATH}/artifacts", limit=limit, cursor=cursor, **filters)
     columns = ("at", "agent_id", "kind", "name", "run_id", "step", "size", "digest")
     output.show(found if output.as_json else found["items"], columns=columns)
@@ -97,11 +88,10 @@ def show(
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In English: what did AGENT publish yesterday?")],
     extract: Annotated[bool, typer.Option("--extract", help="Ask no model, also where one is set.")] = False,
-    zone: Annotated[str, typer.Option("--zone", help="Time zone of words such as yesterday; else TZ, else UTC.")] = "",
+    zone: Zone = "",
 ) -> None:
     """Ask what agents did. Every sentence of the answer names the entries that it stands on; else it is 'unknown'."""
-    zone = zone or os.environ.get("TZ", "").lstrip(":") or "UTC"
-    found = connect().post(f"{_PATH}/ask", {"question": question, "extract": extract, "zone": zone})
+    found = connect().post(f"{_PATH}/ask", {"question": question, "extract": extract, "zone": zone or terminals()})
     if output.as_json:
         output.show(found)
         return
@@ -125,6 +115,11 @@ def ask(
             output.show("    " + " ".join(one["quote"].split()))
 
 
+def _times(since: str, until: str, zone: str) -> dict[str, str]:
+    said = {"since": ("--from", since), "until": ("--to", until)}
+    return {name: exact(one, where=where, zone=zone) for name, (where, one) in said.items()}
+
+
 def _left_out(one: dict[str, Any]) -> Iterator[str]:
     if one["entries"]:
         yield f"{one['entries']} entries more were found and are not told; ask about a shorter time"
@@ -137,19 +132,3 @@ def _left_out(one: dict[str, Any]) -> Iterator[str]:
 def _place(one: dict[str, Any]) -> str:
     places = ("sort", "at", "run_id", "step", "approval_id", "stop_id")
     return "  ".join(str(one[name]) for name in places if one[name])
-
-
-def _moment(written: str) -> str:
-    if not written:
-        return ""
-    try:
-        return (datetime.now(UTC) - duration(written)).isoformat()
-    except (MalformedDuration, OverflowError):
-        pass
-    try:
-        moment = datetime.fromisoformat(written)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise BadMoment(f"'{written[:40]}' is no moment", then="Write 24h, or 2026-03-01T09:00:00Z.")
-    return moment.isoformat()
