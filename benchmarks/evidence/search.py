@@ -1,7 +1,7 @@
 """How long finding takes among as many artifacts as likeness is measured in.
 
 An organization has 10,000 artifacts of one or two passages, of made-up words that are as common as words are. Queries
-are three words of some artifact: as they stand, and each with two letters exchanged, which only likeness finds.
+are three words of some artifact: as they stand, and each of four letters or more with two of them exchanged.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ _USE: Final = text(
     "INSERT INTO artifact_uses VALUES (:org, :run_id, 1, :digest, 't0.c0', 'read', 'look', 0, 'ok', NULL, 'tester', "
     "'tests', 'dep', 'v', :at)"
 )
+_WORDS: Final = text("SELECT artifact_vocabulary_add(:org, CAST(:texts AS text[]))")
 _PASSAGES: Final = text(
     "SELECT artifact_passages_add(:org, :digest, CAST(:starts AS integer[]), CAST(:texts AS text[]), :embedder, "
     "CAST(:embeddings AS text[]))"
@@ -80,7 +81,9 @@ async def _measured(doors: Doors) -> list[Row]:
             start = luck.randrange(len(said) - 3)
             query = " ".join(spelt(word) for word in said[start : start + 3])
             began = time.perf_counter()
-            came = await search.search(doors, organization, embedder, query, Filters(), most=10, see=_all, masks=False)
+            came = await search.search(
+                doors, organization, embedder, query, Filters(), most=10, see=_all, masks=False, corrects=True
+            )
             seconds.append(time.perf_counter() - began)
             hits += any(hit.use.run_id == f"run_{wanted + 1}" for hit in came.hits)
         ms = percentile(seconds, 0.95) * 1000
@@ -108,7 +111,9 @@ async def _kept(doors: Doors, organization: OrgId, texts: list[str]) -> None:
                     "embeddings": ["[" + ",".join(f"{n:.6g}" for n in one) + "]" for one in vectors],
                 }
             )
+        words = {"org": organization, "texts": [one for made_of in made for one in made_of["texts"]]}
         async with doors.open(organization) as work:
+            await work.run(_WORDS, words)
             for number, (said, one) in enumerate(zip(part, made, strict=True), start + 1):
                 size = len(said)
                 await work.run(_ARTIFACT, {"org": organization, "digest": one["digest"], "size": size})

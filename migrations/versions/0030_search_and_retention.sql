@@ -93,3 +93,86 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
 $$;
 REVOKE EXECUTE ON FUNCTION usage_forget FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION usage_forget TO agentos_system;
+
+-- The words of an organization's passages, with each word's cuts: itself, and it without any one of its letters. Two words
+-- that share a cut are a slip of the pen apart: one letter is taken out and one is put in at most, wherever.
+CREATE TABLE artifact_vocabulary (
+  org   text NOT NULL REFERENCES organizations,
+  word  text NOT NULL,
+  cuts  text[] NOT NULL,
+  seen  date NOT NULL,                 -- the last day that something new held it
+  PRIMARY KEY (org, word)
+);
+CREATE INDEX artifact_vocabulary_by_cuts ON artifact_vocabulary USING gin (cuts);
+CREATE INDEX artifact_vocabulary_by_age ON artifact_vocabulary (seen);
+ALTER TABLE artifact_vocabulary ENABLE ROW LEVEL SECURITY;
+ALTER TABLE artifact_vocabulary FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON artifact_vocabulary TO agentos_app
+  USING (org = nullif(current_setting('agentos.organization', true), ''))
+  WITH CHECK (org = nullif(current_setting('agentos.organization', true), ''));
+CREATE POLICY system ON artifact_vocabulary TO agentos_owner USING (true);
+GRANT SELECT, INSERT, UPDATE ON artifact_vocabulary TO agentos_app;
+
+CREATE FUNCTION artifact_cuts(p_word text) RETURNS text[] LANGUAGE sql IMMUTABLE SET search_path = agentos AS $$
+  SELECT array_agg(DISTINCT overlay(p_word PLACING '' FROM n FOR 1)) || p_word FROM generate_series(1, length(p_word)) AS n
+$$;
+
+-- Ids, numbers and short words are not corrected.
+CREATE FUNCTION artifact_is_word(p_word text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = agentos AS $$
+  SELECT length(p_word) BETWEEN 4 AND 24 AND p_word ~ '^[[:alpha:]]+$'
+$$;
+
+CREATE FUNCTION artifact_vocabulary_add(p_org text, p_texts text[]) RETURNS void
+LANGUAGE sql SET search_path = agentos AS $$
+  INSERT INTO artifact_vocabulary (org, word, cuts, seen)
+  SELECT p_org, l.word, artifact_cuts(l.word), current_date
+  FROM (SELECT DISTINCT w.lexeme AS word FROM unnest(p_texts) AS t (said), unnest(to_tsvector('simple', t.said)) AS w) AS l
+  WHERE artifact_is_word(l.word) AND NOT EXISTS (
+    SELECT FROM artifact_vocabulary v WHERE v.org = p_org AND v.word = l.word AND v.seen >= current_date)
+  ORDER BY l.word ON CONFLICT (org, word) DO UPDATE SET seen = greatest(artifact_vocabulary.seen, excluded.seen)
+$$;
+
+INSERT INTO artifact_vocabulary (org, word, cuts, seen)
+SELECT l.org, l.word, artifact_cuts(l.word), current_date
+FROM (SELECT DISTINCT p.org, w.lexeme AS word FROM artifact_passages p, unnest(p.words) AS w) AS l
+WHERE artifact_is_word(l.word);
+
+-- Of each word that no passage of this organization holds, the word a slip of the pen away that most hold: one of the same
+-- letters first. As the owner, for the indexes' sake; the organization is that of the transaction.
+CREATE FUNCTION artifact_spellings(p_words text[]) RETURNS TABLE (said text, meant text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
+  WITH asked AS MATERIALIZED (
+    SELECT w.said, artifact_cuts(w.said) AS cuts, nullif(current_setting('agentos.organization', true), '') AS org
+    FROM (SELECT DISTINCT unnest(p_words)) AS w (said) WHERE artifact_is_word(w.said)
+  ), unheld AS MATERIALIZED (
+    SELECT a.* FROM asked a WHERE NOT EXISTS (
+      SELECT FROM artifact_passages p WHERE p.org = a.org AND p.words @@ plainto_tsquery('simple', a.said))
+  ), held AS MATERIALIZED (
+    SELECT u.said, v.word, (
+      SELECT count(*) FROM (
+        SELECT FROM artifact_passages p WHERE p.org = u.org AND p.words @@ plainto_tsquery('simple', v.word) LIMIT 500
+      ) AS known
+    ) AS many,
+    (SELECT string_agg(c, '' ORDER BY c) FROM string_to_table(v.word, NULL) AS c)
+      = (SELECT string_agg(c, '' ORDER BY c) FROM string_to_table(u.said, NULL) AS c) AS is_same
+    FROM unheld u, LATERAL (  -- by the index of cuts alone, which says more than the organization does
+      SELECT o.org, o.word FROM artifact_vocabulary o WHERE o.cuts && u.cuts OFFSET 0
+    ) AS v WHERE v.org = u.org
+  )
+  SELECT DISTINCT ON (h.said) h.said, h.word FROM held h WHERE h.many > 0
+  ORDER BY h.said, h.is_same DESC, h.many DESC, h.word
+$$;
+
+CREATE FUNCTION artifact_vocabulary_forget(p_before timestamptz, p_most integer) RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
+  WITH old AS MATERIALIZED (
+    SELECT v.org, v.word FROM artifact_vocabulary v WHERE v.seen < p_before::date LIMIT p_most FOR UPDATE SKIP LOCKED
+  ), gone AS (
+    DELETE FROM artifact_vocabulary v USING old WHERE v.org = old.org AND v.word = old.word RETURNING 1
+  )
+  SELECT count(*) FROM gone
+$$;
+REVOKE EXECUTE ON FUNCTION artifact_cuts, artifact_is_word, artifact_vocabulary_add, artifact_spellings,
+  artifact_vocabulary_forget FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION artifact_cuts, artifact_is_word, artifact_vocabulary_add, artifact_spellings TO agentos_app;
+GRANT EXECUTE ON FUNCTION artifact_vocabulary_forget TO agentos_system;

@@ -90,7 +90,7 @@ class Api:
         self.asked.append(query)
         nothing: dict[str, Any] = {"items": [], "next_cursor": None, "changes": [], "left_out": 0, "open_runs": 0}
         kinds = {name: dict[str, Any]() for name in ("deployments", "stops", "policies", "budgets")}
-        return nothing | kinds | {"searched": {"because": None}, "total": {"unknown": {"said": []}}}
+        return nothing | kinds | {"searched": {"because": None, "spelt": {}}, "total": {"unknown": {"said": []}}}
 
     def post(self, _path: str, body: dict[str, Any]) -> Any:
         self.asked.append(body)

@@ -48,6 +48,8 @@ def search(
     if output.as_json:
         output.show(found)
         return
+    for said, meant in found["searched"]["spelt"].items():
+        output.progress(f"nothing holds '{said}': looked for '{meant}'; put it in quotes to look for just that")
     if found["searched"]["because"]:
         output.progress(f"likeness was not looked at: {found['searched']['because']}")
     columns = ("at", "agent_id", "kind", "name", "run_id", "step", "snippet")

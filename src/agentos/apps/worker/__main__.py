@@ -46,6 +46,7 @@ KEPT: Final = (
     asking.KEPT,
     outbox.KEPT,
     indexing.KEPT,
+    indexing.WORDS_KEPT,
     counting.KEPT,
 )
 

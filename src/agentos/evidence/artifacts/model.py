@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from typing import Any, Final
@@ -142,3 +142,4 @@ class Found:
     hits: tuple[Hit, ...]
     embedder: str
     not_by_likeness: str = ""  # why likeness was not looked at; empty: it was
+    spelt: Mapping[str, str] = field(default_factory=dict)  # words that nothing holds, and what was looked for instead

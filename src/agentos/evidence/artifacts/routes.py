@@ -93,7 +93,7 @@ async def search_evidence(
     measured = _Measured(parts.meter, caller.organization, "search")
     with measured:
         found = await held.search(
-            caller.organization, q, filters, most=limit, see=_see(parts, sight), masks=sight.masks
+            caller.organization, q, filters, most=limit, see=_see(parts, sight), masks=sight.masks, corrects=True
         )
         measured.outcome = "found" if found.hits else "nothing"
     return _found(q, found)
@@ -262,6 +262,7 @@ def _found(q: str, found: Found) -> dict[str, Any]:
             "embedder": found.embedder,
             "likeness": "unknown" if found.not_by_likeness else f"the newest {BOUND} uses",
             "because": found.not_by_likeness or None,
+            "spelt": dict(found.spelt),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ BOUND: Final = 10_000  # newest uses whose passages are measured for likeness: s
 LOOKED_AT: Final = 20_000  # passages, for the words of a query together: some 40 ms
 RANKED: Final = 2_000  # of them that are compared
 SMOOTH: Final = 60  # of reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009
+_WORD: Final = re.compile(r"(?<![\w-])[^\W\d_]{4,24}(?!\w)")  # what may be misspelt; not what is to be left out
 WORDS, LIKENESS = "words", "likeness"
 
 
@@ -47,14 +49,20 @@ async def search(
     most: int,
     see: See,
     masks: bool,
+    corrects: bool = False,
 ) -> Found:
     """The artifacts that hold the words or are like them, the best first. Each is told once, at its newest use.
 
     ``masks``: whether ``see`` keeps anything back. Then what is kept neither finds nor ranks nor leaves out anything.
+    ``corrects``: whether a word that nothing holds is looked for as one that is held and spelt nearly like it.
     Where likeness cannot be looked at, words find what they find, and the answer says so. Raises BadEvidenceQuery
     (Invalid), DatabaseUnavailable.
     """
-    words = checked(words)
+    words, spelt = checked(words), dict[str, str]()
+    if corrects and not masks and '"' not in words:  # what is kept from somebody is not spelt out for them
+        async with doors.open(organization) as work:
+            spelt = await store.spellings(work, [one.lower() for one in _WORD.findall(words)])
+        words = _WORD.sub(lambda one: spelt.get(one[0].lower(), one[0]), words)
     name, vector, why = embedder.embeddings.name, None, ""
     try:
         (vector,) = await embedder.embed(organization, [words])
@@ -69,7 +77,7 @@ async def search(
         stored = await store.stored(work, best, filters)
         found = [(stored[digest], places[digest]) for digest in best if digest in stored]
         hits = await _told(work, words, found)
-    return Found(tuple(hits[:most]), name, why)
+    return Found(tuple(hits[:most]), name, why, spelt)
 
 
 def checked(words: str) -> str:

@@ -89,11 +89,27 @@ class Evidence:
     teller: Teller
 
     async def search(
-        self, organization: OrgId, words: str, filters: Filters, *, most: int, see: See, masks: bool
+        self,
+        organization: OrgId,
+        words: str,
+        filters: Filters,
+        *,
+        most: int,
+        see: See,
+        masks: bool,
+        corrects: bool = False,
     ) -> Found:
         """See ``search.search``."""
         return await searching.search(
-            self.doors, organization, self.embedder, words, filters, most=most, see=see, masks=masks
+            self.doors,
+            organization,
+            self.embedder,
+            words,
+            filters,
+            most=most,
+            see=see,
+            masks=masks,
+            corrects=corrects,
         )
 
     async def ask(self, asked: Asked, sight: Sight, hidden: Sight, *, at: datetime) -> Reply:

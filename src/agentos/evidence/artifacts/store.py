@@ -47,6 +47,8 @@ _ADD_PASSAGES: Final = text(
     "SELECT artifact_passages_add(:org, :digest, CAST(:starts AS integer[]), CAST(:texts AS text[]), :embedder, "
     "CAST(:embeddings AS text[]))"
 )
+_ADD_WORDS: Final = text("SELECT artifact_vocabulary_add(:org, CAST(:texts AS text[]))")
+_SPELLINGS: Final = text("SELECT said, meant FROM artifact_spellings(CAST(:words AS text[]))")
 _EMBED: Final = text("SELECT artifact_passages_embed(:digest, :embedder, CAST(:embeddings AS text[]))")
 _KNOWN: Final = text("SELECT digest FROM artifacts WHERE digest = ANY(CAST(:digests AS text[]))")
 _NOT_EMBEDDED: Final = text(
@@ -165,6 +167,7 @@ async def add(
         "embeddings": [] if vectors is None else [_written(one) for one in vectors],
     }
     await work.run(_ADD_PASSAGES, values)
+    await work.run(_ADD_WORDS, {"org": work.organization, "texts": values["texts"]})
 
 
 async def add_use(work: UnitOfWork, use: Use) -> None:
@@ -214,6 +217,11 @@ async def by_words(
     values = {**asdict(filters), "anywhere": filters == Filters(), "words": words}
     found = await work.all(_BY_WORDS, {**values, "bound": bound, "ranked": ranked, "most": most})
     return [(row.digest, row.number, Holds(row.holds)) for row in found]
+
+
+async def spellings(work: UnitOfWork, words: Sequence[str]) -> dict[str, str]:
+    """For each word in small letters that nothing holds, what is held and a slip of the pen away, if there is any."""
+    return {row.said: row.meant for row in await work.all(_SPELLINGS, {"words": list(words)})}
 
 
 async def by_likeness(
