@@ -157,9 +157,9 @@ async def _by_what_is_shown(
             )
         depth = max(1, DEPTH // max(1, len(asked)))
         brought: dict[str, set[str]] = {}
-        for one in asked:
-            by_word = await store.by_words(work, one, filters, bound=LOOKED_AT, ranked=RANKED, most=depth)
-            brought[one] = {digest for digest, _, _ in by_word}
+        for word in asked:
+            by_word = await store.by_words(work, word, filters, bound=LOOKED_AT, ranked=RANKED, most=depth)
+            brought[word] = {digest for digest, _, _ in by_word}
         alike: dict[str, tuple[int, float]] = {}
         for digest, number, likeness in await _alike(work, embedder, vector, filters):
             alike.setdefault(digest, (number, likeness))
