@@ -33,6 +33,10 @@ BEGIN
   $make$, there);
 END $do$;
 
+-- What was kept lately is looked up like the rest: a list of it, read through by each search, cost half of their time.
+ALTER INDEX artifact_passages_by_words SET (fastupdate = off);
+SELECT gin_clean_pending_list('artifact_passages_by_words');
+
 -- The passages of this organization that hold the words: first those that hold them just as they are asked, then those
 -- that hold all of them, then those with any, the rarer the better. Of each word so many passages are looked at as share
 -- p_bound among the words, and p_ranked of all of them are ranked by how near the words stand to each other: so common
@@ -103,7 +107,7 @@ CREATE TABLE artifact_vocabulary (
   seen  date NOT NULL,                 -- the last day that something new held it
   PRIMARY KEY (org, word)
 );
-CREATE INDEX artifact_vocabulary_by_cuts ON artifact_vocabulary USING gin (cuts);
+CREATE INDEX artifact_vocabulary_by_cuts ON artifact_vocabulary USING gin (cuts) WITH (fastupdate = off);
 CREATE INDEX artifact_vocabulary_by_age ON artifact_vocabulary (seen);
 ALTER TABLE artifact_vocabulary ENABLE ROW LEVEL SECURITY;
 ALTER TABLE artifact_vocabulary FORCE ROW LEVEL SECURITY;
