@@ -1,5 +1,6 @@
 -- As before (0022), but the vector is read from its text once. It was read anew for each passage as soon as PostgreSQL
--- planned without its value, which is from the sixth search of a connection on.
+-- planned without its value, which is from the sixth search of a connection on. It is planned with the values each time:
+-- without them ten thousand uses are taken for one.
 DO $do$
 DECLARE
   there text := (SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
@@ -10,12 +11,13 @@ BEGIN
                                                      p_kind text, p_since timestamptz, p_until timestamptz,
                                                      p_floor double precision, p_bound integer, p_most integer)
     RETURNS TABLE (digest text, number integer, likeness double precision)
-    LANGUAGE sql STABLE SET search_path = agentos, %1$I AS $$
+    LANGUAGE sql STABLE SET search_path = agentos, %1$I SET plan_cache_mode = force_custom_plan AS $$
       WITH q AS MATERIALIZED (
         SELECT v, vector_dims(v) AS dims FROM (SELECT p_vector::halfvec AS v) AS said
       ), s AS MATERIALIZED (
-        SELECT p.digest, p.number, 1 - (p.embedding <=> q.v) AS likeness
-        FROM q, (
+        SELECT p.digest, p.number, CASE WHEN vector_dims(p.embedding) = (SELECT q.dims FROM q)
+                                        THEN 1 - (p.embedding <=> (SELECT q.v FROM q)) END AS likeness
+        FROM (
           SELECT DISTINCT n.org, n.digest FROM (
             SELECT u.org, u.digest FROM artifact_uses u
             WHERE (p_agent = '' OR u.agent_id = p_agent) AND (p_run = '' OR u.run_id = p_run)
@@ -24,7 +26,6 @@ BEGIN
           ) AS n
         ) AS d
         JOIN artifact_passages p ON p.org = d.org AND p.digest = d.digest AND p.embedder = p_embedder
-        WHERE vector_dims(p.embedding) = q.dims
       )
       SELECT s.digest, s.number, s.likeness FROM s
       WHERE s.likeness >= p_floor AND s.likeness <> 'NaN'  -- of a text without a word
