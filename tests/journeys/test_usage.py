@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from agentos.evidence.usage.model import Dimension
 from agentos.kernel.clock import now
 from tests.journeys.conftest import Platform
 from tests.journeys.test_command_line import Shell, shell
@@ -24,7 +25,7 @@ async def spent(client: httpx.AsyncClient, runs: int, **asked: Any) -> dict[str,
     async with asyncio.timeout(30):
         while True:
             found: dict[str, Any] = (await client.get(USAGE, params=asked)).json()
-            if found["total"]["runs"] >= runs:
+            if (found["total"]["runs"] or 0) >= runs:
                 return found
             await asyncio.sleep(0.05)
 
@@ -108,7 +109,8 @@ async def test_questions_that_have_no_answer_are_refused(platform: Platform) -> 
 async def test_the_command_line_tells_effects_cost_and_burn(shell: Shell) -> None:
     await shell.platform.apply([calls(("note", 1)), DONE], ["note"])
     await shell("budgets", "set", "month", "--money", "250.00", by="admin")
-    assert (await shell("run", "tester", "--input", "go", "--follow"))["status"] == "completed"
+    run = await shell("run", "tester", "--input", "go", "--follow")
+    assert run["status"] == "completed"
     await spent(shell.platform.author, 1)
     began = (datetime.now(UTC) - timedelta(minutes=5)).strftime("%Y-%m-%d %H:%M")
     listed = await shell("effects", "list", "--deployment", "tester", "--from", began, "--to", "now", "--zone", "UTC")
@@ -116,6 +118,14 @@ async def test_the_command_line_tells_effects_cost_and_burn(shell: Shell) -> Non
     assert await shell("effects", "list", "--to", "1h ago", "--status", "ok") == []
     top = await shell("cost", "top", "--by", "model", "--last", "7d")
     assert [one["calls"] for one in top["items"]] == [2]
+    values = {"organization": None, "day": None, "source": "run", "agent": "tester"}
+    for name, value in (values | {"version": run["version"], "model": None, "skill": "note"}).items():
+        (line,) = (await shell.platform.author.get(USAGE, params={"by": name})).json()["items"]
+        for told in (await shell("cost", "by", name), await shell("cost", "top", "--by", name)):
+            assert told["items"] == [line], name
+        assert value in (None, line[name]) and line[name], name
+        assert line["skill_calls" if name == "skill" else "calls"] == (1 if name == "skill" else 2), name
+    assert {one.value for one in Dimension} == {*values, "version", "model", "skill"}
     told = await shell("cost", "by", "agent", "skill", "--last", "1d")
     assert [(one["agent"], one["skill"], one["skill_calls"]) for one in told["items"]] == [("tester", "note", 1)]
     (burn,) = (await shell("cost", "burn"))["items"]

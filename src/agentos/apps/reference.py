@@ -130,11 +130,16 @@ def errors() -> str:
 def commands() -> str:
     """The page of the command line, one heading for each command."""
     from agentos.apps.cli.main import command_line
+    from agentos.apps.cli.times import SAID
 
     root = typer.main.get_command(command_line())
     body = [
         "# Command line\n",
         "Every command takes `--json`, in any place. Its exit code is 0 or that of the [kind of error](errors.md).\n",
+        f"Every command reads a time alike: {SAID}. A length of time alone, as 24h, is so long ago; a day alone is its "
+        "beginning. What names no zone is this terminal's, or that of `--zone`. A time that the clocks skipped or "
+        "repeated is refused: write it with its offset. `agentos cost` counts days of UTC, and takes that of a time. "
+        "Lengths, as after `--last`, are written 90s, 1h30m, 7d or 2w.\n",
     ]
     for path, command in _commands("agentos", root):
         shown = [parameter for parameter in command.params if not parameter.hidden and parameter.name != "help"]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from agentos.adapters.embeddings import embeddings
+from agentos.adapters.embeddings import embeddings, endpoint
 from agentos.adapters.embeddings.endpoint import BATCH, EmbeddingsMisbehaved, EndpointEmbeddings
 from agentos.adapters.embeddings.lexical import DIMENSIONS, FLOOR, LexicalEmbeddings, vector
 from agentos.adapters.embeddings.settings import EmbeddingSettings
@@ -49,7 +50,11 @@ class Server:
         {"data": [{"index": n, "embedding": [float(len(one)), 1.0]} for n, one in reversed(list(enumerate(texts)))]}
     )
 
+    hangs: Callable[[web.Request], Awaitable[web.Response]] | None = None
+
     async def answer(self, request: web.Request) -> web.Response:
+        if self.hangs is not None:
+            return await self.hangs(request)
         body = json.loads(await request.read())
         self.asked.append((body, request.headers.get("authorization", "")))
         return self.answers(body["input"])
@@ -118,6 +123,67 @@ async def test_an_endpoint_that_refuses_is_away_and_the_error_holds_no_key(serve
         assert "s3cret" not in str(caught.value) and caught.value.__cause__ is None
         await asked.close()
     assert len(server.asked) == 1
+
+
+async def test_an_endpoint_that_hangs_keeps_only_the_first_waiting(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = {"now": 1000.0}
+    monkeypatch.setattr(endpoint, "elapsed", lambda: time["now"])
+    hung, done = asyncio.Event(), asyncio.Event()
+
+    async def hangs(_request: web.Request) -> web.Response:
+        hung.set()
+        await done.wait()
+        raise web.HTTPServiceUnavailable
+
+    server.hangs = hangs
+    asked = EndpointEmbeddings(EmbeddingSettings(url=server.address, seconds=0.2), secret)
+
+    async def refused(*, probed: bool) -> None:
+        hung.clear()
+        for _ in range(3):
+            with pytest.raises(EmbeddingsUnavailable, match="left alone"):
+                await asked.embed(["one"])
+        if probed:
+            await hung.wait()
+            assert asked._probing is not None
+            await asked._probing
+        assert hung.is_set() is probed
+
+    with pytest.raises(EmbeddingsUnavailable, match="TimeoutError"):
+        await asked.embed(["one"])
+    await refused(probed=False)
+    time["now"] += endpoint.FIRST_WAIT
+    await refused(probed=True)  # it still hangs, and only the probe waits
+    time["now"] += endpoint.FIRST_WAIT
+    await refused(probed=False)  # the wait was doubled
+    done.set()
+    server.hangs = None
+    time["now"] += endpoint.FIRST_WAIT
+    with pytest.raises(EmbeddingsUnavailable, match="left alone"):
+        await asked.embed(["one"])
+    assert asked._probing is not None
+    await asked._probing
+    assert await asked.embed(["one"]) == [[3.0, 1.0]]
+    assert [body["input"] for body, _ in server.asked] == [["probe"], ["one"]]
+    await asked.close()
+
+
+async def test_what_an_endpoint_says_of_one_text_keeps_nobody_else_from_it(server: Server) -> None:
+    good = server.answers
+    asked = EndpointEmbeddings(EmbeddingSettings(url=server.address), secret)
+    for status, is_away in ((400, False), (413, False), (503, True)):
+        server.answers = lambda _texts, status=status: web.Response(status=status)  # type: ignore[misc]
+        with pytest.raises(EmbeddingsUnavailable, match=str(status)):
+            await asked.embed(["one"])
+        server.answers = good
+        if is_away:
+            with pytest.raises(EmbeddingsUnavailable, match="left alone"):
+                await asked.embed(["one"])
+        else:
+            assert await asked.embed(["one"])
+    await asked.close()
 
 
 def test_without_an_address_vectors_are_made_here() -> None:

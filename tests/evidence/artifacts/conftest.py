@@ -94,7 +94,9 @@ class Archive:
     async def search(self, words: str, *, see: Any = everything, most: int = 10, **filters: Any) -> Found:
         organization = self.runs.organization
         masks = see is not everything
-        return await self.evidence.search(organization, words, Filters(**filters), most=most, see=see, masks=masks)
+        return await self.evidence.search(
+            organization, words, Filters(**filters), most=most, see=see, masks=masks, corrects=True
+        )
 
     async def ask(self, text: str, *, model: bool = False, sight: Sight = ALL, hidden: Sight = ALL) -> Reply:
         asker = Asker(self.runs.organization, "author", "req-1")

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from agentos.apps.worker import __main__ as worker
 from agentos.control.budgets import service as budgets
+from agentos.evidence.usage.counting import KEPT
 from agentos.evidence.usage.model import BadUsageQuestion, Counts, Dimension, Source
+from agentos.kernel import outbox
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import forget
 from agentos.kernel.units import MICROS
 from agentos.runtime.inference import Answer, Call, Stop, Usage
 from agentos.runtime.inference.model import ModelOverloaded, ModelTimedOut
@@ -60,6 +66,23 @@ async def test_a_run_is_counted_by_agent_version_model_skill_and_day(database: D
     assert (await usage(held, version=version[:15])).total == whole
     for nothing in ({"agent": "other"}, {"version": "sha256:00"}, {"source": Source.ASK}, {"model": "claude/small"}):
         assert (await usage(held, **nothing)).total == Counts()
+
+
+async def test_that_it_was_counted_is_forgotten_after_its_time_and_the_sums_are_not(
+    database: Database, organization: OrgId
+) -> None:
+    held = await fleet(database, organization, lambda question: answer(question, Usage(1, 1)))
+    await spend(held)
+    await count(held)
+    whole = (await usage(held)).total
+    assert await forget(database, KEPT, at=now() + KEPT.kept - timedelta(minutes=5)) == 0
+    await count(held)
+    assert (await usage(held)).total == whole, "meanwhile the same facts count nothing"
+    assert await forget(database, KEPT, at=now() + KEPT.kept + timedelta(minutes=5)) > 0
+    async with held.doors.open(organization) as work:
+        assert not await work.all(text("SELECT subject FROM usage_counted"))
+    assert (await usage(held)).total == whole
+    assert KEPT in worker.KEPT and KEPT.kept > outbox.KEPT.kept, "no fact that may come again counts twice"
 
 
 async def test_a_run_that_is_not_over_is_said_to_be_missing(database: Database, organization: OrgId) -> None:

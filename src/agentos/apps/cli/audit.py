@@ -13,6 +13,7 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
+from agentos.apps.cli.times import SAID, From, To, Zone, exact
 from agentos.apps.client import Client, connect
 from agentos.apps.embedded.home import LEDGER_KEY, Home
 from agentos.apps.embedded.settings import EmbeddedSettings
@@ -33,8 +34,6 @@ Key = Annotated[str, typer.Option("--key", help="The id that the fact is about."
 Person = Annotated[str, typer.Option("--person", help="Who did it.")]
 Run = Annotated[str, typer.Option("--run", help="A run's id.")]
 Deployment = Annotated[str, typer.Option("--deployment", "-d", help="AGENT, AGENT/ENVIRONMENT or a deployment's id.")]
-From = Annotated[str, typer.Option("--from", help="A time as 2026-11-21T03:00Z.")]
-To = Annotated[str, typer.Option("--to", help="A time; else now.")]
 Last = Annotated[str, typer.Option("--last", help="In place of --from: how long before now, as 1h or 30d.")]
 
 
@@ -126,11 +125,12 @@ def search(
     since: From = "",
     until: To = "",
     last: Last = "",
+    zone: Zone = "",
     most: Annotated[int, typer.Option("--most", help="How many, at most.", min=1)] = 50,
 ) -> None:
     """Search the ledger, newest first."""
     client, found = connect(), []
-    words = _words(client, fact, key, person, run, deployment, since, until, last)
+    words = _words(client, fact, key, person, run, deployment, _times(since, until, last, zone))
     for one in _every(client, words | {"limit": min(most, _PAGE)}):
         found.append(one)
         if len(found) == most:
@@ -149,10 +149,11 @@ def export(
     since: From = "",
     until: To = "",
     last: Last = "",
+    zone: Zone = "",
 ) -> None:
     """Export entries, oldest first, one JSON document a line."""
     client = connect()
-    words = _words(client, fact, key, person, run, deployment, since, until, last)
+    words = _words(client, fact, key, person, run, deployment, _times(since, until, last, zone))
     words |= {"order": "oldest", "limit": _PAGE, "form": "cloudevents" if form is Form.CLOUDEVENTS else "entry"}
     lines = (json.dumps(one, ensure_ascii=False, separators=(",", ":")) + "\n" for one in _every(client, words))
     if not file:
@@ -167,10 +168,11 @@ def export(
 
 
 def state(
-    at: Annotated[str, typer.Option("--at", help="A moment as 2026-11-21T03:00Z; else now.")] = "",
+    at: Annotated[str, typer.Option("--at", help=f"{SAID}; else now.")] = "",
     diff: Annotated[
         tuple[str, str], typer.Option("--diff", metavar="A B", help="Two moments: show what changed between them.")
     ] = ("", ""),
+    zone: Zone = "",
 ) -> None:
     """Show the versions, tiers, stops, policies, budgets and gates of a moment, or what changed between two."""
     client = connect()
@@ -179,13 +181,14 @@ def state(
             raise StateRefused("--at and --diff are two questions", then="Ask one of them.")
         if not all(diff):
             raise StateRefused("--diff takes two moments", then="Name both, the earlier one first.")
-        found = client.get(f"{BASE}/state/diff", before=diff[0], after=diff[1])
+        before, after = (exact(one, where="--diff", zone=zone) for one in diff)
+        found = client.get(f"{BASE}/state/diff", before=before, after=after)
         if output.as_json or not isinstance(found["changes"], list):
             output.show(found)
         else:
             output.show(found["changes"], columns=("kind", "id", "before", "after"))
         return
-    found = client.get(f"{BASE}/state", at=at)
+    found = client.get(f"{BASE}/state", at=exact(at, where="--at", zone=zone))
     if output.as_json:
         output.show(found)
         return
@@ -197,13 +200,16 @@ def state(
 
 
 def _words(
-    client: Client, fact: str, key: str, person: str, run: str, deployment: str, since: str, until: str, last: str
+    client: Client, fact: str, key: str, person: str, run: str, deployment: str, times: dict[str, str]
 ) -> dict[str, Any]:
-    if last:
-        since = (now() - duration(last)).isoformat()
     words = {"fact": fact, "key": key, "person": person, "run": run}
     named = resolve(client, deployment) if deployment else ""
-    return words | {"deployment": named, "from": since, "to": until}
+    return words | {"deployment": named} | times
+
+
+def _times(since: str, until: str, last: str, zone: str) -> dict[str, str]:
+    from_ = (now() - duration(last)).isoformat() if last else exact(since, where="--from", zone=zone)
+    return {"from": from_, "to": exact(until, where="--to", zone=zone)}
 
 
 def _every(client: Client, words: dict[str, Any]) -> Iterator[Any]:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Annotated, Any, Final
+from zoneinfo import ZoneInfo
 
 import typer
 
 from agentos.apps.cli import output
+from agentos.apps.cli.times import moment
 from agentos.apps.client import connect
 from agentos.evidence.usage.model import Dimension, Measure
+from agentos.kernel.clock import now
 from agentos.kernel.units import duration
 
 PATH: Final = "/api/v1/usage"
+_OF_RUNS: Final = frozenset({"runs", "run_seconds"})
+_OF_SKILLS: Final = frozenset({"skill_calls", "skill_seconds"})
 _COUNTS: Final = (
     *("money", "calls", "fallback_calls", "failed_calls", "input_tokens", "output_tokens", "cache_read_tokens"),
     *("cache_write_tokens", "reasoning_tokens", "model_seconds", "skill_calls", "skill_seconds", "runs", "run_seconds"),
 )
 
 Last = Annotated[str, typer.Option("--last", help="How far back, in days of UTC: 7d, 4w. Today is the last of them.")]
-Since = Annotated[str, typer.Option("--from", help="The first day of UTC, as 2026-11-01; instead of --last.")]
-Until = Annotated[str, typer.Option("--to", help="The last day of UTC; else today.")]
+Since = Annotated[
+    str, typer.Option("--from", "--since", help="The first day of UTC, as yesterday or 2026-11-01; instead of --last.")
+]
+Until = Annotated[str, typer.Option("--to", "--until", help="The last day of UTC; else today.")]
 Agent = Annotated[str, typer.Option("--agent", help="Only of this agent.")]
 Version = Annotated[str, typer.Option("--version", help="Only of this version: its hash, or how it begins.")]
 Model = Annotated[str, typer.Option("--model", help="Only of this model: PROVIDER/NAME.")]
@@ -51,7 +58,7 @@ def top(
     skill: Skill = "",
     source: Source = "",
 ) -> None:
-    """Show what used most: agents, versions, models, skills or days."""
+    """Show what used most: agents, versions, models, skills or days. What nobody knows is unknown, never 0."""
     only = {"agent": agent, "version": version, "model": model, "skill": skill, "source": source}
     _show([by], {"first": first.value, "limit": most, **_days(last, since, until), **only})
 
@@ -67,7 +74,7 @@ def told_by(
     skill: Skill = "",
     source: Source = "",
 ) -> None:
-    """Show usage told apart by day, source, agent, version, model or skill, or by several of them."""
+    """Show usage told apart by organization, day, source, agent, version, model or skill, or by several of them."""
     only = {"agent": agent, "version": version, "model": model, "skill": skill, "source": source}
     _show(dimensions, {"limit": 1000, **_days(last, since, until), **only})
 
@@ -88,8 +95,10 @@ def _show(by: list[Dimension], asked: dict[str, Any]) -> None:
     if output.as_json:
         output.show(found)
         return
-    total = {by[0].value: "in all", **found["total"]}
-    output.show([*found["items"], total] if found["items"] else [], columns=(*(one.value for one in by), *_COUNTS))
+    rows = [_told(one, by) for one in found["items"]]
+    if rows or found["open_runs"]:
+        rows.append({by[0].value: "in all", **_told(found["total"], [])})
+    output.show(rows, columns=(*(one.value for one in by), *_COUNTS))
     notes = list(found["total"]["unknown"]["said"])
     if found["left_out"]:
         notes.append(f"{found['left_out']} lines more are only in the sum")
@@ -100,8 +109,26 @@ def _show(by: list[Dimension], asked: dict[str, Any]) -> None:
 
 
 def _days(last: str, since: str, until: str) -> dict[str, Any]:
-    days = {"from": since} if since else {"days": max(1, math.ceil(duration(last) / timedelta(days=1)))}
-    return {**days, "to": until}
+    days: dict[str, Any] = {"days": max(1, math.ceil(duration(last) / timedelta(days=1)))}
+    return {**({"from": _day(since, "--from")} if since else days), "to": _day(until, "--to")}
+
+
+def _told(line: dict[str, Any], by: list[Dimension]) -> dict[str, Any]:
+    """A line as people read it: what nobody knows is unknown; what these lines cannot tell has no figure."""
+    silent: set[str] = set()
+    if Dimension.MODEL in by:
+        silent |= _OF_RUNS | _OF_SKILLS
+    if Dimension.SKILL in by:
+        silent |= set(_COUNTS) - _OF_SKILLS
+    unknown = {name: "unknown" for name in _COUNTS if line[name] is None and name not in silent}
+    return {**line, **unknown}
+
+
+def _day(said: str, where: str) -> str:
+    """The day of UTC of a time, since that is what is counted."""
+    if not said:
+        return ""
+    return moment(said, at=now(), zone=ZoneInfo("UTC"), where=where).astimezone(UTC).date().isoformat()
 
 
 def _outlook(rate: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
-from agentos.apps.cli.times import SAID, Zone, moment, zone_of
+from agentos.apps.cli.times import From, To, Zone, moment, zone_of
 from agentos.apps.client import connect
 from agentos.kernel.clock import now
 
@@ -30,8 +30,8 @@ def register(app: typer.Typer) -> None:
 
 def list_effects(
     deployment: Annotated[str, typer.Option(help="Only of this deployment: its id, AGENT or AGENT/ENVIRONMENT.")] = "",
-    since: Annotated[str, typer.Option("--from", help=f"{SAID}; else a day before.")] = "",
-    until: Annotated[str, typer.Option("--to", help="A time; else now.")] = "",
+    since: From = "",
+    until: To = "",
     agent: Annotated[str, typer.Option(help="Only of this agent.")] = "",
     version: Annotated[str, typer.Option(help="Only of this version: its hash, or how it begins.")] = "",
     skill: Annotated[str, typer.Option(help="Only of this skill.")] = "",
@@ -39,13 +39,13 @@ def list_effects(
     zone: Zone = "",
     most: Annotated[int, typer.Option("--most", min=1, help="How many at most.")] = 1000,
 ) -> None:
-    """List effects that were committed within a time, newest first: every send of each."""
+    """List effects that were committed within a time, else in the last day, newest first: every send of each."""
     client, at, where = connect(), now(), zone_of(zone)
     named: dict[str, Any] = {"agent": agent, "version": version, "skill": skill, "status": status}
     asked = {name: value for name, value in named.items() if value}
     for name, said in (("from", since), ("to", until)):
         if said:
-            asked[name] = moment(said, at=at, zone=where).isoformat()
+            asked[name] = moment(said, at=at, zone=where, where=f"--{name}").isoformat()
     asked.setdefault("to", at.isoformat())  # one end for every page
     if deployment:
         asked["deployment"] = resolve(client, deployment)

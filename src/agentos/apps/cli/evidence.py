@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from agentos.apps.cli import output
+from agentos.apps.cli.times import From, To, Zone, exact, terminals
 from agentos.apps.client import connect
-from agentos.kernel.errors import Invalid
-from agentos.kernel.units import MalformedDuration, duration
 
 _PATH = "/api/v1/agents/evidence"
 
@@ -22,14 +20,6 @@ Kind = Annotated[
     str,
     typer.Option("--kind", help="Only input, read, effect, result, refusal, draft, message, answer or output."),
 ]
-Since = Annotated[str, typer.Option("--since", help="Not before: 24h ago, or 2026-03-01T09:00:00Z.")]
-Until = Annotated[str, typer.Option("--until", help="Before, likewise.")]
-
-
-class BadMoment(Invalid):
-    """A moment that is neither a duration before now nor a time with its zone."""
-
-    code = "bad_moment"
 
 
 def register(app: typer.Typer) -> None:
@@ -47,16 +37,19 @@ def search(
     agent: Agent = "",
     run: Run = "",
     kind: Kind = "",
-    since: Since = "",
-    until: Until = "",
+    since: From = "",
+    until: To = "",
+    zone: Zone = "",
     limit: Annotated[int, typer.Option("--limit", help="How many at most.", min=1, max=50)] = 10,
 ) -> None:
     """Find what runs produced and read, by words and by likeness, the best first."""
-    filters = {"agent": agent, "run": run, "kind": kind, "since": _moment(since), "until": _moment(until)}
+    filters = {"agent": agent, "run": run, "kind": kind, **_times(since, until, zone)}
     found = connect().get(f"{_PATH}/search", q=words, limit=limit, **filters)
     if output.as_json:
         output.show(found)
         return
+    for said, meant in found["searched"]["spelt"].items():
+        output.progress(f"nothing holds '{said}': looked for '{meant}'; put it in quotes to look for just that")
     if found["searched"]["because"]:
         output.progress(f"likeness was not looked at: {found['searched']['because']}")
     columns = ("at", "agent_id", "kind", "name", "run_id", "step", "snippet")
@@ -67,13 +60,14 @@ def list_artifacts(
     agent: Agent = "",
     run: Run = "",
     kind: Kind = "",
-    since: Since = "",
-    until: Until = "",
+    since: From = "",
+    until: To = "",
+    zone: Zone = "",
     limit: Annotated[int, typer.Option("--limit", help="How many at most, 1 to 200.", min=1, max=200)] = 50,
     cursor: Annotated[str, typer.Option("--cursor", help="The next_cursor of the page before; see --json.")] = "",
 ) -> None:
     """List what runs produced and read, newest first."""
-    filters = {"agent": agent, "run": run, "kind": kind, "since": _moment(since), "until": _moment(until)}
+    filters = {"agent": agent, "run": run, "kind": kind, **_times(since, until, zone)}
     found = connect().get(f"{_PATH}/artifacts", limit=limit, cursor=cursor, **filters)
     columns = ("at", "agent_id", "kind", "name", "run_id", "step", "size", "digest")
     output.show(found if output.as_json else found["items"], columns=columns)
@@ -96,18 +90,22 @@ def show(
 def ask(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="In English: what did AGENT publish yesterday?")],
     extract: Annotated[bool, typer.Option("--extract", help="Ask no model, also where one is set.")] = False,
-    zone: Annotated[str, typer.Option("--zone", help="Time zone of words such as yesterday; else TZ, else UTC.")] = "",
+    zone: Zone = "",
 ) -> None:
     """Ask what agents did. Every sentence of the answer names the entries that it stands on; else it is 'unknown'."""
-    zone = zone or os.environ.get("TZ", "").lstrip(":") or "UTC"
-    found = connect().post(f"{_PATH}/ask", {"question": question, "extract": extract, "zone": zone})
+    found = connect().post(f"{_PATH}/ask", {"question": question, "extract": extract, "zone": zone or terminals()})
     if output.as_json:
         output.show(found)
         return
     if found["instead_of"]:
         output.progress(f"{found['instead_of']['model']} did not answer: {found['instead_of']['why']}")
     for one in found["sentences"]:
-        output.show(f"{one['text']} {''.join(f'[{number}]' for number in one['citations'])}")
+        quoted = " (as quoted)" if one["quotes"] else ""
+        output.show(f"{one['text']}{quoted} {''.join(f'[{number}]' for number in one['citations'])}")
+    if found["searched"]["because"]:
+        output.progress(f"contents were looked for by their words alone: {found['searched']['because']}")
+    for note in _left_out(found["left_out"]):
+        output.progress(note)
     if not found["sentences"]:
         output.show(found["answer"])
         output.show({name: value for name, value in found["searched"].items() if value})
@@ -119,22 +117,20 @@ def ask(
             output.show("    " + " ".join(one["quote"].split()))
 
 
+def _times(since: str, until: str, zone: str) -> dict[str, str]:
+    said = {"since": ("--from", since), "until": ("--to", until)}
+    return {name: exact(one, where=where, zone=zone) for name, (where, one) in said.items()}
+
+
+def _left_out(one: dict[str, Any]) -> Iterator[str]:
+    if one["entries"]:
+        yield f"{one['entries']} entries more were found and are not told; ask about a shorter time"
+    if one["sentences"]:
+        yield f"{one['sentences']} sentences more were said and are not shown"
+    if one["cut"]:
+        yield f"there may be more than the newest or best that were looked at: {', '.join(one['cut'])}"
+
+
 def _place(one: dict[str, Any]) -> str:
     places = ("sort", "at", "run_id", "step", "approval_id", "stop_id")
     return "  ".join(str(one[name]) for name in places if one[name])
-
-
-def _moment(written: str) -> str:
-    if not written:
-        return ""
-    try:
-        return (datetime.now(UTC) - duration(written)).isoformat()
-    except (MalformedDuration, OverflowError):
-        pass
-    try:
-        moment = datetime.fromisoformat(written)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise BadMoment(f"'{written[:40]}' is no moment", then="Write 24h, or 2026-03-01T09:00:00Z.")
-    return moment.isoformat()

@@ -10,6 +10,7 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.cli.deployments import match_headers, resolve
+from agentos.apps.cli.times import From, To, Zone, exact
 from agentos.apps.client import Client, connect
 from agentos.kernel.errors import Invalid
 
@@ -102,9 +103,10 @@ def simulate(deployment: Named, proposed: Proposed) -> None:
 
 def backtest(
     proposed: Proposed,
-    since: Annotated[str, typer.Option("--since", help="A duration before now, or a moment with its zone.")] = "24h",
-    until: Annotated[str, typer.Option("--until", help="Likewise; else now.")] = "",
+    since: From = "24h",
+    until: To = "",
     deployment: Deployment = "",
+    zone: Zone = "",
 ) -> None:
     """Show what a proposal would have made of what runs did: blocked, drafted or asked, and at what cost to people.
 
@@ -114,7 +116,8 @@ def backtest(
     """
     client = connect()
     named = resolve(client, deployment) if deployment else ""
-    body = {"proposed": read(proposed), "since": since, "until": until, "deployment_id": named}
+    times = {"since": exact(since, where="--from", zone=zone), "until": exact(until, where="--to", zone=zone)}
+    body = {"proposed": read(proposed), **times, "deployment_id": named}
     found = client.post(f"{BASE}/backtest", body)
     if output.as_json:
         output.show(found)

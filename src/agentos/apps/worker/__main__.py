@@ -23,6 +23,7 @@ from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import scorer
 from agentos.evidence.recommendations import watch as drift
 from agentos.evidence.subscriptions import dispatch as deliveries
+from agentos.evidence.usage import counting
 from agentos.intake.identity import sessions
 from agentos.intake.requests import service as requests
 from agentos.intake.triggers import service as triggers
@@ -50,6 +51,8 @@ KEPT: Final = (
     scorer.KEPT,
     evals.KEPT,
     evals.BILLS_KEPT,
+    indexing.WORDS_KEPT,
+    counting.KEPT,
 )
 
 log = structlog.get_logger(__name__)

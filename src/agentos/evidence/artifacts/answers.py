@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentos.evidence.artifacts.entries import Entry
+from agentos.evidence.artifacts.questions import SILENT
 
 MOST_SENTENCES: Final = 20
 MOST_SENTENCE: Final = 1000  # characters
@@ -25,14 +26,16 @@ class Sentence:
 
     text: str
     cites: tuple[int, ...]
+    quotes: bool = False  # it says what only quoted contents hold, which anybody may have written
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The sentences that stand on what they cite, and how many did not."""
+    """The sentences that stand on what they cite, how many did not, and how many did and are too many."""
 
     kept: tuple[Sentence, ...]
     dropped: int
+    left_out: int = 0
 
 
 def checked(said: Iterable[Sentence], entries: Sequence[Entry], times: str) -> Checked:
@@ -40,10 +43,10 @@ def checked(said: Iterable[Sentence], entries: Sequence[Entry], times: str) -> C
 
     A name counts, however it is written, when it or a part of it is one of those that any entry is about: so nobody is
     said to have approved what the cited entries do not say they approved. Of the question only ``times`` counts, the
-    words of its time: what else it says may be wrong.
+    words of its time: what else it says may be wrong. What takes a word from quoted contents is marked.
     """
     kept: list[Sentence] = []
-    dropped = 0
+    dropped = left_out = 0
     known = {part for one in entries for name in one.names for part in _names(name)}
     for one in said:
         text = " ".join(one.text.split())
@@ -51,14 +54,18 @@ def checked(said: Iterable[Sentence], entries: Sequence[Entry], times: str) -> C
         stands = bool(text) and len(text) <= MOST_SENTENCE and bool(cites)
         stands = stands and all(1 <= number <= len(entries) for number in cites)
         if stands:
-            cited = " ".join(_whole(entries[number - 1]) for number in cites)
-            there = {*_EXACT.findall(cited), *_EXACT.findall(times)}
-            stands = {*_EXACT.findall(text)} <= there and _names(text) & known <= _names(cited)
-        if stands and len(kept) < MOST_SENTENCES:
-            kept.append(Sentence(text, cites))
+            cited = [entries[number - 1] for number in cites]
+            whole = " ".join(f"{_record(entry)} {entry.quote}" for entry in cited)
+            there = {*_EXACT.findall(whole), *_EXACT.findall(times)}
+            stands = {*_EXACT.findall(text)} <= there and _names(text) & known <= _names(whole)
+        if not stands:
+            dropped += 1
+        elif len(kept) == MOST_SENTENCES:
+            left_out += 1
         else:
-            dropped += not stands
-    return Checked(tuple(kept), dropped)
+            quoted = _names(" ".join(one.quote for one in cited)) - _names(" ".join(map(_record, cited)))
+            kept.append(Sentence(text, cites, quotes=bool(_names(text) & quoted - SILENT)))
+    return Checked(tuple(kept), dropped, left_out)
 
 
 def extracted(entries: Sequence[Entry]) -> list[Sentence]:
@@ -73,6 +80,5 @@ def _names(text: str) -> set[str]:
     return words.union(*(_JOINED.split(word) for word in words)) - {""}
 
 
-def _whole(entry: Entry) -> str:
-    places = (entry.run_id, entry.step, entry.approval_id, entry.stop_id, entry.digest)
-    return " ".join((entry.sentence, entry.quote, *places))
+def _record(entry: Entry) -> str:
+    return " ".join((entry.sentence, entry.run_id, entry.step, entry.approval_id, entry.stop_id, entry.digest))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -82,28 +82,47 @@ class Entry:
         return any(one[: max(4, len(one) - 2)] in said for one in words)
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What there is of what a question asks for, oldest first, each once."""
+
+    entries: tuple[Entry, ...] = ()
+    cut: tuple[str, ...] = ()  # sorts of which there are more than the newest MOST, or the best hits, that are here
+    not_by_likeness: str = ""  # why contents were looked for by their words alone
+
+
 async def gathered(
     work: UnitOfWork, question: Question, agents: tuple[str, ...], hits: Iterable[Hit], *, see: See, look: Look
-) -> list[Entry]:
-    """What there is of what a question asks for, oldest first, each once; as the one who asks may see it."""
+) -> Gathered:
+    """What there is of what a question asks for, as the one who asks may see it."""
     window, topics = question.window, question.topics
     about = About(agents, question.of("run"), window.since, window.until)
     found: list[Entry] = []
+    cut: list[str] = []
+
+    def newest(sort: str, rows: Sequence[Any]) -> Sequence[Any]:
+        if len(rows) > MOST:
+            cut.append(sort)
+        return rows[:MOST]
+
     asked = question.of("apr")
     if Topic.EFFECTS in topics or (Topic.APPROVALS in topics and not asked):
-        found += await _effects(work, about, see, with_consent=Topic.APPROVALS in topics)
+        rows = newest("effect", await store.sent(work, about, MOST + 1))
+        found += await _effects(work, rows, see, with_consent=Topic.APPROVALS in topics)
     if Topic.APPROVALS in topics or asked or "denied" in question.statuses:
-        for approval_id in await store.asked(work, about, asked, MOST):
+        for approval_id in newest("approval", await store.asked(work, about, asked, MOST + 1)):
             found += await _approval(work, approval_id, look)
     if Topic.RUNS in topics or (about.runs and not topics) or (agents and not topics and not question.words):
-        found += [_run(row) for row in await store.runs(work, about, question.statuses, MOST)]
+        found += [_run(row) for row in newest("run", await store.runs(work, about, question.statuses, MOST + 1))]
     if Topic.DECISIONS in topics:
-        found += [_decision(row) for row in await store.decided(work, about, question.statuses, MOST)]
+        rows = await store.decided(work, about, question.statuses, MOST + 1)
+        found += [_decision(row) for row in newest("decision", rows)]
     if Topic.STOPS in topics or question.of("stop"):
-        found += await _stops(work, question, agents, look)
+        for one in newest("stop", await _stops(work, question, agents)):
+            found.append(await _stop(one, look))
     found += [_artifact(one) for one in hits]
     once = {one.key: one for one in reversed(found)}
-    return sorted(once.values(), key=lambda one: (one.at, one.key))
+    return Gathered(tuple(sorted(once.values(), key=lambda one: (one.at, one.key))), tuple(cut))
 
 
 async def ledger_numbers(work: UnitOfWork, entries: Iterable[Entry]) -> dict[tuple[str, ...], int]:
@@ -128,8 +147,7 @@ async def ledger_numbers(work: UnitOfWork, entries: Iterable[Entry]) -> dict[tup
     return found
 
 
-async def _effects(work: UnitOfWork, about: About, see: See, *, with_consent: bool) -> list[Entry]:
-    rows = await store.sent(work, about, MOST)
+async def _effects(work: UnitOfWork, rows: Sequence[Any], see: See, *, with_consent: bool) -> list[Entry]:
     stored = await store.stored(work, sorted({row.digest for row in rows if row.digest}), Filters(kind=Kind.EFFECT))
     quotes = {digest: _cut(content.text_of(one.use.kind, await see(one))) for digest, one in stored.items()}
     found = []
@@ -216,16 +234,20 @@ def _decision(row: Any) -> Entry:
     )
 
 
-async def _stops(work: UnitOfWork, question: Question, agents: tuple[str, ...], look: Look) -> list[Entry]:
+async def _stops(work: UnitOfWork, question: Question, agents: tuple[str, ...]) -> list[Stop]:
     window, named = question.window, question.of("stop")
-    listed = await stops.listed(work, kind="", scope="", in_force=False, before="", most=4 * MOST)
-    found = []
-    for one in listed:
-        in_time = one.ordered_at < window.until and (one.lifted_at is None or one.lifted_at >= window.since)
-        if (named and one.id not in named) or (not named and not (in_time and _concerns(one, agents))):
-            continue
-        found.append(await _stop(one, look))
-    return found[:MOST]
+    found: list[Stop] = []
+    before = ""
+    while len(found) <= MOST:
+        listed = await stops.listed(work, kind="", scope="", in_force=False, before=before, most=4 * MOST)
+        for one in listed:
+            in_time = one.ordered_at < window.until and (one.lifted_at is None or one.lifted_at >= window.since)
+            if one.id in named if named else in_time and _concerns(one, agents):
+                found.append(one)
+        if len(listed) < 4 * MOST:
+            break
+        before = listed[-1].id
+    return found
 
 
 def _concerns(one: Stop, agents: tuple[str, ...]) -> bool:

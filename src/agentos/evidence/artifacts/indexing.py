@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 NAME: Final = "artifacts"
 KEPT: Final = Retention("artifacts_forget", timedelta(days=400))  # a year's questions, and a month to ask them in
+WORDS_KEPT: Final = Retention("artifact_vocabulary_forget", KEPT.kept)
 ROWS: Final = 200  # of journals that are looked through in one transaction
 TOGETHER: Final = 50  # facts: as many runs have some 200 rows
 LATE: Final = 64  # passages that are embedded later, with each fact

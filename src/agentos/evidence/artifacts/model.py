@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Final
 
 from agentos.kernel.errors import Invalid, NotFound, Unavailable
@@ -118,6 +118,14 @@ class Hit:
     text: str  # the whole passage, likewise
 
 
+class Holds(IntEnum):
+    """How much of the words that were looked for a passage holds."""
+
+    SOME = 0  # or none: it is only like them
+    ALL = 1
+    EXACTLY = 2  # one after the other, as they were asked
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a text that is shown has to do with the words that were looked for."""
@@ -134,3 +142,4 @@ class Found:
     hits: tuple[Hit, ...]
     embedder: str
     not_by_likeness: str = ""  # why likeness was not looked at; empty: it was
+    spelt: Mapping[str, str] = field(default_factory=dict)  # words that nothing holds, and what was looked for instead

@@ -55,12 +55,13 @@ _STATUSES: Final = {
     "drafted": ("drafted",),
 }
 # Words that say nothing of what to look for.
-_SILENT: Final = """a about after agent agents all am an and any anything are as at be been before between by can could
+_SAYING_NOTHING: Final = """
+    a about after agent agents all am an and any anything are as at be been before between by can could
     day deployment deployments did does everything for from had happen happened has have he her his how i in is it its
     last list many me much my not of on or our out past she show
     since so tell that the their them then there these they this those time to today until up us was we were what when
     where which while who whom whose will with within would yesterday you"""
-_EMPTY: Final = frozenset(_SILENT.split())
+SILENT: Final = frozenset(_SAYING_NOTHING.split())
 _ID: Final = re.compile(r"\b(run|apr|stop|dep|draft)_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
 _WORD: Final = re.compile(r"[^\W_]+(?:[_.@:-][^\W_]+)*")
 _AGENT_LIKE: Final = re.compile(r"\b[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*_agent(?:_[0-9]+)?\b")
@@ -155,7 +156,7 @@ def understood(text: str, *, at: datetime, zone: str = "UTC") -> Question:
         window,
         frozenset(_BY_WORD[one] for one in words if one in _BY_WORD),
         frozenset(status for one in words for status in _STATUSES.get(one, ())),
-        tuple(one for one in words if one not in _EMPTY and one not in _BY_WORD),
+        tuple(one for one in words if one not in SILENT and one not in _BY_WORD),
     )
 
 

@@ -93,7 +93,7 @@ async def search_evidence(
     measured = _Measured(parts.meter, caller.organization, "search")
     with measured:
         found = await held.search(
-            caller.organization, q, filters, most=limit, see=_see(parts, sight), masks=sight.masks
+            caller.organization, q, filters, most=limit, see=_see(parts, sight), masks=sight.masks, corrects=True
         )
         measured.outcome = "found" if found.hits else "nothing"
     return _found(q, found)
@@ -262,6 +262,7 @@ def _found(q: str, found: Found) -> dict[str, Any]:
             "embedder": found.embedder,
             "likeness": "unknown" if found.not_by_likeness else f"the newest {BOUND} uses",
             "because": found.not_by_likeness or None,
+            "spelt": dict(found.spelt),
         },
     }
 
@@ -279,13 +280,21 @@ def _reply(one: Reply) -> dict[str, Any]:
     return {
         "question": one.question.text,
         "answer": " ".join(sentence.text for sentence in one.sentences) if one.known else UNKNOWN,
-        "sentences": [{"text": sentence.text, "citations": list(sentence.cites)} for sentence in one.sentences],
+        "sentences": [
+            {"text": sentence.text, "citations": list(sentence.cites), "quotes": sentence.quotes}
+            for sentence in one.sentences
+        ],
         "citations": [
             _entry(number, entry) | {"ledger_entry": one.ledger.get(entry.key)} for number, entry in _cited(one)
         ],
         "answered_by": one.answered_by,
         "instead_of": None if not one.instead_of else {"model": one.instead_of, "code": one.because, "why": one.why},
         "dropped": one.dropped,
+        "left_out": {
+            "entries": one.left_out.entries,
+            "sentences": one.left_out.sentences,
+            "cut": list(one.left_out.cut),
+        },
         "searched": {
             "agents": list(one.agents),
             "unknown_agents": sorted(set(one.question.like_agents) - set(one.agents)),
@@ -294,6 +303,7 @@ def _reply(one: Reply) -> dict[str, Any]:
             "topics": sorted(one.question.topics),
             "words": list(one.question.words),
             "entries": len(one.entries),
+            "because": one.not_by_likeness or None,
         },
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from agentos.evidence.artifacts import content, store
 from agentos.evidence.artifacts.indexing import Embedder
-from agentos.evidence.artifacts.model import BadEvidenceQuery, Filters, Found, Hit, See, Stored, Told
+from agentos.evidence.artifacts.model import BadEvidenceQuery, Filters, Found, Hit, Holds, See, Stored, Told
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
@@ -16,7 +17,10 @@ from agentos.kernel.unit_of_work import Doors, UnitOfWork
 MOST_WORDS: Final = 400  # characters of a query
 DEPTH: Final = 100  # passages that each way gives, before they are fused
 BOUND: Final = 10_000  # newest uses whose passages are measured for likeness: see docs/evidence.md
+LOOKED_AT: Final = 20_000  # passages, for the words of a query together: some 40 ms
+RANKED: Final = 2_000  # of them that are compared
 SMOOTH: Final = 60  # of reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009
+_WORD: Final = re.compile(r"(?<![\w-])[^\W\d_]{4,24}(?!\w)")  # what may be misspelt; not what is to be left out
 WORDS, LIKENESS = "words", "likeness"
 
 
@@ -25,8 +29,14 @@ class _Place:
     """A passage and by what it was found."""
 
     number: int
+    holds: Holds = Holds.SOME
     score: float = 0.0
     likeness: float | None = None
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """What holds the words comes before what holds some of them, whatever else is like these."""
+        return (-self.holds, -self.score)
 
 
 async def search(
@@ -39,14 +49,20 @@ async def search(
     most: int,
     see: See,
     masks: bool,
+    corrects: bool = False,
 ) -> Found:
     """The artifacts that hold the words or are like them, the best first. Each is told once, at its newest use.
 
     ``masks``: whether ``see`` keeps anything back. Then what is kept neither finds nor ranks nor leaves out anything.
+    ``corrects``: whether a word that nothing holds is looked for as one that is held and spelt nearly like it.
     Where likeness cannot be looked at, words find what they find, and the answer says so. Raises BadEvidenceQuery
     (Invalid), DatabaseUnavailable.
     """
-    words = checked(words)
+    words, spelt = checked(words), dict[str, str]()
+    if corrects and not masks and '"' not in words:  # what is kept from somebody is not spelt out for them
+        async with doors.open(organization) as work:
+            spelt = await store.spellings(work, [one.lower() for one in _WORD.findall(words)])
+        words = _WORD.sub(lambda one: spelt.get(one[0].lower(), one[0]), words)
     name, vector, why = embedder.embeddings.name, None, ""
     try:
         (vector,) = await embedder.embed(organization, [words])
@@ -57,11 +73,11 @@ async def search(
         return Found(tuple(hits[:most]), name, why)
     async with doors.open(organization) as work:
         places = await _places(work, embedder, words, vector, filters)
-        best = sorted(places, key=lambda digest: (-places[digest].score, digest))[: 2 * most]
+        best = sorted(places, key=lambda digest: (*places[digest].order, digest))[: 2 * most]
         stored = await store.stored(work, best, filters)
         found = [(stored[digest], places[digest]) for digest in best if digest in stored]
         hits = await _told(work, words, found)
-    return Found(tuple(hits[:most]), name, why)
+    return Found(tuple(hits[:most]), name, why, spelt)
 
 
 def checked(words: str) -> str:
@@ -77,7 +93,7 @@ def checked(words: str) -> str:
 async def _places(
     work: UnitOfWork, embedder: Embedder, words: str, vector: Sequence[float] | None, filters: Filters
 ) -> dict[str, _Place]:
-    """The best passage of each artifact, scored by reciprocal rank fusion."""
+    """The best passage of each artifact: by how much of the words it holds, then by reciprocal rank fusion."""
     found: dict[tuple[str, int], _Place] = {}
 
     def rank(digest: str, number: int, place: int) -> _Place:
@@ -85,13 +101,14 @@ async def _places(
         one.score += 1 / (SMOOTH + place)
         return one
 
-    for place, (digest, number) in enumerate(await store.by_words(work, words, filters, DEPTH), 1):
-        rank(digest, number, place)
+    by_words = await store.by_words(work, words, filters, bound=LOOKED_AT, ranked=RANKED, most=DEPTH)
+    for place, (digest, number, holds) in enumerate(by_words, 1):
+        rank(digest, number, place).holds = holds
     for place, (digest, number, likeness) in enumerate(await _alike(work, embedder, vector, filters), 1):
         rank(digest, number, place).likeness = likeness
     best: dict[str, _Place] = {}
     for (digest, _), one in found.items():
-        if digest not in best or one.score > best[digest].score:
+        if digest not in best or one.order < best[digest].order:
             best[digest] = one
     return best
 
@@ -107,13 +124,12 @@ async def _alike(
 
 async def _told(work: UnitOfWork, words: str, found: Sequence[tuple[Stored, _Place]]) -> list[Hit]:
     """Hits with their snippets, for somebody from whom nothing is kept."""
-    hits: list[Hit] = []
+    shown: list[tuple[Stored, _Place, str]] = []
     for stored, place in found:
         passages = content.passages(content.text_of(stored.use.kind, stored.value))
-        parts = [part for _, part in passages][place.number - 1 : place.number]
-        for part, told in zip(parts, await store.told(work, words, parts), strict=True):
-            hits.append(_hit(stored, told, place.likeness, part))
-    return hits
+        shown += [(stored, place, part) for _, part in passages[place.number - 1 : place.number]]
+    told = await store.told(work, words, [part for _, _, part in shown])
+    return [_hit(one, said, place.likeness, part) for (one, place, part), said in zip(shown, told, strict=True)]
 
 
 async def _by_what_is_shown(
@@ -140,7 +156,10 @@ async def _by_what_is_shown(
                 then="Search without -words.",
             )
         depth = max(1, DEPTH // max(1, len(asked)))
-        brought = {one: {digest for digest, _ in await store.by_words(work, one, filters, depth)} for one in asked}
+        brought: dict[str, set[str]] = {}
+        for word in asked:
+            by_word = await store.by_words(work, word, filters, bound=LOOKED_AT, ranked=RANKED, most=depth)
+            brought[word] = {digest for digest, _, _ in by_word}
         alike: dict[str, tuple[int, float]] = {}
         for digest, number, likeness in await _alike(work, embedder, vector, filters):
             alike.setdefault(digest, (number, likeness))

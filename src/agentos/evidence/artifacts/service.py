@@ -13,7 +13,7 @@ from agentos.evidence.artifacts import answers, asking, entries, store
 from agentos.evidence.artifacts import search as searching
 from agentos.evidence.artifacts.answers import Sentence
 from agentos.evidence.artifacts.asking import Teller
-from agentos.evidence.artifacts.entries import Entry, Look
+from agentos.evidence.artifacts.entries import Entry, Gathered, Look
 from agentos.evidence.artifacts.indexing import Embedder
 from agentos.evidence.artifacts.model import Artifact, ArtifactUnknown, Filters, Found, Hit, See, Stored, Use
 from agentos.evidence.artifacts.questions import Question, understood
@@ -49,6 +49,15 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What a limit kept from an answer."""
+
+    entries: int = 0  # that were found, and that no sentence was made of because there are too many
+    sentences: int = 0  # that stand on what they cite, and are too many
+    cut: tuple[str, ...] = ()  # sorts of entries of which only the newest, or the best, were looked at
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """An answer, sentence by sentence, with what it stands on and what was searched for it."""
 
@@ -57,11 +66,13 @@ class Reply:
     sentences: tuple[Sentence, ...]
     entries: tuple[Entry, ...]
     dropped: int  # sentences that did not stand on what they cite
+    left_out: LeftOut
     answered_by: str  # EXTRACTION, or a model by its name
     instead_of: str = ""  # the model that was to answer
     ledger: Mapping[tuple[str, ...], int] = field(default_factory=dict)  # entries of the ledger, by the key of ours
     because: str = ""  # the code of why it did not
     why: str = ""
+    not_by_likeness: str = ""  # why contents were looked for by their words alone; empty: they were not
 
     @property
     def known(self) -> bool:
@@ -78,11 +89,27 @@ class Evidence:
     teller: Teller
 
     async def search(
-        self, organization: OrgId, words: str, filters: Filters, *, most: int, see: See, masks: bool
+        self,
+        organization: OrgId,
+        words: str,
+        filters: Filters,
+        *,
+        most: int,
+        see: See,
+        masks: bool,
+        corrects: bool = False,
     ) -> Found:
         """See ``search.search``."""
         return await searching.search(
-            self.doors, organization, self.embedder, words, filters, most=most, see=see, masks=masks
+            self.doors,
+            organization,
+            self.embedder,
+            words,
+            filters,
+            most=most,
+            see=see,
+            masks=masks,
+            corrects=corrects,
         )
 
     async def ask(self, asked: Asked, sight: Sight, hidden: Sight, *, at: datetime) -> Reply:
@@ -100,30 +127,44 @@ class Evidence:
         if model:
             try:
                 found = await self._found(organization, question, agents, hidden)
-                if found:
+                if there := found.entries:
                     text = str(await hidden.look(question.text))
-                    said, name = await asking.said(self.teller, asked.asker, text, found, at=at)
-                    kept = answers.checked(said, found, question.window.words)
+                    said, name = await asking.said(self.teller, asked.asker, text, there, at=at)
+                    kept = answers.checked(said, there, question.window.words)
                     if kept.kept:
-                        told = await self._in_ledger(organization, kept.kept, found)
-                        return Reply(question, agents, kept.kept, tuple(found), kept.dropped, name, ledger=told)
+                        told = await self._in_ledger(organization, kept.kept, there)
+                        left = LeftOut(max(0, len(there) - asking.MOST_TOLD), kept.left_out, found.cut)
+                        return Reply(
+                            question,
+                            agents,
+                            kept.kept,
+                            there,
+                            kept.dropped,
+                            left,
+                            name,
+                            ledger=told,
+                            not_by_likeness=found.not_by_likeness,
+                        )
                     because, why = "no_sentence_stands", f"none of its {len(said)} sentences stands on what it cites"
             except AgentOSError as error:
                 because, why = error.code, error.what
                 log.info("evidence_not_told_by_model", model=model, code=error.code)
         found = await self._found(organization, question, agents, sight)
-        kept = answers.checked(answers.extracted(found), found, question.window.words)
+        there = found.entries
+        kept = answers.checked(answers.extracted(there), there, question.window.words)
         return Reply(
             question,
             agents,
             kept.kept,
-            tuple(found),
+            there,
             kept.dropped,
+            LeftOut(max(0, len(there) - answers.MOST_SENTENCES), kept.left_out, found.cut),
             EXTRACTION,
             instead_of=model if because else "",
             because=because,
             why=why,
-            ledger=await self._in_ledger(organization, kept.kept, found),
+            ledger=await self._in_ledger(organization, kept.kept, there),
+            not_by_likeness=found.not_by_likeness,
         )
 
     async def _in_ledger(
@@ -134,31 +175,33 @@ class Evidence:
         async with self.doors.open(organization) as work:
             return await entries.ledger_numbers(work, [found[number - 1] for number in sorted(cited)])
 
-    async def _found(
-        self, organization: OrgId, question: Question, agents: tuple[str, ...], sight: Sight
-    ) -> list[Entry]:
+    async def _found(self, organization: OrgId, question: Question, agents: tuple[str, ...], sight: Sight) -> Gathered:
         if set(question.like_agents) - set(agents):  # it names an agent that is not there: nothing is about it
-            return []
+            return Gathered()
         words = _left(question, agents)
-        hits = await self._hits(organization, question, agents, words, sight)
+        hits, is_cut, why = await self._hits(organization, question, agents, words, sight)
         async with self.doors.open(organization) as work:
             found = await entries.gathered(work, question, agents, hits, see=sight.see, look=sight.look)
-        return [one for one in found if one.sort == entries.ARTIFACT or not words or one.mentions(words)]
+        about = [one for one in found.entries if one.sort == entries.ARTIFACT or not words or one.mentions(words)]
+        return Gathered(tuple(about), (*found.cut, entries.ARTIFACT) if is_cut else found.cut, why)
 
     async def _hits(
         self, organization: OrgId, question: Question, agents: tuple[str, ...], words: Sequence[str], sight: Sight
-    ) -> Sequence[Hit]:
+    ) -> tuple[Sequence[Hit], bool, str]:
+        """The best artifacts about the words, whether there are more of them, and why likeness was not looked at."""
         if not words:
-            return ()
+            return (), False, ""
         window = question.window
         filters = Filters(since=window.since, until=window.until, run=(*question.of("run"), "")[0])
         hits: list[Hit] = []
+        is_cut, why = False, ""
         for agent in agents or ("",):
             one = replace(filters, agent=agent)
             asked = " ".join(words)[: searching.MOST_WORDS]
-            found = await self.search(organization, asked, one, most=MOST_HITS, see=sight.see, masks=sight.masks)
-            hits += found.hits
-        return hits
+            found = await self.search(organization, asked, one, most=MOST_HITS + 1, see=sight.see, masks=sight.masks)
+            hits += found.hits[:MOST_HITS]
+            is_cut, why = is_cut or len(found.hits) > MOST_HITS, why or found.not_by_likeness
+        return hits, is_cut, why
 
 
 def _left(question: Question, agents: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Row, text
 
-from agentos.evidence.artifacts.model import INPUT, OUTPUT, Artifact, Filters, Kind, Stored, Told, Use
+from agentos.evidence.artifacts.model import INPUT, OUTPUT, Artifact, Filters, Holds, Kind, Stored, Told, Use
 from agentos.kernel.unit_of_work import UnitOfWork
 
 _USE: Final = (
@@ -55,6 +55,8 @@ _ADD_PASSAGES: Final = text(
     "SELECT artifact_passages_add(:org, :digest, CAST(:starts AS integer[]), CAST(:texts AS text[]), :embedder, "
     "CAST(:embeddings AS text[]))"
 )
+_ADD_WORDS: Final = text("SELECT artifact_vocabulary_add(:org, CAST(:texts AS text[]))")
+_SPELLINGS: Final = text("SELECT said, meant FROM artifact_spellings(CAST(:words AS text[]))")
 _EMBED: Final = text("SELECT artifact_passages_embed(:digest, :embedder, CAST(:embeddings AS text[]))")
 _KNOWN: Final = text("SELECT digest FROM artifacts WHERE digest = ANY(CAST(:digests AS text[]))")
 _NOT_EMBEDDED: Final = text(
@@ -70,7 +72,8 @@ _LIST: Final = text(
 _GET: Final = text("SELECT digest, media_type, size, characters, searched FROM artifacts WHERE digest = :digest")
 _USES: Final = text(f"SELECT {_USE} FROM artifact_uses u WHERE u.digest = :digest ORDER BY u.at DESC LIMIT :most")
 _BY_WORDS: Final = text(
-    "SELECT * FROM artifacts_by_words(:words, :agent, :run, :kind, :since, :until, CAST(:most AS integer))"
+    "SELECT * FROM artifacts_by_words(:words, :agent, :run, :kind, :since, :until, :anywhere, "
+    "CAST(:bound AS integer), CAST(:ranked AS integer), CAST(:most AS integer))"
 )
 _BY_LIKENESS: Final = text(
     "SELECT * FROM artifacts_by_likeness(:vector, :embedder, :agent, :run, :kind, :since, :until, "
@@ -177,6 +180,7 @@ async def add_passages(
         "embeddings": [] if vectors is None else [_written(one) for one in vectors],
     }
     await work.run(_ADD_PASSAGES, values)
+    await work.run(_ADD_WORDS, {"org": work.organization, "texts": values["texts"]})
 
 
 async def add_uses(work: UnitOfWork, uses: Sequence[Use]) -> None:
@@ -218,10 +222,21 @@ async def listed(
     return [(_use(row), _artifact(row)) for row in await work.all(_LIST, values)]
 
 
-async def by_words(work: UnitOfWork, words: str, filters: Filters, most: int) -> list[tuple[str, int]]:
-    """Passages that hold all of the words, then those that hold some, the best first."""
-    found = await work.all(_BY_WORDS, {**asdict(filters), "words": words, "most": most})
-    return [(row.digest, row.number) for row in found]
+async def by_words(
+    work: UnitOfWork, words: str, filters: Filters, *, bound: int, ranked: int, most: int
+) -> list[tuple[str, int, Holds]]:
+    """Passages that hold the words as they stand, then those that hold all of them, then some; the best first.
+
+    ``bound``: how many passages are looked at for the words, together; ``ranked``: how many of them are compared.
+    """
+    values = {**asdict(filters), "anywhere": filters == Filters(), "words": words}
+    found = await work.all(_BY_WORDS, {**values, "bound": bound, "ranked": ranked, "most": most})
+    return [(row.digest, row.number, Holds(row.holds)) for row in found]
+
+
+async def spellings(work: UnitOfWork, words: Sequence[str]) -> dict[str, str]:
+    """For each word in small letters that nothing holds, what is held and a slip of the pen away, if there is any."""
+    return {row.said: row.meant for row in await work.all(_SPELLINGS, {"words": list(words)})}
 
 
 async def by_likeness(

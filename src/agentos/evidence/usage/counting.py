@@ -15,6 +15,7 @@ from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage import service, store
 from agentos.kernel.clock import now
 from agentos.kernel.outbox import LEISURE_SECONDS, Consumer, Delivery
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import Doors
 from agentos.runtime.gateway.model import ModelAsked
 from agentos.runtime.runs.model import RunEnded
@@ -24,7 +25,9 @@ log = structlog.get_logger(__name__)
 NAME: Final = "usage"
 TOGETHER: Final = 50  # facts that are counted in one transaction
 MARK_SECONDS: Final = 300.0  # a slot of usage_marks: the rate of an hour is right to a twelfth of what it was
-KEPT: Final = timedelta(days=3)  # the rate of a day looks back to yesterday's
+MARKS_KEPT: Final = timedelta(days=3)  # the rate of a day looks back to yesterday's
+# Of what was counted. A fact is delivered again within minutes, and the outbox keeps it a week.
+KEPT: Final = Retention("usage_forget", timedelta(days=30))
 
 
 class Counting:
@@ -44,7 +47,7 @@ class Counting:
 
     async def mark(self, *, at: datetime) -> int:
         """Mark how far budgets are used up; one mark in five minutes, whoever looks. Raises DatabaseUnavailable."""
-        return await store.mark(self._doors.database, at, at - KEPT)
+        return await store.mark(self._doors.database, at, at - MARKS_KEPT)
 
     async def mark_for_ever(self, stop: asyncio.Event) -> None:
         """Mark until ``stop``; a database that is away is waited for."""

@@ -33,6 +33,7 @@ class Source(StrEnum):
 class Dimension(StrEnum):
     """What usage is told apart by."""
 
+    ORGANIZATION = "organization"
     DAY = "day"
     SOURCE = "source"
     AGENT = "agent"

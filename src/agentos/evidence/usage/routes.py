@@ -56,7 +56,7 @@ async def show_usage(
         "to": question.until,
         "items": [{**line.of, **_counts(line.counts, question.by)} for line in found.lines],
         "left_out": found.left_out,
-        "total": _counts(found.total, ()),
+        "total": _counts(found.total, (), open_runs=found.open_runs),
         "open_runs": found.open_runs,
     }
 
@@ -78,26 +78,33 @@ def _before(until: date, days: int) -> date:
         return until
 
 
-def _counts(counts: Counts, by: tuple[Dimension, ...]) -> dict[str, Any]:
-    """Counts as they are told: null where what they are told by says nothing of it, or nobody said any."""
+def _counts(counts: Counts, by: tuple[Dimension, ...], *, open_runs: int = 0) -> dict[str, Any]:
+    """Counts as they are told: null where what they are told by says nothing of it, or nobody knows any.
+
+    Where nothing is counted yet and runs are under way, what these used is what nobody knows.
+    """
     of_model, of_skill = Dimension.MODEL in by, Dimension.SKILL in by
-    priced = not of_skill and (counts.calls > counts.unpriced_calls or not counts.unpriced_calls + counts.lost_calls)
-    told = not of_skill and (counts.calls > counts.untold_calls or not counts.untold_calls + counts.lost_calls)
+    pending = bool(open_runs) and counts == Counts()
+    of_calls, of_skills = not (of_skill or pending), not (of_model or pending)
+    priced = of_calls and (counts.calls > counts.unpriced_calls or not counts.unpriced_calls + counts.lost_calls)
+    told = of_calls and (counts.calls > counts.untold_calls or not counts.untold_calls + counts.lost_calls)
+    timed = of_calls and (bool(counts.model_seconds) or counts.calls > counts.untimed_calls or not counts.calls)
+    skills_timed = of_skills and (counts.skill_calls > counts.untimed_skills or not counts.skill_calls)
     return {
-        "runs": None if of_model or of_skill else counts.runs,
-        "run_seconds": None if of_model or of_skill else round(counts.run_seconds, 3),
-        "calls": None if of_skill else counts.calls,
-        "fallback_calls": None if of_skill else counts.fallback_calls,
-        "failed_calls": None if of_skill else counts.failed_calls,
+        "runs": counts.runs if of_calls and of_skills else None,
+        "run_seconds": round(counts.run_seconds, 3) if of_calls and of_skills else None,
+        "calls": counts.calls if of_calls else None,
+        "fallback_calls": counts.fallback_calls if of_calls else None,
+        "failed_calls": counts.failed_calls if of_calls else None,
         "money": dollars(counts.money) if priced else None,
         "input_tokens": counts.input_tokens if told else None,
         "output_tokens": counts.output_tokens if told else None,
         "cache_read_tokens": counts.cache_read_tokens,
         "cache_write_tokens": counts.cache_write_tokens,
         "reasoning_tokens": counts.reasoning_tokens,
-        "model_seconds": None if of_skill else round(counts.model_seconds, 3),
-        "skill_calls": None if of_model else counts.skill_calls,
-        "skill_seconds": None if of_model else round(counts.skill_seconds, 3),
+        "model_seconds": round(counts.model_seconds, 3) if timed else None,
+        "skill_calls": counts.skill_calls if of_skills else None,
+        "skill_seconds": round(counts.skill_seconds, 3) if skills_timed else None,
         "unknown": {
             "calls": counts.untold_calls + counts.lost_calls,
             "unpriced_calls": counts.unpriced_calls,

@@ -73,6 +73,7 @@ _SPENT: Final = text(
 )
 
 _COLUMNS: Final = {
+    Dimension.ORGANIZATION: "u.org",
     Dimension.DAY: "u.day::text",
     Dimension.SOURCE: "u.source",
     Dimension.AGENT: "u.agent_id",
