@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from agentos.apps import reference
+from agentos.apps.reference import errors, settings
 from agentos.kernel.errors import KINDS, AgentOSError
 
 ROOT = Path(__file__).parent.parent
@@ -55,9 +56,9 @@ def test_every_generated_page_is_checked(generated: dict[str, str]) -> None:
 
 def test_every_error_has_a_code_of_its_own() -> None:
     reference.load()
-    errors = reference.error_classes()
-    assert not [error.__name__ for error in errors if "code" not in vars(error)]
-    assert not [code for code, times in Counter(error.code for error in errors).items() if times > 1]
+    found = errors.error_classes()
+    assert not [error.__name__ for error in found if "code" not in vars(error)]
+    assert not [code for code, times in Counter(error.code for error in found).items() if times > 1]
 
 
 def test_an_error_subclasses_a_kind_never_the_root() -> None:
@@ -68,22 +69,22 @@ def test_an_error_subclasses_a_kind_never_the_root() -> None:
 
 def test_every_error_says_what_it_means() -> None:
     reference.load()
-    assert not [error.__name__ for error in reference.error_classes() if not error.__doc__]
+    assert not [error.__name__ for error in errors.error_classes() if not error.__doc__]
 
 
 def test_every_setting_is_described() -> None:
     reference.load()
     assert not [
         variable
-        for section in reference.sections()
-        for variable, field in reference.variables(section).items()
+        for section in settings.sections()
+        for variable, field in settings.variables(section).items()
         if not field.description
     ]
 
 
 def test_no_two_sections_read_one_variable() -> None:
     reference.load()
-    read = Counter(variable for section in reference.sections() for variable in reference.variables(section))
+    read = Counter(variable for section in settings.sections() for variable in settings.variables(section))
     assert not [variable for variable, times in read.items() if times > 1]
 
 

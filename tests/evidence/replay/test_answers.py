@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from agentos.apps.reference import PROPOSAL
+from agentos.apps.reference.policy import PROPOSAL
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Period, Price
 from agentos.control.policy.model import Tier, Verdict
