@@ -188,6 +188,8 @@ ALSO: dict[str, set[str]] = {
     "runtime/runs": {
         "segment",  # one attempt at one segment: what it holds and how it may leave
         "loop",  # the agent loop
+        "turns",  # one question to a model within a run, and its answer
+        "admission",  # what a run is accepted by: its version, its input, and stops that hold it
         "messages",  # what people write to a run: handed on, and read before the model is asked next
         "calls",  # one skill call: decide, act, settle
         "outside",  # what a live run reaches beyond its journal: skills, their receivers, people

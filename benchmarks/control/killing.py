@@ -28,7 +28,7 @@ from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.ids import RunId
 from agentos.kernel.unit_of_work import UnitOfWork
-from agentos.runtime.runs import service
+from agentos.runtime.runs import admission, service
 from benchmarks.control import killed
 from benchmarks.peers.answering import answer, versions
 
@@ -52,9 +52,9 @@ async def kill(held: Process, deployment: str, at_once: int, dice: random.Random
     """One kill of so many runs at work: what came after it, what was on the wire, and how long it took."""
     doors, run_ids = held.parts.doors, [RunId(ids.new("run")) for _ in range(at_once)]
     for run_id in run_ids:
-        asked = service.Request("bench_killed", "production", {"task_description": "act"}, "author", run_id)
+        asked = admission.Request("bench_killed", "production", {"task_description": "act"}, "author", run_id)
         async with doors.open(ORGANIZATION) as work:
-            await service.admit(work, held.parts, asked, run_id)
+            await admission.admit(work, held.parts, asked, run_id)
     await _until(held, _AT_WORK, run_ids)
     await asyncio.sleep(dice.uniform(0.0, 0.5))
     called = time.time()

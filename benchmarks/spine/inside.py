@@ -32,7 +32,7 @@ from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.ids import OrgId, RunId
 from agentos.kernel.outbox import Fact
-from agentos.runtime.runs import service
+from agentos.runtime.runs import admission, service
 from agentos.runtime.runs.model import RunEnded
 from benchmarks.peers.answering import answer, drive, versions
 from benchmarks.spine import steps
@@ -74,9 +74,9 @@ class Callers:
 
     async def admit(self, run_id: RunId, agent: str, wanted: int) -> None:
         """Admit a run, as the API's route does."""
-        asked = service.Request(agent, "production", {"steps": wanted}, "author", run_id)
+        asked = admission.Request(agent, "production", {"steps": wanted}, "author", run_id)
         async with self.held.parts.doors.open(ORGANIZATION) as work:
-            await service.admit(work, self.held.parts, asked, run_id)
+            await admission.admit(work, self.held.parts, asked, run_id)
 
     async def run(self, wanted: int, agent: str = "bench_writer") -> RunId:
         """Admit a run and return when it is over. It has as many steps as wanted, or this raises."""

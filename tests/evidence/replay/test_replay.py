@@ -21,6 +21,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.epochs import ORGANIZATION
 from agentos.kernel.errors import Conflict, Unavailable
 from agentos.kernel.ids import OrgId
+from agentos.runtime.runs import admission
 from agentos.runtime.runs import service as runs
 from agentos.runtime.runs.journal import Entry
 from agentos.runtime.runs.model import RunStatus
@@ -104,7 +105,7 @@ async def test_drafts_keep_the_ids_that_they_had(held: Harness) -> None:
     await equal(held, run_id)
     async with held.doors.open(held.organization) as work:
         (draft,) = await runs.drafts(work, status="open", after="", most=2)
-        accepted = await runs.submit_draft(work, held.parts, draft["id"], by="ann", request_id="req-2")
+        accepted = await admission.submit_draft(work, held.parts, draft["id"], by="ann", request_id="req-2")
     await held.finish(accepted.run_id)
     await answer(held, accepted.run_id, approved=True)
     await held.finish(accepted.run_id, 2)

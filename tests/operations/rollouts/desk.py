@@ -27,7 +27,7 @@ from agentos.operations.rollouts.service import Done
 from agentos.operations.rollouts.settings import RolloutSettings
 from agentos.operations.rollouts.watch import Watched
 from agentos.runtime.inference import Answer, Question, Stop
-from agentos.runtime.runs import service as runs
+from agentos.runtime.runs import admission
 from agentos.runtime.runs.model import Run
 from tests.runtime.runs.harness import Harness
 
@@ -117,9 +117,11 @@ class Desk:
     async def start(self, task: str = "easy", key: str = "") -> RunId:
         """Admit a run."""
         run_id = RunId(ids.new("run"))
-        asked = runs.Request("tester", "production", {"task_description": task}, "author", "req-1", assignment_key=key)
+        asked = admission.Request(
+            "tester", "production", {"task_description": task}, "author", "req-1", assignment_key=key
+        )
         async with self.held.doors.open(self.held.organization) as work:
-            await runs.admit(work, self.held.parts, asked, run_id)
+            await admission.admit(work, self.held.parts, asked, run_id)
         return run_id
 
     async def ran(self, tasks: Sequence[str], key: str = "") -> list[Run]:

@@ -32,7 +32,7 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId, RunId
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
-from agentos.runtime.runs import service
+from agentos.runtime.runs import admission, service
 from agentos.runtime.runs.loop import run_segment
 from agentos.runtime.runs.model import Run
 from agentos.runtime.runs.ports import Parts
@@ -145,9 +145,9 @@ class Harness:
     async def start(self, given: Any = None, *, name: str = "tester") -> RunId:
         """Admit a run."""
         run_id = RunId(ids.new("run"))
-        asked = service.Request(name, "production", given or {"task_description": "go"}, "author", "req-1")
+        asked = admission.Request(name, "production", given or {"task_description": "go"}, "author", "req-1")
         async with self.doors.open(self.organization) as work:
-            await service.admit(work, self.parts, asked, run_id)
+            await admission.admit(work, self.parts, asked, run_id)
         return run_id
 
     async def segment(self, run_id: RunId, number: int = 1, **more: Any) -> SegmentEnd:

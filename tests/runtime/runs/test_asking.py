@@ -17,7 +17,7 @@ from agentos.kernel import ids
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Forbidden
 from agentos.kernel.ids import RunId
-from agentos.runtime.runs import service
+from agentos.runtime.runs import admission, service
 from agentos.runtime.runs.model import RunStatus
 from tests.runtime.runs.harness import DONE, Harness, answered, calls, crash, crashed
 
@@ -102,7 +102,7 @@ async def test_a_tier_that_only_recommends_makes_a_draft_which_a_person_can_subm
     assert held.world.done == []
     async with held.doors.open(held.organization) as work:
         (draft,) = await service.drafts(work, status="open", after="", most=10)
-        accepted = await service.submit_draft(work, held.parts, draft["id"], by="author", request_id="r")
+        accepted = await admission.submit_draft(work, held.parts, draft["id"], by="author", request_id="r")
     submitted = RunId(accepted.run_id)
     assert (await held.finish(submitted)).status is RunStatus.WAITING_APPROVAL
     await answered(held, submitted, approved=True)
@@ -117,7 +117,7 @@ async def test_nobody_approves_a_draft_that_they_led_to_or_submitted(held: Harne
     await held.finish(await held.start())  # by "author"
     async with held.doors.open(held.organization) as work:
         (draft,) = await service.drafts(work, status="open", after="", most=10)
-        accepted = await service.submit_draft(work, held.parts, draft["id"], by="submitter", request_id="r")
+        accepted = await admission.submit_draft(work, held.parts, draft["id"], by="submitter", request_id="r")
     submitted = RunId(accepted.run_id)
     await held.finish(submitted)
     for started in ("author", "submitter"):
@@ -134,9 +134,9 @@ async def test_whoever_made_a_trigger_started_its_runs(held: Harness) -> None:
         event = Event(id="1", source="s", type="t", subject="", time=None, data=None)
         fired = await triggers.fire_event(work, event, at=now(), request_id="r")
         assert fired is not None
-        asked = service.Request("tester", "production", {"task_description": "go"}, "trigger:often", "r", fired[1])
+        asked = admission.Request("tester", "production", {"task_description": "go"}, "trigger:often", "r", fired[1])
         run_id = RunId(ids.new("run"))
-        await service.admit(work, held.parts, asked, run_id)
+        await admission.admit(work, held.parts, asked, run_id)
         assert await service.starters(work, await service.get(work, run_id)) == ("trigger:often", "maker")
     await held.finish(run_id)
     with pytest.raises(ApprovalNotYours):

@@ -29,6 +29,7 @@ from agentos.runtime.gateway.model import (
     Wanted,
 )
 from agentos.runtime.inference import Usage
+from agentos.runtime.runs import admission
 from agentos.runtime.runs import service as runs
 from agentos.runtime.runs.model import InputRefused, Run, RunStatus
 from agentos.runtime.runs.ports import Parts
@@ -67,8 +68,8 @@ async def start(parts: Parts, asker: Asker, wanted: Wanted, idempotency_key: str
             kept, first = await once(work, f"runs {idempotency_key}", digest(body), {"id": run_id})
             run_id = RunId(kept["id"])
         if first:
-            asked = runs.Request(agent_id, wanted.environment, given, asker.handle, asker.request_id)
-            await runs.admit(work, parts, asked, run_id)
+            asked = admission.Request(agent_id, wanted.environment, given, asker.handle, asker.request_id)
+            await admission.admit(work, parts, asked, run_id)
     return Started(run_id, wanted.model)
 
 
@@ -87,7 +88,7 @@ def _input(definition: Definition, task: str) -> Any:
     """What the agent is given: the text where it is JSON that fits the agent's schema, else as its task."""
     try:
         given = shallow(json.loads(task))
-        runs.check_input(definition, given)
+        admission.check_input(definition, given)
     except (ValueError, RecursionError, InputRefused):
         return {"task_description": task}
     return given if isinstance(given, (dict, list)) else {"task_description": task}

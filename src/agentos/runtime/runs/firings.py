@@ -16,7 +16,7 @@ from agentos.kernel.facts import Fact
 from agentos.kernel.ids import OrgId, RunId
 from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.telemetry.catalogue import FIRINGS
-from agentos.runtime.runs import service
+from agentos.runtime.runs import admission, service
 from agentos.runtime.runs.model import RunEnded, RunEndedAlready
 from agentos.runtime.runs.ports import Parts
 
@@ -64,7 +64,7 @@ class Firings:
                 return
             trigger, firing, outcome = became.trigger, became.firing, "held"
             if became.admit:
-                asked = service.Request(
+                asked = admission.Request(
                     trigger.agent_id,
                     trigger.environment,
                     json.loads(firing.input),
@@ -77,8 +77,8 @@ class Firings:
                 run_id = RunId(ids.new("run"))
                 try:
                     if trigger.kind is Kind.SCHEDULE:
-                        await service.check_schedules(work, asked)
-                    await service.admit(work, parts, asked, run_id)
+                        await admission.check_schedules(work, asked)
+                    await admission.admit(work, parts, asked, run_id)
                 except Unavailable:
                     raise
                 except AgentOSError as error:  # said before anything was written: the firing is kept with the reason

@@ -12,35 +12,26 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from logging import DEBUG, INFO
 from typing import Any, Final
 
 import msgspec
 import structlog
 
-from agentos.control.privacy import service as privacy
 from agentos.control.privacy.model import PersonalDataRedacted
 from agentos.control.stops.model import Stop as StopOrder
 from agentos.control.stops.model import StopKind
 from agentos.kernel.epochs import GLOBAL, ORGANIZATION
 from agentos.kernel.errors import AgentOSError, Bug, Exhausted, Forbidden, Unavailable, problem
-from agentos.kernel.schemas import misfit
 from agentos.kernel.telemetry.catalogue import (
     ERRORS,
-    MODEL_CALLS,
-    MODEL_SECONDS,
-    MODEL_TOKENS,
     RUN_SECONDS,
     RUNS,
     STOP_SECONDS,
     TAKEOVERS,
 )
-from agentos.runtime.inference import Answer, Call, Message, Question, Result, Stop, Tool, routing
-from agentos.runtime.inference.gate import Attempt, Unanswered
-from agentos.runtime.inference.model import ContentBlocked
-from agentos.runtime.runs import bills, calls, hops, messages, outcomes, service, store, traces
-from agentos.runtime.runs.hops import Hops
-from agentos.runtime.runs.journal import Entry, Journal, Ordered
+from agentos.runtime.inference import Call, Message, Result, Tool
+from agentos.runtime.runs import bills, calls, messages, outcomes, service, store, traces, turns
+from agentos.runtime.runs.journal import Journal, Ordered
 from agentos.runtime.runs.model import (
     FORMAT,
     AnswerCut,
@@ -50,13 +41,12 @@ from agentos.runtime.runs.model import (
     Run,
     RunStatus,
     SegmentLost,
-    TokensUsedUp,
     TurnsUsedUp,
     Waiting,
 )
 from agentos.runtime.runs.outside import Live
 from agentos.runtime.runs.ports import Parts
-from agentos.runtime.runs.prompts import Prompts, input_text
+from agentos.runtime.runs.prompts import input_text
 from agentos.runtime.runs.segment import HandOver, Held, Interrupted, Leave, Park, Parked, Segment, rulebook_of
 from agentos.runtime.runs.workflow import SegmentEnd
 from agentos.runtime.skills.model import SkillChanged, SkillUnknown, SkillWithheld
@@ -64,7 +54,6 @@ from agentos.runtime.skills.model import SkillChanged, SkillUnknown, SkillWithhe
 log = structlog.get_logger(__name__)
 
 SCOPES: Final = (GLOBAL, ORGANIZATION, "category:*", "deployment:*")
-MICROS_PER_CENT: Final = 10_000
 SKILL_WAIT_SECONDS: Final = 30.0  # for a worker that has the pinned skill; a rolling deployment takes minutes
 
 Watch = Callable[[Segment], None]
@@ -192,12 +181,12 @@ async def agent(segment: Segment) -> Any:
     for turn in range(definition.budgets.turns):
         segment.check_time()
         conversation += await messages.heard(segment, turn)
-        answer = await _ask(segment, f"t{turn}", tuple(conversation))
+        answer = await turns.ask(segment, f"t{turn}", tuple(conversation))
         conversation.append(Message("assistant", answer.text, calls=answer.calls, opaque=answer.opaque))
         spent += (answer.usage.input or 0) + (answer.usage.output or 0)
-        _check_answer(segment, answer, spent)
+        turns.check_answer(segment, answer, spent)
         if not answer.calls:
-            output, fault = _output(definition.output_schema, answer.text)
+            output, fault = turns.read_output(definition.output_schema, answer.text)
             if fault is None:
                 if not messages.go_on(segment, turn):
                     return output
@@ -250,141 +239,6 @@ async def _submitted_draft(segment: Segment, run: Run) -> Any:
         said = json.loads(result.text)
         raise DeniedAndStopped(said.get("message", "refused"), where=run.draft_id or "", refused=said.get("code"))
     return json.loads(result.text)
-
-
-async def _ask(segment: Segment, key: str, conversation: tuple[Message, ...]) -> Answer:
-    """A model's answer to the conversation, from the journal or anew."""
-    recorded = segment.journal.result(key)
-    policy, parts = segment.definition.model, segment.parts
-    name = str(policy.get("name", ""))
-    if recorded is not None:
-        answer = msgspec.convert(recorded.content, Answer)
-        segment.answered_to = len(conversation)
-        bills.counted_input(segment, recorded.meta.get("asked", name), len(conversation), answer)
-        if recorded.meta.get("stands_in"):
-            segment.recommend_only()
-        return answer
-    route, router = routing.read(policy), parts.router
-    inside = all(router.instant(one) for one in route.every)
-    if segment.inline and not inside:
-        raise HandOver
-    await segment.may_begin(surely=not inside)
-    told_to_model, redacted = await _told(segment, conversation)
-    question = Question(
-        model=name,
-        system=_system(segment),
-        messages=told_to_model,
-        tools=segment.tools,
-        max_tokens=int(policy.get("max_tokens", 4096)),
-        schema=segment.definition.output_schema,
-        timeout=router.timeout,
-        options=policy,
-    )
-    plan = router.plan(route, await hops.circumstances(segment, route, question))
-    gate, attempts = Hops(segment, key), list[Attempt]()
-    try:
-        routed = await router.ask(plan, question, gate=gate, attempts=attempts, within=hops.seconds_left(segment))
-    except Unanswered as none:
-        raise (await gate.unanswered(none.error, attempts)) from none.error
-    except Interrupted:
-        if attempts:
-            await gate.record("interrupted", attempts)
-        raise
-    finally:
-        _log_failed(key, attempts)
-    answer, seconds = routed.answer, routed.seconds
-    parts.meter.observe(MODEL_SECONDS, seconds, provider=answer.provider)
-    segment.count(MODEL_CALLS, provider=answer.provider, status="ok")
-    for direction, tokens in (("input", answer.usage.input), ("output", answer.usage.output)):
-        if tokens:
-            parts.meter.count(MODEL_TOKENS, tokens, **segment.labels, provider=answer.provider, direction=direction)
-    told = msgspec.to_builtins(answer)
-    meta = {"provider": answer.provider, "model": answer.model, "stop": answer.stop, "usage": told["usage"]}
-    meta["seconds"] = round(seconds, 4)
-    cost = meta["cost"] = await bills.settle(segment, routed.question, answer)
-    log.log(
-        DEBUG if router.instant(routed.candidate) else INFO,
-        "model_answered",
-        provider=answer.provider,
-        model=answer.model,
-        step=key,
-        seconds=round(seconds, 4),
-        cost_cents=None if cost["unknown"] else cost["micros"] / MICROS_PER_CENT,
-    )
-    if routed.question.model != name:
-        meta["asked"] = routed.question.model
-    if len(attempts) > 1 or not route.plain:
-        meta["attempts"] = [one.record() for one in attempts]
-    if routed.candidate.stands_in:
-        meta["stands_in"] = True
-        segment.recommend_only()
-    if redacted:
-        meta["redacted"] = redacted
-    entry = Entry(key, "result", "model", answer.model, "ok", meta, told)
-    if _writes_next(segment, answer):
-        segment.hold(entry)
-    else:
-        await segment.record(entry)
-    return answer
-
-
-def _log_failed(key: str, attempts: list[Attempt]) -> None:
-    """Tell the log which models had no answer, by code. What was asked and said stays in the journal."""
-    for one in attempts:
-        if one.outcome not in ("ok", "skipped"):
-            log.warning("model_failed", provider=one.provider, model=one.model, step=key, code=one.outcome)
-
-
-async def _told(segment: Segment, conversation: tuple[Message, ...]) -> tuple[tuple[Message, ...], dict[str, int]]:
-    """The conversation as the model is told it, and what was kept back from what is new in it."""
-    mode, parts, run = segment.definition.prompts, segment.parts, segment.claimed.run
-    if mode is None:
-        return conversation, {}
-    if segment.prompts is None:
-        async with parts.doors.open(run.organization) as work:
-            rules = privacy.for_prompts(await privacy.rules_of(work, parts.privacy), mode)
-        segment.prompts = Prompts(parts.privacy, rules, segment.definition, segment.skills, run.input)
-        await segment.prompts.of(conversation[: segment.answered_to])  # what an earlier segment told is counted there
-    return await segment.prompts.of(conversation)
-
-
-def _writes_next(segment: Segment, answer: Answer) -> bool:
-    """Whether the next thing to happen is an append, of the first call's intent or of why it is refused."""
-    if not answer.calls or answer.stop is not Stop.CALLS:
-        return False
-    one = segment.skills.get(answer.calls[0].skill)
-    return one is None or not one.read_only
-
-
-def _check_answer(segment: Segment, answer: Answer, spent: int) -> None:
-    if answer.stop is Stop.REFUSAL:
-        raise ContentBlocked("the model declined to answer", then="See the journal for what it was asked.")
-    if answer.stop is Stop.LIMIT:
-        raise AnswerCut("the model's answer was cut at its limit", then="Raise spec.model.max_tokens.")
-    allowed = segment.definition.budgets.tokens
-    if allowed is not None and spent > allowed:
-        raise TokensUsedUp(
-            f"the run used {spent} of the {allowed} tokens that its version allows", then="Raise spec.budgets.tokens."
-        )
-
-
-def _system(segment: Segment) -> str:
-    schema = segment.definition.output_schema
-    if schema is None:
-        return segment.definition.instructions
-    return f"{segment.definition.instructions}\n\nAnswer with JSON that fits this schema:\n{json.dumps(schema)}"
-
-
-def _output(schema: dict[str, Any] | None, text: str) -> tuple[Any, str | None]:
-    """The model's last text as output, and what is wrong with it, if anything is."""
-    if schema is None:
-        return text, None
-    try:
-        output = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return None, "it is not JSON"
-    error = misfit(schema, output)
-    return (output, None) if error is None else (None, f"{error.json_path}: {error.message[:300]}")
 
 
 async def _obey(segment: Segment, order: str, number: int) -> SegmentEnd:

@@ -22,7 +22,7 @@ from agentos.kernel.canonical import digest
 from agentos.kernel.http import Cursor, DoorsDep, FreeJson, Limit, page, position_of
 from agentos.kernel.ids import RunId
 from agentos.kernel.unit_of_work import Doors
-from agentos.runtime.runs import service, traces
+from agentos.runtime.runs import admission, service, traces
 from agentos.runtime.runs.model import Run
 from agentos.runtime.runs.ports import Parts
 
@@ -89,7 +89,7 @@ async def start_run(
     idempotency_key: IdempotencyKey = None,
 ) -> dict[str, Any]:
     """Accept a run of the version that serves now. The same Idempotency-Key and body give the same run."""
-    asked = service.Request(
+    asked = admission.Request(
         body.agent,
         body.environment,
         body.input,
@@ -103,7 +103,7 @@ async def start_run(
             kept, first = await once(work, f"runs {idempotency_key}", digest(body.said()), {"id": run_id})
             run_id = RunId(kept["id"])
         if first:
-            await service.admit(work, parts, asked, run_id)
+            await admission.admit(work, parts, asked, run_id)
         run = await service.get(work, run_id)
     if first:
         traces.accepted(parts.traces, run)
@@ -262,7 +262,7 @@ async def submit_draft(
 ) -> dict[str, Any]:
     """Submit a draft: a run of its own makes the call, under approval, once."""
     async with doors.open(caller.organization) as work:
-        accepted = await service.submit_draft(
+        accepted = await admission.submit_draft(
             work, parts, draft_id, by=caller.handle, request_id=request.state.request_id
         )
         run = await service.get(work, accepted.run_id)
