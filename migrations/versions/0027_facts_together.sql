@@ -25,8 +25,8 @@ REVOKE EXECUTE ON FUNCTION outbox_news FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION outbox_news TO agentos_system;
 
 ------------------------------------------------------------------------------------------------------------------------
--- An append brings the text of its fact: put together here out of the rows, it cost a fifth of the statement.
-DROP FUNCTION journal_append;
+-- An append brings the text of its fact: put together here out of the rows, it cost a fifth of the statement. The function
+-- of before stays beside it for workers of the release before, whose runs are under way.
 CREATE FUNCTION journal_append(
   p_org text, p_run text, p_segment integer, p_attempt integer, p_first integer,
   p_scopes text[], p_epochs bigint[],
@@ -73,5 +73,9 @@ BEGIN
   END IF;
   verdict := 'ok';
 END $$;
-REVOKE EXECUTE ON FUNCTION journal_append FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION journal_append TO agentos_app;
+REVOKE EXECUTE ON FUNCTION journal_append(
+  text, text, integer, integer, integer, text[], bigint[], text[], text[], text[], text[], text[], smallint[], text[],
+  double precision[], jsonb[], bytea[], text[], text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION journal_append(
+  text, text, integer, integer, integer, text[], bigint[], text[], text[], text[], text[], text[], smallint[], text[],
+  double precision[], jsonb[], bytea[], text[], text) TO agentos_app;

@@ -1,5 +1,5 @@
--- Deployments with something to watch after this one, in order: a canary that is open, or a rollback whose checks are.
-DROP FUNCTION rollouts_watched(integer);
+-- Deployments with something to watch after this one, in order: a canary that is open, or a rollback whose checks are. The
+-- function of before stays for workers of the release before.
 CREATE FUNCTION rollouts_watched(p_org text, p_deployment text, p_most integer)
 RETURNS TABLE (org text, deployment_id text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
@@ -26,5 +26,5 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentos AS $$
   SELECT count(*) FROM gone
 $$;
 
-REVOKE EXECUTE ON FUNCTION rollouts_watched, shadow_runs_forget FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION rollouts_watched, shadow_runs_forget TO agentos_system;
+REVOKE EXECUTE ON FUNCTION rollouts_watched(text, text, integer), shadow_runs_forget FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION rollouts_watched(text, text, integer), shadow_runs_forget TO agentos_system;

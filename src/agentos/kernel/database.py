@@ -31,7 +31,7 @@ SCHEMA: Final = "agentos"
 metadata: Final = MetaData(schema=SCHEMA)  # every feature's tables.py adds to it
 
 # Each consumer of facts, the chainer and the sweeper hold a connection with their lock while they work with another:
-# twelve consumers, the chainer, the sweeper and the two senders must never wait for each other in a circle.
+# eleven readers, the look that wakes them, the chainer, the sweeper and the two senders must never wait in a circle.
 SYSTEM_POOL: Final = 27
 
 CLOSE_SECONDS: Final = 2.0  # for connections in use to come back before they are cut

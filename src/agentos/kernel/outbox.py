@@ -84,7 +84,8 @@ _FAIL: Final = text("SELECT outbox_fail(:consumer, :transaction, :sequence, :err
 
 BATCH: Final = 200  # facts per read: one read costs ~1 ms, handling one fact 1–5 ms
 MOVE_EVERY: Final = 20  # facts, at least, between two moves of the cursor within a batch
-SKIP_SECONDS: Final = 5.0  # between two moves of cursors past facts that their consumers do not read
+EACH_SECONDS: Final = 5.0  # between looks of each consumer for itself, past facts that it does not read
+LEAVE_SECONDS: Final = 5.0  # for what is being handled when the process is told to stop
 # Facts that are chained and that every consumer has passed; a week to look at what happened as it was written.
 KEPT: Final = Retention("outbox_forget", timedelta(days=7))
 WAIT_SECONDS: Final = 5.0  # at most, before the next look while something is away
@@ -104,22 +105,24 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
     tried ``TRIES`` times, one by one, then the fact is set aside in ``outbox_failures`` and counted.
 
     One look at the outbox serves all of the consumers: it tells which facts have come, and wakes those who read them.
+    Every few seconds each looks for itself, as a database that was restored has gone back behind what was seen of it.
+    After ``stop`` a handler has a few seconds to end, then it is left as if the process had died.
     """
     readers = [_Reader(database, one) for one in consumers]
     working = [asyncio.create_task(one.work(stop)) for one in readers]
     end: Position | None = None
-    passed: Position | None = None
-    skipped, wait = elapsed(), IDLE_SECONDS
+    looked, wait = elapsed(), IDLE_SECONDS
     while not stop.is_set():
         try:
             names, last = await _news(database, end)
+            each = end is None or elapsed() - looked >= EACH_SECONDS
             for one in readers:
-                if end is None or not names.isdisjoint(one.consumer.names):
+                if each or not names.isdisjoint(one.consumer.names):
                     one.due.set()
-            if last != passed and elapsed() - skipped >= SKIP_SECONDS:
+            if each:
                 for one in readers:
                     await skip(database, one.consumer)
-                passed, skipped = last, elapsed()
+                looked = elapsed()
             end, wait = last, IDLE_SECONDS
         except Exception as error:  # whoever waits for facts outlives every outage of the database
             wait = min(wait * 2, WAIT_SECONDS)
@@ -127,7 +130,10 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
         await pause(stop, wait)
     for one in readers:
         one.due.set()
-    await asyncio.gather(*working)
+    _, late = await asyncio.wait(working, timeout=LEAVE_SECONDS)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*working, return_exceptions=True)
 
 
 async def _news(database: Database, since: Position | None) -> tuple[frozenset[str], Position]:

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from agentos.adapters.embeddings.settings import EmbeddingSettings
-from agentos.evidence.artifacts.model import EmbeddingsUnavailable
+from agentos.evidence.artifacts.model import EmbeddingsRefused, EmbeddingsUnavailable
 from agentos.kernel.clock import elapsed
 from agentos.kernel.errors import AgentOSError, Bug, NotFound
 from agentos.runtime.inference.breaker import Breaker, State
@@ -29,6 +29,7 @@ BATCH: Final = 64  # texts of one call: what the smallest servers take
 FIRST_WAIT: Final = 5.0  # seconds
 LONGEST_WAIT: Final = 60.0
 PROBE: Final = "probe"
+_REFUSED: Final = frozenset({400, 413, 422})  # too long a text, or one that is filtered
 _AWAY: Final = frozenset({408, 429})  # and 500 and more; other answers are about what was asked
 
 
@@ -74,7 +75,7 @@ class EndpointEmbeddings:
         return self._settings.floor
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector of each text. Raises EmbeddingsUnavailable, EmbeddingsMisbehaved (Bug)."""
+        """A vector of each text. Raises EmbeddingsUnavailable, EmbeddingsRefused, EmbeddingsMisbehaved (Bug)."""
         if not self._live:
             raise EmbeddingsUnavailable("DISABLE_LIVE_ADAPTERS: nothing outside is asked", then="Unset the switch.")
         if self._breaker.state is not State.CLOSED:
@@ -138,6 +139,11 @@ class EndpointEmbeddings:
                 if answer.status != 200:
                     if answer.status in _AWAY or answer.status >= 500:
                         self._breaker.failed(elapsed())
+                    if answer.status in _REFUSED:
+                        raise EmbeddingsRefused(
+                            f"the endpoint of embeddings answered {answer.status}",
+                            then="Words find what has no embedding; where every text is refused, check _MODEL.",
+                        )
                     raise _away(f"it answered {answer.status}", "Check AGENTOS_EMBEDDINGS_URL, _MODEL and _KEY.")
                 data = bytearray()
                 async for piece in answer.content.iter_chunked(2**16):

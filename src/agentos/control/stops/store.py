@@ -21,7 +21,7 @@ _OF_EVERYBODY: Final = text(
 )
 _GET: Final = text(f"SELECT {_COLUMNS} FROM stops WHERE id = :id")
 _LIST: Final = text(
-    f"SELECT {_COLUMNS} FROM stops WHERE id < :before AND (:kind = '' OR kind = :kind) "
+    f"SELECT {_COLUMNS} FROM stops WHERE (:before = '' OR id < :before) AND (:kind = '' OR kind = :kind) "
     "AND (:scope = '' OR scope = :scope) AND (NOT :in_force OR lifted_at IS NULL) ORDER BY id DESC LIMIT :most"
 )
 _SAME: Final = text(
@@ -73,7 +73,7 @@ async def get(work: UnitOfWork, stop_id: str) -> Stop | None:
 
 async def listed(work: UnitOfWork, *, kind: str, scope: str, in_force: bool, before: str, most: int) -> list[Stop]:
     """Stops, newest first."""
-    values = {"kind": kind, "scope": scope, "in_force": in_force, "before": before or "~", "most": most}
+    values = {"kind": kind, "scope": scope, "in_force": in_force, "before": before, "most": most}
     return [_read(row) for row in await work.all(_LIST, values)]
 
 

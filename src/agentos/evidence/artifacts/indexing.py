@@ -22,7 +22,7 @@ from agentos.control.stops import service as stops
 from agentos.control.stops.model import Subject
 from agentos.evidence.artifacts import content, store
 from agentos.evidence.artifacts.content import Piece
-from agentos.evidence.artifacts.model import INPUT, EmbeddingsUnavailable, Filters, Use
+from agentos.evidence.artifacts.model import INPUT, EmbeddingsRefused, EmbeddingsUnavailable, Filters, Use
 from agentos.evidence.artifacts.ports import Embeddings
 from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
@@ -31,6 +31,7 @@ from agentos.kernel.retention import Retention
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import ARTIFACTS, EMBEDDING_ERRORS
 from agentos.kernel.unit_of_work import Doors
+from agentos.runtime.inference.model import ContentBlocked
 from agentos.runtime.runs.model import DraftMade, EffectSettled, EffectUncertain, RunEnded
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,8 @@ TOGETHER: Final = 50  # facts: as many runs have some 200 rows
 LATE: Final = 64  # passages that are embedded later, with each fact
 PROVIDER: Final = "embeddings"  # its name on the emergency denylist
 NOBODYS: Final = Subject("", "", "")  # what concerns the organization, everybody, or a provider
+
+Made = tuple[str, list[list[float]]]  # the embedder of an artifact's passages, and a vector of each or none
 
 FACTS: Final = (ApprovalRequested, DraftMade, EffectUncertain, EffectSettled, RunEnded)
 
@@ -125,23 +128,32 @@ class Artifacts:
         described = {digest: content.described(pieces[digest], text) for digest, text in texts.items()}
         async with self._doors.open(organization) as work:
             for digest in sorted(await store.add(work, list(described.values()))):
-                made = None if vectors is None else vectors.get(digest)
-                await store.add_passages(work, digest, cut[digest], self._embedder.embeddings.name, made)
+                embedder, made = vectors.get(digest, ("", []))
+                await store.add_passages(work, digest, cut[digest], embedder, made)
             uses = [_use(run, piece, content.digest_of(piece.data), at) for run, piece, at in found]
             await store.add_uses(work, uses)
         self._meter.count(ARTIFACTS, len(fresh), org=organization)
 
-    async def _vectors(
-        self, organization: OrgId, cut: dict[str, list[tuple[int, str]]]
-    ) -> dict[str, list[list[float]]] | None:
-        """The vectors of each artifact's passages; None where there are none now."""
+    async def _vectors(self, organization: OrgId, cut: Mapping[str, list[tuple[int, str]]]) -> dict[str, Made]:
+        """Of each artifact by what its passages have vectors, and those; nothing of those that have none now.
+
+        What is refused keeps back no other: each artifact is tried alone then, and is not tried again.
+        """
+        name = self._embedder.embeddings.name
         try:
-            flat = await self._embedder.embed(organization, [text for parts in cut.values() for _, text in parts])
+            flat = iter(await self._embedder.embed(organization, [text for parts in cut.values() for _, text in parts]))
+        except (EmbeddingsRefused, ContentBlocked) as error:
+            log.info("not_embedded", code=error.code, what=error.what, artifacts=len(cut))
+            if len(cut) == 1:
+                return dict.fromkeys(cut, (store.refused(name), []))
+            found: dict[str, Made] = {}
+            for digest, parts in cut.items():
+                found |= await self._vectors(organization, {digest: parts})
+            return found
         except AgentOSError as error:
-            log.info("not_embedded", code=error.code, what=error.what)
-            return None
-        left = iter(flat)
-        return {digest: [next(left) for _ in parts] for digest, parts in cut.items()}
+            log.info("not_embedded", code=error.code, what=error.what, artifacts=len(cut))
+            return {}
+        return {digest: (name, [next(flat) for _ in parts]) for digest, parts in cut.items()}
 
     async def _late(self, organization: OrgId) -> None:
         """Embed some of what has no vector of the embedder in use."""
@@ -152,11 +164,12 @@ class Artifacts:
         cut = {
             digest: content.passages(content.text_of(one.use.kind, one.value)) for digest, one in sorted(stored.items())
         }
-        vectors = await self._vectors(organization, cut) if cut else None
+        vectors = await self._vectors(organization, cut) if cut else {}
+        vectors |= {digest: (store.refused(name), []) for digest in digests if digest not in stored}  # content is gone
         if vectors:
             async with self._doors.open(organization) as work:
-                for digest, made in vectors.items():
-                    await store.embed(work, digest, name, made)
+                for digest, (embedder, made) in vectors.items():
+                    await store.embed(work, digest, embedder, made)
 
 
 def _ends(run: Any) -> Iterator[tuple[Piece, datetime]]:

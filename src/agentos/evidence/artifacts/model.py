@@ -34,6 +34,12 @@ class EmbeddingsUnavailable(Unavailable):
     code = "embeddings_unavailable"
 
 
+class EmbeddingsRefused(Invalid):
+    """What makes embeddings takes a text for none that it could make one of: too long, or filtered."""
+
+    code = "embeddings_refused"
+
+
 class Kind(StrEnum):
     """What an artifact was to the run."""
 

@@ -33,11 +33,12 @@ _ROWS: Final = text(
     "WITH found AS MATERIALIZED (SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, "
     "j.at, j.content, j.blob, CASE WHEN j.kind = 'draft' THEN j.meta->>'draft' END AS draft "
     "FROM unnest(CAST(:ids AS text[]), CAST(:after AS bigint[])) AS r (id, after) "
-    "JOIN journal j ON j.org = :org AND j.run_id = r.id AND j.seq > r.after ORDER BY j.run_id, j.seq LIMIT :most) "
+    "JOIN journal j ON j.org = :org AND j.run_id = r.id AND j.seq > r.after "
+    'ORDER BY j.run_id COLLATE "C", j.seq LIMIT :most) '
     "SELECT j.run_id, j.seq, j.key, j.phase, j.kind, j.name, j.status, j.effect, j.meta, j.at, "
     "coalesce(d.arguments, j.content, b.content) AS content FROM found j "
     "LEFT JOIN blobs b ON b.org = :org AND b.digest = j.blob LEFT JOIN drafts d ON d.org = :org AND d.id = j.draft "
-    "ORDER BY j.run_id, j.seq"
+    'ORDER BY j.run_id COLLATE "C", j.seq'
 )
 _ADD: Final = text(
     "INSERT INTO artifacts (org, digest, media_type, size, characters, searched) "
@@ -58,10 +59,11 @@ _ADD_PASSAGES: Final = text(
 _ADD_WORDS: Final = text("SELECT artifact_vocabulary_add(:org, CAST(:texts AS text[]))")
 _SPELLINGS: Final = text("SELECT said, meant FROM artifact_spellings(CAST(:words AS text[]))")
 _EMBED: Final = text("SELECT artifact_passages_embed(:digest, :embedder, CAST(:embeddings AS text[]))")
+_REFUSE: Final = text("UPDATE artifact_passages SET embedder = :embedder, embedding = NULL WHERE digest = :digest")
 _KNOWN: Final = text("SELECT digest FROM artifacts WHERE digest = ANY(CAST(:digests AS text[]))")
 _NOT_EMBEDDED: Final = text(
     "SELECT DISTINCT digest FROM (SELECT digest FROM artifact_passages WHERE org = :org "
-    "AND (embedder < :embedder OR embedder > :embedder) LIMIT :most) AS p"
+    "AND (embedder < :embedder OR embedder > :embedder) AND embedder <> :refused LIMIT :most) AS p"
 )
 _LIST: Final = text(
     f"SELECT {_USE}, a.media_type, a.size, a.characters, a.searched FROM artifact_uses u "
@@ -168,16 +170,16 @@ async def add_passages(
     digest: str,
     passages: Sequence[tuple[int, str]],
     embedder: str,
-    vectors: Sequence[Sequence[float]] | None,
+    vectors: Sequence[Sequence[float]],
 ) -> None:
-    """Keep the passages of an artifact. Without ``vectors`` they are made later."""
+    """Keep the passages of an artifact. Without ``embedder`` their vectors are made later."""
     values = {
         "org": work.organization,
         "digest": digest,
         "starts": [start for start, _ in passages],
         "texts": [text for _, text in passages],
-        "embedder": "" if vectors is None else embedder,
-        "embeddings": [] if vectors is None else [_written(one) for one in vectors],
+        "embedder": embedder,
+        "embeddings": [_written(one) for one in vectors],
     }
     await work.run(_ADD_PASSAGES, values)
     await work.run(_ADD_WORDS, {"org": work.organization, "texts": values["texts"]})
@@ -190,15 +192,24 @@ async def add_uses(work: UnitOfWork, uses: Sequence[Use]) -> None:
         await work.run(_ADD_USES, {"org": work.organization, **columns})
 
 
+def refused(embedder: str) -> str:
+    """The name that stands where this embedder would not make a vector: it is not asked again."""
+    return f"refused:{embedder}"
+
+
 async def embed(work: UnitOfWork, digest: str, embedder: str, vectors: Sequence[Sequence[float]]) -> None:
-    """Give the passages of an artifact their vectors, in their order."""
+    """Give the passages of an artifact their vectors, in their order; without any, say by whom they were refused."""
+    if not vectors:
+        await work.run(_REFUSE, {"digest": digest, "embedder": embedder})
+        return
     values = {"digest": digest, "embedder": embedder, "embeddings": [_written(one) for one in vectors]}
     await work.run(_EMBED, values)
 
 
 async def not_embedded(work: UnitOfWork, embedder: str, most: int) -> list[str]:
     """Artifacts with passages that have no vector of this embedder, among so many such passages."""
-    found = await work.all(_NOT_EMBEDDED, {"org": work.organization, "embedder": embedder, "most": most})
+    values = {"org": work.organization, "embedder": embedder}
+    found = await work.all(_NOT_EMBEDDED, {**values, "refused": refused(embedder), "most": most})
     return [row.digest for row in found]
 
 

@@ -76,7 +76,7 @@ _SAY: Final = text(
 )
 _SAID: Final = text(
     "SELECT id, run_id, draft_id, verdict, note, said_by, said_at FROM quality_feedback "
-    "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) AND id < :before "
+    "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) AND (:before = '' OR id < :before) "
     "ORDER BY id DESC LIMIT :most"
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
@@ -199,7 +199,7 @@ async def say(work: UnitOfWork, one: Said) -> None:
 
 async def said(work: UnitOfWork, run_id: str, verdict: str, before: str, most: int) -> list[Said]:
     """What people said, newest first."""
-    rows = await work.all(_SAID, {"run_id": run_id, "verdict": verdict, "before": before or "~", "most": most})
+    rows = await work.all(_SAID, {"run_id": run_id, "verdict": verdict, "before": before, "most": most})
     return [Said(**{**row._mapping, "id": FeedbackId(row.id), "verdict": Feedback(row.verdict)}) for row in rows]
 
 

@@ -18,7 +18,7 @@ _RECOMMENDATION: Final = (
     "FROM quality_recommendations "
 )
 _RECOMMENDATIONS: Final = text(
-    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) AND id < :before ORDER BY id DESC LIMIT :most"
+    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) AND (:before = '' OR id < :before) ORDER BY id DESC LIMIT :most"
 )
 _LOCK_RECOMMENDATION: Final = text(f"{_RECOMMENDATION} WHERE id = :id FOR UPDATE")
 # One that was dismissed is not brought up again for a while, as nothing would have changed.
@@ -52,7 +52,7 @@ async def recommend(work: UnitOfWork, one: Recommendation, quiet_since: datetime
 
 async def recommendations(work: UnitOfWork, standing: str, before: str, most: int) -> list[Recommendation]:
     """Recommendations, newest first."""
-    values = {"standing": standing, "before": before or "~", "most": most}
+    values = {"standing": standing, "before": before, "most": most}
     return [_recommendation(row) for row in await work.all(_RECOMMENDATIONS, values)]
 
 

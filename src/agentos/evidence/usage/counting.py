@@ -14,6 +14,7 @@ from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage import service, store
 from agentos.kernel.clock import now
+from agentos.kernel.looking import look_for_ever
 from agentos.kernel.outbox import LEISURE_SECONDS, Consumer, Delivery
 from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import Doors
@@ -51,12 +52,8 @@ class Counting:
 
     async def mark_for_ever(self, stop: asyncio.Event) -> None:
         """Mark until ``stop``; a database that is away is waited for."""
-        while not stop.is_set():
-            try:
-                await self.mark(at=now())
-            except Exception as error:  # marks go on after every outage
-                log.warning("usage_not_marked", error=type(error).__name__)
-            try:
-                await asyncio.wait_for(stop.wait(), MARK_SECONDS)
-            except TimeoutError:
-                continue
+
+        async def look() -> None:
+            await self.mark(at=now())
+
+        await look_for_ever(look, stop, every_seconds=MARK_SECONDS, waits="usage_not_marked")

@@ -88,7 +88,9 @@ def _counts(counts: Counts, by: tuple[Dimension, ...], *, open_runs: int = 0) ->
     of_calls, of_skills = not (of_skill or pending), not (of_model or pending)
     priced = of_calls and (counts.calls > counts.unpriced_calls or not counts.unpriced_calls + counts.lost_calls)
     told = of_calls and (counts.calls > counts.untold_calls or not counts.untold_calls + counts.lost_calls)
-    timed = of_calls and (bool(counts.model_seconds) or counts.calls > counts.untimed_calls or not counts.calls)
+    timed = of_calls and (
+        bool(counts.model_seconds) or counts.calls > counts.untimed_calls or not counts.calls + counts.lost_calls
+    )
     skills_timed = of_skills and (counts.skill_calls > counts.untimed_skills or not counts.skill_calls)
     return {
         "runs": counts.runs if of_calls and of_skills else None,

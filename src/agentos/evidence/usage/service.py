@@ -11,7 +11,7 @@ from agentos.control.budgets.model import ReserveLost
 from agentos.evidence.evals.model import EvalAsked
 from agentos.evidence.replay.model import ReplayAsked
 from agentos.evidence.usage import model, store, tally
-from agentos.evidence.usage.model import MOST_DAYS, WINDOWS, BadUsageQuestion, Burn, Question, Usage
+from agentos.evidence.usage.model import MOST_DAYS, WINDOWS, BadUsageQuestion, Burn, Question, Source, Usage
 from agentos.kernel.facts import Fact
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.gateway.model import ModelAsked
@@ -49,7 +49,8 @@ async def usage(work: UnitOfWork, question: Question, *, in_order: bool = False,
         raise BadUsageQuestion("a dimension is named twice", where="by", then="Name each once.")
     (whole,), _ = await store.lines(work, replace(question, by=()), in_order=in_order, most=1)
     lines, there = ([], 0) if not question.by else await store.lines(work, question, in_order=in_order, most=most)
-    waiting = 0 if question.skill or question.model else await store.open_runs(work, question, _end(question.until))
+    of_runs = question.source in (None, "", Source.RUN)  # nothing else is counted at its end
+    waiting = await store.open_runs(work, question, _end(question.until)) if of_runs else 0
     return Usage(tuple(lines), max(0, there - len(lines)), whole.counts, waiting)
 
 

@@ -43,7 +43,7 @@ _FIRE: Final = text(
 _FIRED: Final = text("SELECT id FROM firings WHERE trigger_id = :trigger_id AND dedup = :dedup")
 _FIRING: Final = {lock: text(f"SELECT * FROM firings WHERE id = :id {lock}") for lock in ("", "FOR UPDATE")}
 _FIRINGS: Final = text(
-    "SELECT * FROM firings WHERE trigger_id = :trigger_id AND id < :before AND (:state = '' OR state = :state) "
+    "SELECT * FROM firings WHERE trigger_id = :trigger_id AND (:before = '' OR id < :before) AND (:state = '' OR state = :state) "
     "ORDER BY id DESC LIMIT :most"
 )
 _OPEN: Final = text(
@@ -142,7 +142,7 @@ async def firing(work: UnitOfWork, firing_id: str, lock: str = "") -> Firing | N
 
 async def firings(work: UnitOfWork, trigger_id: str, *, state: str, before: str, most: int) -> list[Firing]:
     """A trigger's firings, newest first."""
-    values = {"trigger_id": trigger_id, "state": state, "before": before or "~", "most": most}
+    values = {"trigger_id": trigger_id, "state": state, "before": before, "most": most}
     return [_firing(row) for row in await work.all(_FIRINGS, values)]
 
 

@@ -43,6 +43,7 @@ async def breached(
     least = settings.canary_samples
     success, seconds = METRICS["success_rate"], METRICS["run_seconds_p95"]
     beside = await theirs.runs(success, BESIDE, least)
+    since = one.started_at - (timedelta(0) if beside is await theirs.runs(success, timedelta(0), 0) else BESIDE)
     if min(len(ours), len(beside)) >= least:
         lost = loss(success, ours, beside, level=LEVEL)
         if lost.low is not None and lost.low > 0:
@@ -50,7 +51,7 @@ async def breached(
         slow, usual = figure(seconds, ours), figure(seconds, beside)
         if slow.low is not None and usual.high is not None and slow.low > usual.high:
             found.append(_worse(seconds, ours, beside))
-    if why := await hangs(work, one, ours, beside, settings, at=at):
+    if why := await hangs(work, one, ours, beside, settings, since=since, at=at):
         found.append(why)
     return tuple(found)
 
@@ -62,9 +63,12 @@ async def hangs(
     beside: Sequence[Scored],
     settings: RolloutSettings,
     *,
+    since: datetime,
     at: datetime,
 ) -> str:
     """Why a canary's runs that do not come to an end stand against it: more of them than beside it take too long.
+
+    ``since``: from when on the runs beside it are looked at, ended and open ones alike.
 
     A run takes too long beyond ``USUAL`` times the p95 of the version beside, and beyond the setting, whether it ended
     or is open; what waits for people, a pause or a stop is left out. Only runs that were admitted so long ago count.
@@ -73,7 +77,7 @@ async def hangs(
     if usual is None:
         return ""
     limit = timedelta(seconds=max(settings.canary_hang_seconds, USUAL * usual))
-    mine, theirs = await store.unmoved(work, one, since=one.started_at - BESIDE, before=at - limit)
+    mine, theirs = await store.unmoved(work, one, since=since, before=at - limit)
     late, of = _late(ours, limit, at)
     other_late, other_of = _late(beside, limit, at)
     if min(of + mine, other_of + theirs) < settings.canary_samples:

@@ -110,6 +110,7 @@ class Tried:
     known: int  # whose outcome the recording could tell
     changed: int
     diverged: int
+    told: int  # of which it is known whether they do something else
     micros: int  # that the known ones cost
     micros_more: int | None
     figures: Mapping[str, Figure]  # the same as rates and means, with their intervals
@@ -125,7 +126,7 @@ class Tried:
             f"what-if: {count} of {of} runs {what} ({100 * count / of:.1f} %), at most {most:g} % may"
             for count, of, what, most in (
                 (self.changed, self.known, "end otherwise", self.allowed.changed_percent),
-                (self.diverged, self.runs, "do something else", self.allowed.diverged_percent),
+                (self.diverged, self.told, "do something else", self.allowed.diverged_percent),
             )
             if most is not None and 100 * count > most * of
         ]

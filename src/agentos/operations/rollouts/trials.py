@@ -90,14 +90,15 @@ async def execute(trial: Trial) -> Trials:
 
 def tried(allowed: Allowance, results: Sequence[Result]) -> Tried:
     """What became of runs under a version, beside what is allowed."""
-    known = [one for one in results if one.whole]
+    known, told = [one for one in results if one.whole], _told(results)
     more = [one.micros_more for one in known if one.micros_more is not None]
     return Tried(
         allowed,
         len(results),
         len(known),
         sum(1 for one in known if one.outcome_changed),
-        sum(1 for one in results if one.divergence is not None),
+        sum(1 for one in told if one.divergence is not None),
+        len(told),
         sum(one.recorded.micros for one in known),
         sum(more) if more else None,
         figures_of(results),
@@ -106,13 +107,18 @@ def tried(allowed: Allowance, results: Sequence[Result]) -> Tried:
 
 def figures_of(results: Sequence[Result]) -> dict[str, Figure]:
     """The figures that gates name, each with its 95 % interval and the runs that it is of."""
-    known = [one for one in results if one.whole]
+    known, told = [one for one in results if one.whole], _told(results)
     more = [one.micros_more / MICROS for one in known if one.micros_more is not None]
     agree = len(set(more)) == 1 and len(more) < AGREED  # they show no variance, not that there is none
     interval = None if agree else mean_interval(more)
     low, high = (interval.low, interval.high) if interval else (None, None)
     return {
         "what_if:changed": rate(sum(1 for one in known if one.outcome_changed), len(known)),
-        "what_if:diverged": rate(sum(1 for one in results if one.divergence is not None), len(results)),
+        "what_if:diverged": rate(sum(1 for one in told if one.divergence is not None), len(told)),
         "what_if:dollars_more": Figure(sum(more) / len(more) if more else None, low, high, len(more)),
     }
+
+
+def _told(results: Sequence[Result]) -> list[Result]:
+    """Those of which it is known whether they do something else: one that ended before it could is none of them."""
+    return [one for one in results if one.whole or one.divergence is not None]

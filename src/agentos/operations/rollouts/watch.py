@@ -7,7 +7,6 @@ a rollback (see ``validation``) are settled when each has said its last word, or
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ from agentos.control.deployments.model import Deployment, Status
 from agentos.kernel import clock
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
+from agentos.kernel.looking import look_for_ever
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import ROLLBACKS
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
@@ -41,38 +41,35 @@ PLATFORM: Final = "platform:canary"  # who ends a canary by itself
 PAGE: Final = 500  # deployments that are asked for at once
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """What a look at one deployment came to."""
-
-    breaches: tuple[str, ...] = ()
-    validated: tuple[Rollback, ...] = ()
-
-
 async def watch(
     work: UnitOfWork, deployment_id: str, skills: SkillCatalogue, settings: RolloutSettings, *, at: datetime
-) -> Watched:
-    """Roll back a canary that is shown to breach, and settle the checks of rollbacks. Safe to repeat."""
+) -> tuple[str, ...]:
+    """Roll back a canary that is shown to breach; why it was. Safe to repeat."""
     deployment = await deployments.get(work, deployment_id)
-    waiting = await store.waiting(work, deployment.id)
-    validated = tuple([one for one in waiting if await _settle(work, deployment, one, settings, at)])
     last = await store.canaries(work, deployment.id, 1)
     if not last or last[0].outcome != "open":
-        return Watched((), validated)
+        return ()
     if not await store.alone(work, deployment.id):  # another worker is at it
-        return Watched((), validated)
+        return ()
     breaches = await breached(work, deployment, last[0], settings, at=at)
     if breaches or deployment.canary is None:  # before anything is ended: what is it by now?
         deployment = await deployments.lock(work, deployment.id)
     canary = deployment.canary
     if canary is None or canary.revision != last[0].revision:  # it ended meanwhile, or another one began
-        return Watched((), validated)
+        return ()
     if breaches:
         how: dict[str, Any] = {"by": PLATFORM, "at": at, "because": breaches}
         await service.end_canary(work, deployment.id, Status.ROLLED_BACK, skills, **how)
         revision, version = last[0].revision, last[0].version
         await work.publish(CanaryBreached(deployment.id, deployment.agent_id, revision, version, list(breaches)))
-    return Watched(breaches, validated)
+    return breaches
+
+
+async def validate(work: UnitOfWork, deployment_id: str, settings: RolloutSettings, *, at: datetime) -> None:
+    """Keep what the checks of rollbacks say by now, and tell which have had the last word. Safe to repeat."""
+    deployment = await deployments.get(work, deployment_id)
+    for one in await store.waiting(work, deployment.id):
+        await _settle(work, deployment, one, settings, at)
 
 
 async def _settle(
@@ -126,31 +123,35 @@ async def _look(
     deployment_id: str,
     at: datetime,
 ) -> None:
-    """Look at one deployment; one that cannot be judged keeps no other from it. Raises DatabaseUnavailable."""
-    try:
-        async with doors.open(organization) as work:
-            found = await watch(work, deployment_id, skills, settings, at=at)
+    """Look at one deployment, its canary and its rollbacks each by itself: what cannot be judged keeps nothing else
+    from it. Raises DatabaseUnavailable.
+    """
+
+    async def canary(work: UnitOfWork) -> None:
+        if breaches := await watch(work, deployment_id, skills, settings, at=at):
             agent_id = (await deployments.get(work, deployment_id)).agent_id
-    except Unavailable:
-        raise
-    except Exception as error:  # the next look tries it again
-        log.exception("rollout_not_watched", deployment=deployment_id, error=type(error).__name__)
-        return
-    if found.breaches:
-        log.warning("canary_rolled_back", deployment=deployment_id, because=list(found.breaches))
-        meter.count(ROLLBACKS, org=organization, agent_id=agent_id, deployment=deployment_id, cause="canary")
+            log.warning("canary_rolled_back", deployment=deployment_id, because=list(breaches))
+            meter.count(ROLLBACKS, org=organization, agent_id=agent_id, deployment=deployment_id, cause="canary")
+
+    async def rollbacks(work: UnitOfWork) -> None:
+        await validate(work, deployment_id, settings, at=at)
+
+    for part in (canary, rollbacks):
+        try:
+            async with doors.open(organization) as work:
+                await part(work)
+        except Unavailable:
+            raise
+        except Exception as error:  # the next look tries it again
+            log.exception("rollout_not_watched", deployment=deployment_id, error=type(error).__name__)
 
 
 async def watch_for_ever(
     doors: Doors, skills: SkillCatalogue, settings: RolloutSettings, meter: Meter, stop: asyncio.Event
 ) -> None:
     """Look until ``stop``; a database that is away is waited for."""
-    while not stop.is_set():
-        try:
-            await tick(doors, skills, settings, meter)
-        except Exception as error:  # the watch outlives every outage
-            log.warning("rollouts_wait", error=type(error).__name__)
-        try:
-            await asyncio.wait_for(stop.wait(), settings.look_seconds)
-        except TimeoutError:
-            continue
+
+    async def look() -> None:
+        await tick(doors, skills, settings, meter)
+
+    await look_for_ever(look, stop, every_seconds=settings.look_seconds, waits="rollouts_wait")

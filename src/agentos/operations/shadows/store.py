@@ -43,7 +43,7 @@ _SHOWN: Final = text(
 )
 _SHADOW_RUNS: Final = text(
     "SELECT run_id, recorded, found, code, changed, micros_more, left_because, at FROM shadow_runs "
-    "WHERE deployment_id = :id AND version = :version AND run_id < :before ORDER BY run_id DESC LIMIT :most"
+    "WHERE deployment_id = :id AND version = :version AND (:before = '' OR run_id < :before) ORDER BY run_id DESC LIMIT :most"
 )
 
 
@@ -90,5 +90,5 @@ async def shadow_runs(
     work: UnitOfWork, deployment_id: str, version: str, before: str, most: int
 ) -> list[dict[str, Any]]:
     """What each run would have come to, newest first."""
-    values = {"id": deployment_id, "version": version, "before": before or "~", "most": most}
+    values = {"id": deployment_id, "version": version, "before": before, "most": most}
     return [dict(row._mapping) for row in await work.all(_SHADOW_RUNS, values)]

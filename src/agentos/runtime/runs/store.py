@@ -35,7 +35,7 @@ _ADD: Final = text(
 _GET: Final = text(f"SELECT {_COLUMNS} FROM runs r WHERE r.id = :id")
 _LOCK: Final = text(f"SELECT {_COLUMNS} FROM runs r WHERE r.id = :id FOR UPDATE")
 _LIST: Final = text(
-    f"SELECT {_LISTED} FROM runs r WHERE r.id < :before AND (:status = '' OR r.status = :status) "
+    f"SELECT {_LISTED} FROM runs r WHERE (:before = '' OR r.id < :before) AND (:status = '' OR r.status = :status) "
     "AND (:agent = '' OR r.agent_id = :agent) AND (:deployment = '' OR r.deployment_id = :deployment) "
     "ORDER BY r.id DESC LIMIT :most"
 )
@@ -130,7 +130,7 @@ async def listed(
     work: UnitOfWork, *, status: str, agent: str, deployment: str, before: str, most: int
 ) -> Sequence[Row[Any]]:
     """Runs, newest first."""
-    values = {"status": status, "agent": agent, "deployment": deployment, "before": before or "~", "most": most}
+    values = {"status": status, "agent": agent, "deployment": deployment, "before": before, "most": most}
     return await work.all(_LIST, values)
 
 
