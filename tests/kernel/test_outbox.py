@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from agentos.intake.identity import service as identity
+from agentos.kernel import outbox
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.facts import Fact
@@ -218,6 +219,55 @@ async def test_two_processes_with_one_consumer_handle_each_fact_once(
     stop.set()
     await asyncio.gather(*tasks)
     assert handled == list(range(20))
+
+
+async def test_when_the_process_that_reads_dies_another_goes_on(
+    doors: Doors, database: Database, organization: OrgId
+) -> None:
+    series, handled, stuck = uuid.uuid4().hex, list[int](), asyncio.Event()
+    after = consumer(series, handled)
+
+    async def hang(deliveries: Sequence[Delivery]) -> None:
+        if any(isinstance(one.fact, NumberSeen) and one.fact.number == 1 for one in deliveries):
+            stuck.set()
+            await asyncio.Event().wait()
+
+    for number in range(3):
+        async with doors.open(organization) as work:
+            await work.publish(NumberSeen(series, number))
+    stop = asyncio.Event()
+    dies = asyncio.create_task(consume(database, [replace(after, handle=hang)], stop))
+    async with asyncio.timeout(20):
+        await stuck.wait()
+        stands_by = asyncio.create_task(consume(database, [after], stop))
+        await asyncio.sleep(0.5)
+        assert handled == []
+        dies.cancel()
+        await asyncio.gather(dies, return_exceptions=True)
+        while 2 not in handled:
+            await asyncio.sleep(0.02)
+    stop.set()
+    await stands_by
+    assert handled[-2:] == [1, 2]
+
+
+async def test_a_handler_that_does_not_end_keeps_no_process_from_its_end(
+    doors: Doors, database: Database, organization: OrgId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEAVE_SECONDS", 0.1)
+    series, stuck, stop = uuid.uuid4().hex, asyncio.Event(), asyncio.Event()
+
+    async def hang(_deliveries: Sequence[Delivery]) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    async with doors.open(organization) as work:
+        await work.publish(NumberSeen(series, 1))
+    task = asyncio.create_task(consume(database, [replace(consumer(series, []), handle=hang)], stop))
+    async with asyncio.timeout(20):
+        await stuck.wait()
+        stop.set()
+        await task
 
 
 def test_a_fact_of_another_release_is_passed_over() -> None:

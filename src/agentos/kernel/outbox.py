@@ -110,6 +110,17 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
     """
     readers = [_Reader(database, one) for one in consumers]
     working = [asyncio.create_task(one.work(stop)) for one in readers]
+    try:
+        await _wake(database, readers, stop)
+        await asyncio.wait(working, timeout=LEAVE_SECONDS)
+    finally:
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+
+
+async def _wake(database: Database, readers: Sequence[_Reader], stop: asyncio.Event) -> None:
+    """Wake the readers whose facts have come, until ``stop``; then all of them."""
     end: Position | None = None
     looked, wait = elapsed(), IDLE_SECONDS
     while not stop.is_set():
@@ -130,10 +141,6 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
         await pause(stop, wait)
     for one in readers:
         one.due.set()
-    _, late = await asyncio.wait(working, timeout=LEAVE_SECONDS)
-    for task in late:
-        task.cancel()
-    await asyncio.gather(*working, return_exceptions=True)
 
 
 async def _news(database: Database, since: Position | None) -> tuple[frozenset[str], Position]:

@@ -89,7 +89,7 @@ class Api:
     def get(self, _path: str, **query: Any) -> Any:
         self.asked.append(query)
         nothing: dict[str, Any] = {"items": [], "next_cursor": None, "changes": [], "left_out": 0, "open_runs": 0}
-        kinds = {name: dict[str, Any]() for name in ("deployments", "stops", "policies", "budgets")}
+        kinds = {name: dict[str, Any]() for name in KINDS}
         return nothing | kinds | {"searched": {"because": None, "spelt": {}}, "total": {"unknown": {"said": []}}}
 
     def post(self, _path: str, body: dict[str, Any]) -> Any:
@@ -125,10 +125,10 @@ def test_every_command_reads_the_same_times_and_says_what_is_one(
     runner = CliRunner()
 
     for said in SAID.replace(" or ", ", ").split(", "):
-        found = runner.invoke(main.app, [*command, said])
+        found = runner.invoke(main.command_line(), [*command, said])
         assert found.exit_code == 0, found.output + repr(found.exception)
         times = [str(one) for one in api.asked[-1].values() if re.fullmatch(r"\d{4}-\d\d-\d\d(T.+[+Z].*)?", str(one))]
         assert times, api.asked[-1]
-    found = runner.invoke(main.app, [*command, "the day before"])
+    found = runner.invoke(main.command_line(), [*command, "the day before"])
     assert isinstance(found.exception, MomentUnclear) and found.exception.where.startswith("--")
     assert SAID in found.exception.then

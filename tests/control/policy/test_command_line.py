@@ -89,14 +89,17 @@ def test_decide_simulate_and_backtest_post_what_is_proposed(api: Api, tmp_path: 
     file.write_text('{"tier": "L1"}')
     run("decide", DEPLOYMENT, "pay", "--arguments", '{"n": 1}')
     run("simulate", DEPLOYMENT, "--proposed", str(file))
-    run("backtest", "--proposed", str(file), "--since", "48h")
+    run("backtest", "--proposed", str(file), "--since", "2026-11-19T21:14Z")
     assert [(path, body) for _, path, body, _ in api.asked] == [
         (
             f"{BASE}/decide",
             {"deployment_id": DEPLOYMENT, "skill": "pay", "arguments": {"n": 1}, "submitted": False},
         ),
         (f"{BASE}/simulate", {"deployment_id": DEPLOYMENT, "proposed": {"tier": "L1"}}),
-        (f"{BASE}/backtest", {"proposed": {"tier": "L1"}, "since": "48h", "until": "", "deployment_id": ""}),
+        (
+            f"{BASE}/backtest",
+            {"proposed": {"tier": "L1"}, "since": "2026-11-19T21:14:00+00:00", "until": "", "deployment_id": ""},
+        ),
     ]
 
 

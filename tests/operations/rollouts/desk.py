@@ -22,10 +22,9 @@ from agentos.kernel.facts import Fact
 from agentos.kernel.ids import RunId
 from agentos.operations.rollouts import service, trials, watch
 from agentos.operations.rollouts.judging import Order
-from agentos.operations.rollouts.model import UNTRIED, Allowance, Trials
+from agentos.operations.rollouts.model import UNTRIED, Allowance, Rollback, Trials
 from agentos.operations.rollouts.service import Done
 from agentos.operations.rollouts.settings import RolloutSettings
-from agentos.operations.rollouts.watch import Watched
 from agentos.runtime.inference import Answer, Question, Stop
 from agentos.runtime.runs import admission
 from agentos.runtime.runs.model import Run
@@ -99,10 +98,17 @@ class Desk:
         self.facts += work.facts
         return done
 
-    async def watch(self, at: datetime | None = None) -> Watched:
-        """Look once, as a worker does."""
+    async def watch(self, at: datetime | None = None) -> tuple[str, ...]:
+        """Look once at the canary, as a worker does; why it was rolled back."""
         async with self.held.doors.open(self.held.organization) as work:
             found = await watch.watch(work, self.deployment, self.skills, SETTINGS, at=at or now())
+        self.facts += work.facts
+        return found
+
+    async def validate(self, at: datetime | None = None) -> tuple[Rollback, ...]:
+        """Look once at the rollbacks, as a worker does; those whose checks had the last word."""
+        async with self.held.doors.open(self.held.organization) as work:
+            found = await watch.validate(work, self.deployment, SETTINGS, at=at or now())
         self.facts += work.facts
         return found
 

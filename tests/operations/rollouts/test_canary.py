@@ -120,9 +120,9 @@ async def test_a_canary_that_fails_more_is_rolled_back_by_itself_with_its_figure
     mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
     await desk.ran(["hard"] * 4, key=mine)
     await desk.ran(["hard"] * 12, key=theirs)
-    assert (await desk.watch()).breaches == ()  # four samples show nothing: it goes on
+    assert await desk.watch() == ()  # four samples show nothing: it goes on
     await desk.ran(["hard"] * 4, key=mine)
-    (breach,) = (await desk.watch()).breaches
+    (breach,) = await desk.watch()
     assert "success_rate of the canary 0 (" in breach
     assert "8 samples" in breach
     assert "12 samples" in breach
@@ -135,7 +135,7 @@ async def test_a_canary_that_fails_more_is_rolled_back_by_itself_with_its_figure
     assert of(desk.facts, CanaryEnded)[-1].ended_by == "platform:canary"
     (record,) = await canaries(desk)
     assert (record.outcome, record.breaches) == ("rolled_back", (breach,))
-    assert (await desk.watch()).breaches == ()
+    assert await desk.watch() == ()
     (run,) = await desk.ran(["hard"], key=mine)
     assert run.version == first
 
@@ -147,7 +147,7 @@ async def test_a_canary_as_good_as_what_serves_goes_on(desk: Desk) -> None:
     mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
     await desk.ran(["hard"] * 8, key=mine)
     await desk.ran(["hard"] * 8, key=theirs)
-    assert (await desk.watch()).breaches == ()
+    assert await desk.watch() == ()
     assert (await desk.now_serving()).canary is not None
 
 
@@ -161,9 +161,9 @@ async def test_a_gate_ends_a_canary_that_was_forced_only_by_runs_since(desk: Des
     async with desk.held.doors.open(desk.held.organization) as work:
         await service.end_canary(work, desk.deployment, Status.SUPERSEDED, desk.skills, by="ann", at=now())
     await desk.order(second, percent=50, force=True, reason="we watch it")
-    assert (await desk.watch()).breaches == ()  # what failed before was overridden
+    assert await desk.watch() == ()  # what failed before was overridden
     await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
-    (breach,) = (await desk.watch()).breaches
+    (breach,) = await desk.watch()
     assert breach.startswith("success_rate >= 0.9 (the organization): failed with 0 (0 to")
 
 
@@ -172,9 +172,9 @@ async def test_a_gate_ends_no_canary_that_may_well_be_good_enough(desk: Desk) ->
     await desk.order(second, percent=50)
     await desk.gate()
     await desk.ran(["easy"] * 3 + ["hard"], key=await desk.key_of(canary=True))
-    assert (await desk.watch()).breaches == ()  # 75 % of four runs shows nothing
+    assert await desk.watch() == ()  # 75 % of four runs shows nothing
     await desk.ran(["hard"] * 6, key=await desk.key_of(canary=True))
-    (breach,) = (await desk.watch()).breaches
+    (breach,) = await desk.watch()
     assert "failed with 0.3 (" in breach
 
 
@@ -183,7 +183,7 @@ async def test_a_canary_is_compared_with_the_runs_before_it_where_the_other_has_
     second = await desk.apply("rollouts_bad")
     await desk.order(second, percent=99)
     await desk.ran(["hard"] * 8, key=await desk.key_of(canary=True))
-    (breach,) = (await desk.watch()).breaches
+    (breach,) = await desk.watch()
     assert "8 samples), of the version beside it 1 (" in breach
     assert "12 samples" in breach
 
@@ -199,9 +199,9 @@ async def test_runs_of_the_version_from_before_it_was_a_canary_say_nothing_of_it
         run = await desk.held.finish(run_id)
         async with desk.held.doors.open(desk.held.organization) as work:
             await scores.score(work, run.id, at=now())
-    assert (await desk.watch()).breaches == ()
+    assert await desk.watch() == ()
     await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
-    assert len((await desk.watch()).breaches) == 1
+    assert len(await desk.watch()) == 1
 
 
 async def test_one_worker_at_a_time_judges_a_canary(desk: Desk) -> None:
@@ -211,8 +211,8 @@ async def test_one_worker_at_a_time_judges_a_canary(desk: Desk) -> None:
     await desk.ran(["hard"] * 3, key=await desk.key_of(canary=True))
     async with desk.held.doors.open(desk.held.organization) as work:
         assert await store.alone(work, desk.deployment)
-        assert (await desk.watch()).breaches == ()
-    assert len((await desk.watch()).breaches) == 1
+        assert await desk.watch() == ()
+    assert len(await desk.watch()) == 1
 
 
 async def test_whatever_is_watched_is_looked_at_in_each_turn_however_much_there_is(
@@ -226,9 +226,9 @@ async def test_whatever_is_watched_is_looked_at_in_each_turn_however_much_there_
     monkeypatch.setattr(watch, "PAGE", 1)
     looked: list[str] = []
 
-    async def look(_work: Any, deployment_id: str, *_: Any, **__: Any) -> watch.Watched:
+    async def look(_work: Any, deployment_id: str, *_: Any, **__: Any) -> tuple[str, ...]:
         looked.append(deployment_id)
-        return watch.Watched()
+        return ()
 
     monkeypatch.setattr(watch, "watch", look)
     assert await watch.tick(desk.held.doors, desk.skills, SETTINGS, desk.held.parts.meter) >= 3
@@ -257,7 +257,7 @@ async def test_a_canary_that_takes_longer_is_rolled_back_by_its_gate(desk: Desk)
     await desk.order(second, percent=50)
     await desk.ran(["easy"] * 3, key=await desk.key_of(canary=True))
     await desk.gate(metric="run_seconds_p95", comparator=Comparator.BELOW, threshold=0.0)
-    (breach,) = (await desk.watch()).breaches
+    (breach,) = await desk.watch()
     assert "run_seconds_p95 < 0" in breach
 
 
@@ -268,17 +268,17 @@ async def test_a_canary_whose_runs_hang_is_rolled_back_and_those_that_wait_for_p
     for _ in range(6):
         await desk.start(key=mine)
     await desk.ran(["easy"] * 6, key=theirs)
-    assert (await desk.watch(now() + timedelta(seconds=290))).breaches == ()
+    assert await desk.watch(now() + timedelta(seconds=290)) == ()
     waiting = text(
         "UPDATE runs SET waiting = jsonb_build_object('reason', CAST(:reason AS text)) WHERE ended_at IS NULL"
     )
     for person in ("approval", "stopped", "deployment_paused"):
         async with desk.held.doors.open(desk.held.organization) as work:
             await work.run(waiting, {"reason": person})
-        assert (await desk.watch(now() + timedelta(seconds=310))).breaches == ()
+        assert await desk.watch(now() + timedelta(seconds=310)) == ()
     async with desk.held.doors.open(desk.held.organization) as work:
         await work.run(waiting, {"reason": "model"})
-    (breach,) = (await desk.watch(now() + timedelta(seconds=310))).breaches
+    (breach,) = await desk.watch(now() + timedelta(seconds=310))
     assert breach.startswith(
         "6 of 6 runs of the canary take longer than 300 s (6 are open), of the version beside it 0 of 6"
     )
@@ -291,7 +291,7 @@ async def test_a_canary_is_no_worse_where_the_runs_beside_it_hang_as_well(desk: 
     for canary in (True, False):
         for _ in range(6):
             await desk.start(key=await desk.key_of(canary=canary))
-    assert (await desk.watch(now() + timedelta(seconds=310))).breaches == ()  # no worker is there
+    assert await desk.watch(now() + timedelta(seconds=310)) == ()  # no worker is there
 
 
 async def test_another_promotion_or_a_retirement_ends_the_canary(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ from agentos.control.deployments import service as deployments
 from agentos.control.deployments.model import PreconditionFailed
 from agentos.evidence.quality import service as quality
 from agentos.evidence.quality.model import Comparator, FreezeScope, GateInvalid, Judgement, Scope, Severity
+from agentos.evidence.replay.what_if import Result, Side
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.operations.rollouts import service
+from agentos.operations.rollouts import service, trials
 from agentos.operations.rollouts.judging import Order
-from agentos.operations.rollouts.model import UNTRIED, Frozen, GateFailed, GatesOverridden, ReasonMissing
+from agentos.operations.rollouts.model import UNTRIED, Allowance, Frozen, GateFailed, GatesOverridden, ReasonMissing
 from tests.operations.rollouts.desk import Desk, of
 from tests.runtime.runs.harness import harness
 
@@ -328,3 +330,13 @@ def test_no_other_module_changes_a_deployment() -> None:
     assert found == {"operations/rollouts/service.py"}
     own = (source / "control" / "deployments" / "routes.py").read_text()
     assert not re.search(r"service\.(promote|canary|end_canary|rollback|pause|resume|retire|set_tier)\b", own)
+
+
+def test_of_runs_that_could_not_be_followed_nobody_says_that_they_did_the_same() -> None:
+    side = Side("completed", "", "sha256:0", 1, 10, 5)
+    lost = Result("run_1", side, side, divergence=None, whole=False, why="the model is not asked", asked=0)
+    assert all(one.value is None and one.samples == 0 for one in trials.figures_of([lost] * 50).values())
+    same = replace(lost, whole=True)
+    assert trials.figures_of([lost] * 50 + [same] * 9)["what_if:diverged"].samples == 9
+    found = trials.tried(Allowance(20, diverged_percent=10), [lost] * 10 + [same] * 10)
+    assert (found.runs, found.known, found.told, found.diverged) == (20, 10, 10, 0)

@@ -64,18 +64,18 @@ def by_name(found: Rollback) -> dict[str, Any]:
 
 async def test_the_next_run_uses_the_restored_version_and_the_validation_reports_recovery(desk: Desk) -> None:
     first, number = await rolled_back(desk)
-    await desk.watch()
+    await desk.validate()
     found = await rollback(desk, number)
     assert found.outcome is Outcome.WAITING
     assert {name: one["outcome"] for name, one in by_name(found).items()} == dict.fromkeys(by_name(found), "waiting")
     (run,) = await desk.ran(["hard"])
     assert (run.version, run.revision) == (first, number)
-    await desk.watch()
+    await desk.validate()
     checks = by_name(await rollback(desk, number))
     assert checks["dispatch"]["outcome"] == "passed"
     assert checks["success"]["outcome"] == "waiting"
     await desk.ran(["hard"] * 2)
-    await desk.watch()
+    await desk.validate()
     checks = by_name(await rollback(desk, number))
     assert checks["success"]["outcome"] == "passed"
     assert checks["success"]["figures"]["success_rate"] == 1.0
@@ -86,7 +86,7 @@ async def test_the_next_run_uses_the_restored_version_and_the_validation_reports
     assert 0 == found["low_before"] < found["high_before"] < 1
     assert checks["dispatch"]["figures"]["started_share"]["samples"] == 3
     assert checks["drift"]["outcome"] == "waiting"
-    await desk.watch(now() + timedelta(minutes=16))
+    await desk.validate(now() + timedelta(minutes=16))
     found = await rollback(desk, number)
     assert by_name(found)["drift"]["outcome"] == "unknown"  # three runs tell nothing of drift, and nobody says they do
     assert found.outcome is Outcome.UNKNOWN
@@ -99,11 +99,11 @@ async def test_runs_that_were_admitted_before_are_no_recovery(desk: Desk) -> Non
         run = await desk.held.finish(run_id)
         async with desk.held.doors.open(desk.held.organization) as work:
             await scores.score(work, run.id, at=now())
-    await desk.watch()
+    await desk.validate()
     found = by_name(await rollback(desk, number))["success"]
     assert (found["outcome"], found["figures"]["samples"]) == ("waiting", 0)
     await desk.ran(["hard"] * 3)
-    await desk.watch()
+    await desk.validate()
     found = by_name(await rollback(desk, number))["success"]
     assert (found["outcome"], found["figures"]["samples"]) == ("passed", 3)
 
@@ -116,7 +116,7 @@ async def test_drift_falls_once_runs_are_again_as_they_were(desk: Desk) -> None:
     await desk.ran(["hard"] * 31)
     number = (await desk.rollback()).deployment.revision
     await desk.ran(["hard"] * 31)
-    (found,) = (await desk.watch()).validated
+    (found,) = await desk.validate()
     assert found.number == number
     checks = by_name(await rollback(desk, number))
     assert checks["drift"]["figures"]["before"] > checks["drift"]["figures"]["drift"]
@@ -126,7 +126,7 @@ async def test_drift_falls_once_runs_are_again_as_they_were(desk: Desk) -> None:
 
 async def test_after_the_time_what_nobody_asked_for_is_unknown(desk: Desk) -> None:
     _, number = await rolled_back(desk)
-    await desk.watch(now() + timedelta(minutes=16))
+    await desk.validate(now() + timedelta(minutes=16))
     found = await rollback(desk, number)
     assert found.outcome is Outcome.UNKNOWN
     assert {by_name(found)[name]["outcome"] for name in ("dispatch", "success")} == {"unknown"}
@@ -139,8 +139,8 @@ async def test_a_rollback_that_does_not_help_fails(desk: Desk) -> None:
     await desk.order(await desk.apply("rollouts_good", instructions="Third."))
     number = (await desk.rollback()).deployment.revision
     await desk.ran(["hard"] * 4)
-    assert (await desk.watch(now() + timedelta(minutes=1))).validated == ()
-    await desk.watch(now() + timedelta(minutes=16))
+    assert await desk.validate(now() + timedelta(minutes=1)) == ()
+    await desk.validate(now() + timedelta(minutes=16))
     found = await rollback(desk, number)
     assert found.outcome is Outcome.FAILED
     assert by_name(found)["success"]["outcome"] == "failed"
@@ -151,7 +151,7 @@ async def test_a_rollback_that_does_not_help_fails(desk: Desk) -> None:
 async def test_a_run_that_is_admitted_and_never_starts_fails_the_dispatch(desk: Desk) -> None:
     _, number = await rolled_back(desk)
     await desk.start()
-    await desk.watch(now() + timedelta(minutes=16))
+    await desk.validate(now() + timedelta(minutes=16))
     checks = by_name(await rollback(desk, number))
     assert (checks["dispatch"]["outcome"], checks["dispatch"]["figures"]["admitted"]) == ("failed", 1)
 
@@ -159,7 +159,7 @@ async def test_a_run_that_is_admitted_and_never_starts_fails_the_dispatch(desk: 
 async def test_what_is_changed_again_cannot_be_told_any_more(desk: Desk) -> None:
     _, number = await rolled_back(desk)
     await desk.order(await desk.apply("rollouts_good", instructions="Third."))
-    await desk.watch()
+    await desk.validate()
     assert (await rollback(desk, number)).outcome is Outcome.UNKNOWN
 
 

@@ -172,7 +172,7 @@ WHAT_IFS: Final[dict[str, Metric]] = {
         )
         for name, unit, formula in (
             ("changed", "share", "recorded runs that would have ended otherwise ÷ those whose outcome is known"),
-            ("diverged", "share", "recorded runs that would have done anything else ÷ those that were tried"),
+            ("diverged", "share", "recorded runs that would have done anything else ÷ those of which it is known"),
             ("dollars_more", "US dollars", "mean of what a recorded run's model calls would have cost more"),
         )
     )

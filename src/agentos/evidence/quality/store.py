@@ -76,7 +76,8 @@ _SAY: Final = text(
 )
 _SAID: Final = text(
     "SELECT id, run_id, draft_id, verdict, note, said_by, said_at FROM quality_feedback "
-    "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) AND (:before = '' OR id < :before) "
+    "WHERE (:run_id = '' OR run_id = :run_id) AND (:verdict = '' OR verdict = :verdict) "
+    "AND (:before = '' OR id < :before) "
     "ORDER BY id DESC LIMIT :most"
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")

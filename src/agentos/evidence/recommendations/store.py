@@ -18,7 +18,8 @@ _RECOMMENDATION: Final = (
     "FROM quality_recommendations "
 )
 _RECOMMENDATIONS: Final = text(
-    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) AND (:before = '' OR id < :before) ORDER BY id DESC LIMIT :most"
+    f"{_RECOMMENDATION} WHERE (:standing = '' OR standing = :standing) "
+    "AND (:before = '' OR id < :before) ORDER BY id DESC LIMIT :most"
 )
 _LOCK_RECOMMENDATION: Final = text(f"{_RECOMMENDATION} WHERE id = :id FOR UPDATE")
 # One that was dismissed is not brought up again for a while, as nothing would have changed.

@@ -43,7 +43,8 @@ _FIRE: Final = text(
 _FIRED: Final = text("SELECT id FROM firings WHERE trigger_id = :trigger_id AND dedup = :dedup")
 _FIRING: Final = {lock: text(f"SELECT * FROM firings WHERE id = :id {lock}") for lock in ("", "FOR UPDATE")}
 _FIRINGS: Final = text(
-    "SELECT * FROM firings WHERE trigger_id = :trigger_id AND (:before = '' OR id < :before) AND (:state = '' OR state = :state) "
+    "SELECT * FROM firings WHERE trigger_id = :trigger_id "
+    "AND (:before = '' OR id < :before) AND (:state = '' OR state = :state) "
     "ORDER BY id DESC LIMIT :most"
 )
 _OPEN: Final = text(

@@ -65,11 +65,13 @@ async def watch(
     return breaches
 
 
-async def validate(work: UnitOfWork, deployment_id: str, settings: RolloutSettings, *, at: datetime) -> None:
-    """Keep what the checks of rollbacks say by now, and tell which have had the last word. Safe to repeat."""
+async def validate(
+    work: UnitOfWork, deployment_id: str, settings: RolloutSettings, *, at: datetime
+) -> tuple[Rollback, ...]:
+    """Keep what the checks of rollbacks say by now; those that have had the last word. Safe to repeat."""
     deployment = await deployments.get(work, deployment_id)
-    for one in await store.waiting(work, deployment.id):
-        await _settle(work, deployment, one, settings, at)
+    waiting = await store.waiting(work, deployment.id)
+    return tuple([one for one in waiting if await _settle(work, deployment, one, settings, at)])
 
 
 async def _settle(

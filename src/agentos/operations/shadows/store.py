@@ -43,7 +43,8 @@ _SHOWN: Final = text(
 )
 _SHADOW_RUNS: Final = text(
     "SELECT run_id, recorded, found, code, changed, micros_more, left_because, at FROM shadow_runs "
-    "WHERE deployment_id = :id AND version = :version AND (:before = '' OR run_id < :before) ORDER BY run_id DESC LIMIT :most"
+    "WHERE deployment_id = :id AND version = :version "
+    "AND (:before = '' OR run_id < :before) ORDER BY run_id DESC LIMIT :most"
 )
 
 
