@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from agentos.apps.cli import audit, cost, effects, evidence, main, policy
 from agentos.apps.cli.times import SAID, MomentUnclear, moment, terminals, zone_of
+from agentos.evidence.ledger.past import KINDS
 
 AT = datetime(2026, 11, 21, 16, 30, tzinfo=UTC)
 
