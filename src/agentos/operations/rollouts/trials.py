@@ -53,8 +53,9 @@ async def prepare(
     """Read what it takes to try a version as its order and the gates want it; None where neither does.
 
     It is tried on runs of the version that serves: a canary's own say nothing of it. A run that cannot be executed
-    again is missing in what gates ask for. ``live``: other models than the stub may be asked. Raises what
-    ``what_if.prepare`` does where the order asks for runs.
+    again is missing in what gates ask for. ``live``: other models than the stub may be asked. Raises SkillUnknown,
+    SkillChanged or SkillWithheld of the version's own skills, and what ``what_if.prepare`` does where the order asks for
+    runs.
     """
     found = await deployments.get(work, deployment_id)
     version = await agents.get_version(work, found.agent_id, order.version)
@@ -67,6 +68,8 @@ async def prepare(
                 by_gate[gate.id] = tuple(runs)
     if allowed is None and not by_gate:
         return None
+    for ref in version.definition.skills:  # or every run would be missing, and nobody would read why
+        parts.registry.pinned(ref.name, ref.version, ref.digest)
     asked = [] if allowed is None else await what_if.chosen(work, [], found.id, allowed.runs, version=serving)
     instead = Instead(version=version.hash)
     prepared = await what_if.prepare(work, parts, asked, instead, live=live, at=at)
