@@ -25,6 +25,7 @@ up: $(INSTALLED) ## start the platform here, skills reading and writing this che
 
 test: $(INSTALLED) ## run the tests (TESTS="tests/kernel -k clock" for some)
 	@sh tools/debian.sh
+	@$(BIN)/python -m compileall -q src
 	@$(BIN)/python -m pytest $(TEST_OPTIONS) $(TESTS)
 
 check: $(INSTALLED) ## format, lint, types, import contracts, and the lock against pyproject.toml

@@ -21,7 +21,8 @@ fi
 echo "installing what is missing from requirements.txt" >&2
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tools/uv.txt
 uv() { .venv/bin/uv --quiet "$@" --python .venv/bin/python; }
-uv pip install --require-hashes -r requirements.txt
+# Compiled once here, not at each start of each process where Python may not write beside what it reads.
+uv pip install --compile-bytecode --require-hashes -r requirements.txt
 uv pip install --no-deps --no-build-isolation --editable . # builds with the hatchling of the lock: no network
 
 printf '%s\n' "$PWD" >"$stamp"
