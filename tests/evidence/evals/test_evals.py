@@ -19,6 +19,7 @@ from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.evidence.evals import examining, service, store
 from agentos.evidence.evals.model import (
+    MOST_LOST,
     BadEval,
     Dataset,
     DatasetUnknown,
@@ -653,6 +654,33 @@ async def test_a_stop_of_the_agent_ends_the_eval_for_now(held: Harness) -> None:
         await stops.order(work, Wanted(StopKind.KILL, StopScope.AGENT, "tester"), by="admin")
     found = await examined(held)
     assert (found.status, found.problem and found.problem["code"]) == (EvalStatus.FAILED, "eval_held")
+
+
+async def test_an_eval_that_loses_worker_after_worker_fails_before_it_asks_again_and_can_be_resumed(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([], [], model=PAID, **SPEC)
+    await add(held, [case(1)])
+    eval_id = await begin(held)
+
+    async def lose(times: int) -> None:
+        for _ in range(times):
+            async with held.doors.open(organization) as work:
+                await store.claim(work, eval_id)  # and the worker is killed
+
+    await lose(MOST_LOST)
+    await examining.examine(held.parts, organization, eval_id)
+    found = await show(held, eval_id)
+    assert (found.status, found.problem and found.problem["code"]) == (EvalStatus.FAILED, "eval_loses_workers")
+    assert (found.lost, vendor.requests) == (MOST_LOST, [])
+    async with held.doors.open(organization) as work:
+        await service.resume(work, eval_id, by="author", at=now())
+    await lose(MOST_LOST - 1)
+    await examining.examine(held.parts, organization, eval_id)
+    assert (await show(held, eval_id)).status is EvalStatus.COMPLETED
+    assert len(vendor.requests) == 1
+    await held.models.close()
 
 
 async def test_an_earlier_attempt_writes_nothing_more(held: Harness) -> None:
