@@ -29,6 +29,7 @@ from agentos.evidence.evals.model import (
     EvalTooLarge,
     EvalWaits,
     Outcome,
+    Score,
     TooManyEvals,
 )
 from agentos.evidence.usage.model import Dimension
@@ -298,6 +299,33 @@ async def test_whatever_is_no_verdict_leaves_the_case_unknown(held: Harness, sai
     assert "the judge 'judge' gave no grade" in each["a"].why
     async with held.doors.open(held.organization) as work:
         assert await service.latest(work, "tester", found.version, DATA) is None
+
+
+async def test_a_judge_is_given_the_part_of_the_answer_that_it_is_to_look_at(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([calls(("look", 1)), {"text": '{"n": 2, "note": "kind"}'}], ["look"])
+    vendor.brain = lambda _body: Reply('{"grade": 4, "reason": "fine"}')
+    judge = {"kind": "judge", "rubric": "Is it kind?", "model": PAID}
+    looked = {"skill": "look", "arguments": {"n": 1}, "status": "ok"}
+    base = {"input": {"task_description": "go"}, "fixtures": [{"skill": "look", "answer": {"n": 77}}]}
+    await add(
+        held,
+        [
+            {"id": "whole", **base, "scorer": judge},
+            {"id": "call", **base, "scorer": judge | {"of": "calls", "at": "/0"}},
+            {"id": "none", **base, "scorer": judge | {"of": "calls", "at": "/1"}},
+        ],
+    )
+    found = await examined(held, concurrency=1)
+    graded = [json.loads(one["messages"][0]["content"][0]["text"])["answer"] for one in vendor.requests]
+    assert graded == ['{"n": 2, "note": "kind"}', looked]
+    each = await outcomes(held, found.id)
+    assert each["none"].scores["judge"] == Score(0.0, False, "there is nothing at /1")
+    assert found.report is not None
+    assert len({one["hash"] for one in found.report["judges"]}) == 3
+    await held.models.close()
 
 
 async def test_a_judge_whose_model_is_none_is_refused_before_anything_starts(held: Harness) -> None:
