@@ -56,9 +56,9 @@ def evidence_policy(runs: Sequence[Scored], _drift: Drift) -> Advice | None:
     if gap is None or gap.low <= 0:
         return None
     text = (
-        f"People accept {_percent(rates[True].value)} of the runs that read something first and {_percent(rates[False].value)} of "
-        f"those that read nothing ({len(sides[True])} and {len(sides[False])} judged). Make reading a condition of "
-        "the answer."
+        f"People accept {_percent(rates[True].value)} of the runs that read something first and "
+        f"{_percent(rates[False].value)} of those that read nothing ({rates[True].samples} and {rates[False].samples} "
+        "judged). Make reading a condition of the answer."
     )
     evidence = {
         "accepted_rate_with_reads": shown(rates[True]),
