@@ -19,6 +19,7 @@ from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind, StopScope, Wanted
 from agentos.evidence.evals import examining, service, store
 from agentos.evidence.evals.model import (
+    MOST_LOST,
     BadEval,
     Dataset,
     DatasetUnknown,
@@ -28,6 +29,7 @@ from agentos.evidence.evals.model import (
     EvalTooLarge,
     EvalWaits,
     Outcome,
+    Score,
     TooManyEvals,
 )
 from agentos.evidence.usage.model import Dimension
@@ -297,6 +299,33 @@ async def test_whatever_is_no_verdict_leaves_the_case_unknown(held: Harness, sai
     assert "the judge 'judge' gave no grade" in each["a"].why
     async with held.doors.open(held.organization) as work:
         assert await service.latest(work, "tester", found.version, DATA) is None
+
+
+async def test_a_judge_is_given_the_part_of_the_answer_that_it_is_to_look_at(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([calls(("look", 1)), {"text": '{"n": 2, "note": "kind"}'}], ["look"])
+    vendor.brain = lambda _body: Reply('{"grade": 4, "reason": "fine"}')
+    judge = {"kind": "judge", "rubric": "Is it kind?", "model": PAID}
+    looked = {"skill": "look", "arguments": {"n": 1}, "status": "ok"}
+    base = {"input": {"task_description": "go"}, "fixtures": [{"skill": "look", "answer": {"n": 77}}]}
+    await add(
+        held,
+        [
+            {"id": "whole", **base, "scorer": judge},
+            {"id": "call", **base, "scorer": judge | {"of": "calls", "at": "/0"}},
+            {"id": "none", **base, "scorer": judge | {"of": "calls", "at": "/1"}},
+        ],
+    )
+    found = await examined(held, concurrency=1)
+    graded = [json.loads(one["messages"][0]["content"][0]["text"])["answer"] for one in vendor.requests]
+    assert graded == ['{"n": 2, "note": "kind"}', looked]
+    each = await outcomes(held, found.id)
+    assert each["none"].scores["judge"] == Score(0.0, False, "there is nothing at /1")
+    assert found.report is not None
+    assert len({one["hash"] for one in found.report["judges"]}) == 3
+    await held.models.close()
 
 
 async def test_a_judge_whose_model_is_none_is_refused_before_anything_starts(held: Harness) -> None:
@@ -653,6 +682,33 @@ async def test_a_stop_of_the_agent_ends_the_eval_for_now(held: Harness) -> None:
         await stops.order(work, Wanted(StopKind.KILL, StopScope.AGENT, "tester"), by="admin")
     found = await examined(held)
     assert (found.status, found.problem and found.problem["code"]) == (EvalStatus.FAILED, "eval_held")
+
+
+async def test_an_eval_that_loses_worker_after_worker_fails_before_it_asks_again_and_can_be_resumed(
+    database: Database, organization: OrgId, vendor: FakeModels
+) -> None:
+    held = harness(database, organization)
+    await held.agent([], [], model=PAID, **SPEC)
+    await add(held, [case(1)])
+    eval_id = await begin(held)
+
+    async def lose(times: int) -> None:
+        for _ in range(times):
+            async with held.doors.open(organization) as work:
+                await store.claim(work, eval_id)  # and the worker is killed
+
+    await lose(MOST_LOST)
+    await examining.examine(held.parts, organization, eval_id)
+    found = await show(held, eval_id)
+    assert (found.status, found.problem and found.problem["code"]) == (EvalStatus.FAILED, "eval_loses_workers")
+    assert (found.lost, vendor.requests) == (MOST_LOST, [])
+    async with held.doors.open(organization) as work:
+        await service.resume(work, eval_id, by="author", at=now())
+    await lose(MOST_LOST - 1)
+    await examining.examine(held.parts, organization, eval_id)
+    assert (await show(held, eval_id)).status is EvalStatus.COMPLETED
+    assert len(vendor.requests) == 1
+    await held.models.close()
 
 
 async def test_an_earlier_attempt_writes_nothing_more(held: Harness) -> None:

@@ -52,7 +52,10 @@ def test_flaky_cases_are_set_apart_and_count_nowhere() -> None:
         ]
     )["candidate"]
     assert (said["scores"]["exact"]["mean"], said["scores"]["exact"]["samples"]) == (0.5, 2)
-    assert said["flaky"] == {"cases": 1, "scores": {"exact": 0.75, "all": 0.75}, "ids": ["c1"]}
+    interval = wilson(0.75, 1)
+    assert interval is not None
+    figure = {"mean": 0.75, "low": interval.low, "high": interval.high, "samples": 1}
+    assert said["flaky"] == {"cases": 1, "scores": {"exact": figure, "all": figure}, "ids": ["c1"]}
 
 
 def test_repeats_of_a_case_are_one_sample() -> None:

@@ -13,6 +13,7 @@ from scipy.spatial.distance import jensenshannon
 from agentos.evidence.quality.drift import (
     DIMENSIONS,
     LEAST,
+    Sent,
     chi_square,
     jensen_shannon,
     kolmogorov,
@@ -156,15 +157,18 @@ def test_runs_of_a_kind_that_the_baseline_had_too_seldom_to_compare_explain_noth
 
 
 def test_of_a_window_one_caller_counts_for_half_or_for_what_it_always_was() -> None:
-    assert share_of_one({"ana": 50, "ben": 50}, {}) is None
-    assert share_of_one({"ana": 51, "ben": 49}, {"ben": 100}) == ("ana", 0.5)
-    assert share_of_one({"nightly": 90, "ana": 10}, {"nightly": 630, "ana": 70}) is None
-    assert share_of_one({"nightly": 97, "ana": 3}, {"nightly": 630, "ana": 70}) == ("nightly", 0.9)
-    assert share_of_one({"ana": 100}, {"ben": 700}) is None
-    assert share_of_one({}, {"ben": 700}) is None
+    usual = Sent(700, "nightly", 630)
+    assert share_of_one(Sent(100, "ana", 50), Sent()) is None
+    assert share_of_one(Sent(100, "ana", 51), Sent(100, "ben", 100)) == 0.5
+    assert share_of_one(Sent(100, "nightly", 90), usual) is None
+    assert share_of_one(Sent(100, "nightly", 97), usual) == 0.9
+    assert share_of_one(Sent(100, "ana", 100), Sent(700, "ben", 700)) is None
+    assert share_of_one(Sent(), usual) is None
+    assert share_of_one(Sent(), Sent()) is None
     assert split(440, 400, 0.5) == (40, 40)
     assert split(10_000, 9_000, 0.5) == (1000, 1000)
     assert split(100, 97, 0.9) == (27, 3)
+    assert split(100_000, 99_999, 0.9999) == (1999, 1)
 
 
 def test_half_of_the_runs_all_alike_and_unlike_the_others_stay_below_the_threshold() -> None:

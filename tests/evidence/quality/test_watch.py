@@ -77,6 +77,20 @@ async def test_no_caller_sways_a_drift_alone_and_what_was_left_out_is_said(held:
     assert measured.value == pytest.approx(found.score)
 
 
+async def test_who_fills_the_end_of_a_window_neither_sways_its_drift_nor_hides_the_others(held: Harness) -> None:
+    of = await held.agent([calls(("look", 1)), DONE])
+    run = await over(held)
+    await copies(held, run, 60, 48)
+    await copies(held, run, 99, 2)
+    await copies(held, run, 21_000, 1, tools=["pay"], by="mallory")
+    async with held.doors.open(held.organization) as work:
+        found = await service.drift(work, Scope.DEPLOYMENT, of, at=now() + timedelta(seconds=1))
+    (left,) = found.left_out
+    assert (left.runs, left.sampled, left.requester, left.sent) == (21_100, 200, "mallory", 21_000)
+    assert found.score is not None
+    assert found.score < 0.6
+
+
 async def test_a_busy_window_is_looked_at_in_a_sample_of_all_of_it(
     held: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from agentos.evidence.quality.figures import calibration
 from agentos.evidence.quality.model import Feedback
 from agentos.evidence.recommendations.model import Kind
 from agentos.evidence.recommendations.rules import advise
+from agentos.kernel.statistics import wilson
 from tests.evidence.quality.runs import scored
 
 CALM = Drift(0.0, 0.0, 0.2, 100, 700, (), "", (), "")
@@ -29,8 +30,12 @@ def test_a_prompt_is_to_be_looked_at_when_people_surely_accept_too_few() -> None
 
 def test_reading_is_to_be_a_condition_when_runs_that_read_nothing_are_surely_accepted_less() -> None:
     blind = scored(feedback=Feedback.REJECTED, reads=0)
-    kinds = [one.kind for one in advise([GOOD] * 80 + [blind] * 12, CALM)]
-    assert kinds == [Kind.EVIDENCE_POLICY]
+    (found,) = advise([GOOD] * 80 + [blind] * 12, CALM)
+    assert found.kind is Kind.EVIDENCE_POLICY
+    interval = wilson(0, 12)
+    assert interval is not None
+    rate = {"value": 0.0, "low": interval.low, "high": interval.high, "samples": 12}
+    assert found.evidence["accepted_rate_without_reads"] == rate
     assert advise([GOOD] * 80 + [blind] * 9, CALM) == []
 
 

@@ -108,7 +108,7 @@ async def _take(held: Examination, case: Case, outcome: Outcome, talks: list[_Ta
         if talk.status is not RunStatus.COMPLETED:
             outcome.scores[scorer.name] = Score(0.0, False, f"the run would have {talk.status}: {outcome.code}")
         elif scorer.kind == "judge":
-            outcome.scores[scorer.name] = await _judged(held, case, outcome, scorer, talks)
+            outcome.scores[scorer.name] = await _judged(held, case, outcome, scorer, talks, calls)
         else:
             outcome.scores[scorer.name] = _scored(scorer, case.expected, talk.output, calls)
 
@@ -120,10 +120,16 @@ def _scored(scorer: Scorer, expected: Any, output: Any, calls: list[dict[str, An
         return Score(0.0, False, "the output nests too deep")
 
 
-async def _judged(held: Examination, case: Case, outcome: Outcome, scorer: Scorer, talks: list[_Talk]) -> Score:
+async def _judged(
+    held: Examination, case: Case, outcome: Outcome, scorer: Scorer, talks: list[_Talk], calls: list[dict[str, Any]]
+) -> Score:
+    try:
+        answer = scorers.looked_at(scorer, outcome.output, calls)
+    except scorers.Nothing as missing:
+        return Score(0.0, False, str(missing))
     between = judges.mark()
     definition = judges.judge(scorer, held.definitions[outcome.task.side], between)
-    material = judges.material(case, outcome.output, between)
+    material = judges.material(case, answer, between)
     talk = await _talk(held, definition, case, material, f"{outcome.task.key}.{scorer.name}", talks)
     if talk.error is not None:
         raise NotGiven(f"the judge '{scorer.name}' gave no grade: {talk.error.what[:300]}")

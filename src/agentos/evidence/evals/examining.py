@@ -2,6 +2,7 @@
 
     claim → read cases, versions and what earlier attempts committed → each task: execute, commit its outcome
           → all done: the report, and EvalEnded
+          → too many attempts lost their workers: the eval has failed, and nothing more is asked
           → a model, a skill or the database is away: tried again for a while, then the eval has failed
           → the worker shuts down: nothing more is asked, what was asked is recorded, another worker goes on
           → a stop holds the agent, or a cap has no room: the eval has failed, to be resumed
@@ -23,6 +24,7 @@ from agentos.evidence.evals.model import (
     Case,
     Eval,
     EvalEnded,
+    EvalLosesWorkers,
     EvalStatus,
     EvalWaits,
     Task,
@@ -49,6 +51,9 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str, *, leaving: a
     async with parts.doors.open(organization) as work:
         claimed = await store.claim(work, eval_id)
         if claimed is None:
+            return
+        if claimed.is_deadly:
+            await ended(work, parts, claimed, EvalStatus.FAILED, error=_deadly(claimed))
             return
     try:
         async with parts.doors.open(organization) as work:
@@ -116,6 +121,14 @@ async def ended(
     parts.meter.count(EVALS, 1, **labels, status=status.value)
     parts.meter.observe(EVAL_SECONDS, (at - held.started_at).total_seconds(), **labels, status=status.value)
     return True
+
+
+def _deadly(held: Eval) -> EvalLosesWorkers:
+    return EvalLosesWorkers(
+        f"{held.lost} attempts lost their worker, and each may have paid for {held.concurrency} calls",
+        where=held.id,
+        then="See why the workers ended, and the cases without an outcome; then resume it.",
+    )
 
 
 async def _read(

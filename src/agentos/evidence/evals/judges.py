@@ -70,9 +70,12 @@ def judge(scorer: Scorer, examined: Definition, between: str) -> Definition:
 
 
 def judge_hash(scorer: Scorer) -> str:
-    """What a judge is named by: the instructions with the rubric, the form of its verdict, its model and its mark."""
+    """What a judge is named by: the instructions with the rubric, the form of its verdict, its model and passing grade,
+    and what it looks at unless that is the whole output.
+    """
     options = scorer.options
     said = {"instructions": _JUDGES + options["rubric"], "verdict": _VERDICT, "model": options["model"]}
+    said |= {name: options[name] for name, usual in (("of", "output"), ("at", "")) if options.get(name, usual) != usual}
     return digest(said | {"pass": options.get("pass", scorers.PASSING_GRADE)})
 
 

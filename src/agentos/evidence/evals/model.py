@@ -29,6 +29,10 @@ MOST_OUTPUT_BYTES: Final = 64 * 1024  # of an output that is kept; scorers see t
 # How long an eval waits for a model, a skill or a database that is away; after it the eval has failed, to be resumed.
 PATIENCE: Final = timedelta(minutes=15)
 
+# Attempts whose worker was lost until the eval has failed, as each may pay again for what it had under way; and so many
+# more each time somebody resumes it.
+MOST_LOST: Final = 5
+
 EVERY: Final = "all"  # the figure of cases that passed every scorer
 
 
@@ -90,6 +94,12 @@ class EvalWaits(Unavailable):
     """A case cannot go on for now: its model is away, or the worker shuts down."""
 
     code = "eval_waits"
+
+
+class EvalLosesWorkers(Bug):
+    """Workers were lost in the middle of the eval, one after another; one of its cases may be what ends them."""
+
+    code = "eval_loses_workers"
 
 
 class EvalReachedOut(Bug):
@@ -251,6 +261,11 @@ class Eval:
     def asked_again(self) -> int:
         """At most so many calls were under way in attempts that were lost, and may be paid though asked again."""
         return self.lost * self.concurrency
+
+    @property
+    def is_deadly(self) -> bool:
+        """Whether it lost as many workers as an eval may."""
+        return self.lost >= MOST_LOST * (self.resumes + 1)
 
     @property
     def sides(self) -> dict[Side, str]:

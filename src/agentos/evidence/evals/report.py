@@ -95,7 +95,7 @@ def _version(cases: Mapping[str, Sequence[Outcome]], samples: Mapping[str, _Samp
         "to_find_a_loss": _needed(steady),
         "flaky": {
             "cases": len(flaky),
-            "scores": {name: mean for name, (mean, _) in _means(flaky).items()},
+            "scores": _figures(flaky),
             "ids": [one.case for one in flaky[:MOST_FLAKY]],
         },
         "left": {

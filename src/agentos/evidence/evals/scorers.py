@@ -39,7 +39,10 @@ _OPTIONS: Final[Mapping[str, frozenset[str]]] = {
 }
 _COMMON: Final = frozenset({"kind", "name", "of", "at"})
 _OF: Final = ("output", "calls")
-_MISSING: Final = object()
+
+
+class Nothing(Exception):
+    """What a scorer is to look at is not there, and why."""
 
 
 class NoScorer(Exception):  # the reason of a broken line
@@ -69,12 +72,17 @@ def read(wanted: Any, expected: Any, *, has_expected: bool) -> Scorer:
 
 def score(scorer: Scorer, expected: Any, output: Any, calls: list[dict[str, Any]]) -> Score:
     """What an answer is worth by a scorer that asks nobody."""
-    found = calls if scorer.options.get("of") == "calls" else output
-    found = _at(found, scorer.options.get("at", ""))
-    if found is _MISSING:
-        return Score(0.0, False, f"there is nothing at {scorer.options['at'][:200]}")
+    try:
+        found = looked_at(scorer, output, calls)
+    except Nothing as missing:
+        return Score(0.0, False, str(missing))
     passed, why = _SCORES[scorer.kind](scorer.options, expected, found)
     return Score(1.0 if passed else 0.0, passed, why)
+
+
+def looked_at(scorer: Scorer, output: Any, calls: list[dict[str, Any]]) -> Any:
+    """The part of an answer that a scorer looks at. Raises Nothing."""
+    return _at(calls if scorer.options.get("of") == "calls" else output, scorer.options.get("at", ""))
 
 
 def is_subset(wanted: Any, found: Any) -> bool:
@@ -102,7 +110,7 @@ def text_of(found: Any) -> str:
 
 
 def _at(value: Any, pointer: str) -> Any:
-    """What a JSON pointer (RFC 6901) leads to."""
+    """What a JSON pointer (RFC 6901) leads to. Raises Nothing."""
     for step in pointer.split("/")[1:]:
         step = step.replace("~1", "/").replace("~0", "~")
         if isinstance(value, dict) and step in value:
@@ -110,7 +118,7 @@ def _at(value: Any, pointer: str) -> Any:
         elif isinstance(value, list) and step.isascii() and step.isdigit() and int(step[:9]) < len(value):
             value = value[int(step[:9])]
         else:
-            return _MISSING
+            raise Nothing(f"there is nothing at {pointer[:200]}")
     return value
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import fsum, log, log2, pi, sqrt
 from statistics import NormalDist
@@ -26,8 +26,7 @@ STRATUM: Final = 10  # runs of a stratum in each window, to be compared within i
 # Of a window's runs at most, that one caller sent: half of them, all alike and unlike the others, make a drift of 0.56,
 # so no caller alone brings it to the threshold of runbook 1, which is 0.8.
 SHARE_OF_ONE: Final = 0.5
-SEEN: Final = 20_000  # runs of a window, the newest, whose callers are counted and of which a sample is drawn
-MOST: Final = 2000  # runs of that sample: chance alone is below 0.07 then
+MOST: Final = 2000  # runs of a window that are looked at: chance alone is below 0.07 then
 SIZES: Final = (256, 1024, 4096, 16384, 65536)  # bytes: what an input's size is told by
 _NORMAL: Final = NormalDist()
 _SHOWN: Final = 5  # values of a category that are shown
@@ -109,11 +108,20 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """Who sent the runs of a window."""
+
+    runs: int = 0
+    who: str = ""  # the caller who sent most of them
+    most: int = 0  # so many
+
+
+@dataclass(frozen=True, slots=True)
 class LeftOut:
     """What of a window was not looked at, so that no caller sways the drift alone, and that a look stays cheap."""
 
     window: str  # now | baseline
-    runs: int  # of the window, up to SEEN
+    runs: int  # of the window
     sampled: int  # of them, that were looked at
     requester: str  # who sent more than one caller may; empty: nobody did
     sent: int  # runs of that caller
@@ -150,25 +158,21 @@ def measure(now: Sequence[Scored], before: Sequence[Scored], *, least: int = LEA
     return Drift(most.counted, low, high, len(now), len(before), found, leading, causes, "")
 
 
-def share_of_one(sent: Mapping[str, int], sent_before: Mapping[str, int]) -> tuple[str, float] | None:
-    """Who sent more of a window's runs than one caller may, and the share that is left; None where nobody did.
+def share_of_one(sent: Sent, sent_before: Sent) -> float | None:
+    """The share of a window's runs that is left to who sent most of them; None where nobody sent more than may be.
 
     It is SHARE_OF_ONE or, where that is more, the caller's share of the other window: who always sent nearly all runs
     of an agent is what the agent does, and is measured. So is a window that only one caller sent.
     """
-    if not sent:
-        return None
-    who = max(sent, key=lambda one: sent[one])
-    usual = sent_before.get(who, 0) / max(1, sum(sent_before.values()))
-    most = max(SHARE_OF_ONE, usual)
-    total = sum(sent.values())
-    return (who, most) if most * total < sent[who] < total else None
+    usual = sent_before.most / sent_before.runs if sent_before.who == sent.who and sent_before.runs else 0.0
+    share = max(SHARE_OF_ONE, usual)  # who sent more than SHARE_OF_ONE of a window sent most of it
+    return share if share * sent.runs < sent.most < sent.runs else None
 
 
 def split(runs: int, sent: int, share: float, *, most: int = MOST) -> tuple[int, int]:
-    """How many runs are taken of a caller who sent so many of a window's, and how many of all others."""
-    others = min(runs - sent, int(most * (1 - share)))
-    return min(sent, int(others * share / (1 - share))), others
+    """How many runs are taken of a caller who sent so many of a window's, and how many of all others: one at least."""
+    others = min(runs - sent, max(1, int(most * (1 - share))))
+    return min(sent, most - others, int(others * share / (1 - share))), others
 
 
 def distance(

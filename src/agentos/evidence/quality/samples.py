@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Row, text
 
 from agentos.evidence.quality import drift as drifts
-from agentos.evidence.quality.drift import SEEN, LeftOut
+from agentos.evidence.quality.drift import LeftOut, Sent
 from agentos.evidence.quality.figures import Scored
 from agentos.evidence.quality.model import MOST_RUNS, Feedback, Scope
 from agentos.kernel.unit_of_work import UnitOfWork
@@ -18,32 +18,39 @@ _COLUMNS: Final = (
     "SELECT q.run_id, q.deployment_id, q.agent_id, q.category, q.version, q.status, q.ended_at, q.seconds, q.score, "
     "q.confidence, q.parts, q.features, q.feedback FROM quality_runs q "
 )
-_WITHIN: Final = "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until ORDER BY q.ended_at DESC LIMIT :most"
+_COUNTED: Final = "AND q.counted AND q.ended_at >= :since AND q.ended_at < :until "
+_WITHIN: Final = f"{_COUNTED} ORDER BY q.ended_at DESC LIMIT :most"
 _IN: Final = {  # a statement for each scope, because each has an index of its own
-    Scope.ORGANIZATION: "(:version = '' OR q.version = :version)",
-    Scope.ROLE: "q.category = :target AND (:version = '' OR q.version = :version)",
-    Scope.DEPLOYMENT: "q.deployment_id = :target AND (:version = '' OR q.version = :version)",
+    Scope.ORGANIZATION: "true",
+    Scope.ROLE: "q.category = :target",
+    Scope.DEPLOYMENT: "q.deployment_id = :target",
 }
+_OF_ONE: Final = "AND (:version = '' OR q.version = :version) "
 
 _OF_VERSION: Final = text(f"{_COLUMNS} WHERE q.agent_id = :agent_id AND q.version = :version {_WITHIN}")
-_OF_SCOPE: Final = {scope: text(f"{_COLUMNS} WHERE {where} {_WITHIN}") for scope, where in _IN.items()}
-# Who sent the newest runs of a scope within a time, and a sample of them: by the hash of their ids, which nobody
-# chooses, so that the sample is of the whole time however the runs are spread over it.
-_NEWEST: Final = _WITHIN.replace(":most", ":seen")
-_SEEN: Final = {
-    scope: f"(SELECT q.run_id, q.requested_by FROM quality_runs q WHERE {where} {_NEWEST}) AS s"
+_OF_SCOPE: Final = {scope: text(f"{_COLUMNS} WHERE {where} {_OF_ONE} {_WITHIN}") for scope, where in _IN.items()}
+# Who sent most of a scope's runs within a time, and a sample of them: by the hash of their ids, which nobody chooses,
+# so that the sample is of the whole time however the runs are spread over it. All of the time is looked at, as whoever
+# could fill what is looked at could sway it: of roles and deployments by index alone, 700,000 runs in half a second.
+_DRAWN: Final = {
+    (scope, is_one): f"FROM quality_runs q WHERE {where} {_OF_ONE if is_one else ''} {_COUNTED}"
     for scope, where in _IN.items()
+    for is_one in (False, True)
 }
 _SENT: Final = {
-    scope: text(f"SELECT s.requested_by, count(*) AS runs FROM {seen} GROUP BY s.requested_by")
-    for scope, seen in _SEEN.items()
+    of: text(
+        "SELECT s.requested_by, s.runs, (sum(s.runs) OVER ())::bigint AS total FROM "
+        f"(SELECT q.requested_by, count(*) AS runs {drawn} GROUP BY q.requested_by) AS s "
+        "ORDER BY s.runs DESC, s.requested_by LIMIT 1"
+    )
+    for of, drawn in _DRAWN.items()
 }
 _SAMPLE: Final = {
-    scope: text(
-        f"{_COLUMNS} WHERE q.run_id IN (SELECT s.run_id FROM {seen} WHERE CAST(:who AS text) IS NULL "
-        "OR (s.requested_by = :who) = :is_who ORDER BY md5(s.run_id) LIMIT :most) ORDER BY q.ended_at DESC"
+    of: text(
+        f"{_COLUMNS} WHERE q.run_id IN (SELECT q.run_id {drawn} AND (CAST(:who AS text) IS NULL "
+        "OR (q.requested_by = :who) = :is_who) ORDER BY md5(q.run_id) LIMIT :most) ORDER BY q.ended_at DESC"
     )
-    for scope, seen in _SEEN.items()
+    for of, drawn in _DRAWN.items()
 }
 # Of the newest runs of the organization, or of a deployment: those that ended within a time and have no score.
 _UNSCORED: Final = {
@@ -81,12 +88,11 @@ async def unscored(work: UnitOfWork, scope: Scope, target: str, since: datetime,
     return int(row.runs) if row else 0
 
 
-async def sent(
-    work: UnitOfWork, scope: Scope, target: str, version: str, since: datetime, until: datetime
-) -> dict[str, int]:
-    """How many of a scope's runs that ended within a time each caller sent, of the newest SEEN."""
-    values = {"target": target, "version": version, "since": since, "until": until, "seen": SEEN}
-    return {row.requested_by: int(row.runs) for row in await work.all(_SENT[scope], values)}
+async def sent(work: UnitOfWork, scope: Scope, target: str, version: str, since: datetime, until: datetime) -> Sent:
+    """How many of a scope's runs ended within a time, and who sent most of them."""
+    values = {"target": target, "version": version, "since": since, "until": until}
+    row = await work.first(_SENT[scope, version != ""], values)
+    return Sent(int(row.total), row.requested_by, int(row.runs)) if row else Sent()
 
 
 async def sample(
@@ -102,9 +108,9 @@ async def sample(
     is_who: bool = True,
 ) -> list[Scored]:
     """So many of those runs, drawn from all of the time; of a caller, or of all others, where one is named."""
-    values = {"target": target, "version": version, "since": since, "until": until, "seen": SEEN}
+    values = {"target": target, "version": version, "since": since, "until": until}
     drawn = {"most": most, "who": who, "is_who": is_who}
-    return [_scored(row) for row in await work.all(_SAMPLE[scope], values | drawn)]
+    return [_scored(row) for row in await work.all(_SAMPLE[scope, version != ""], values | drawn)]
 
 
 async def windows(
@@ -119,18 +125,17 @@ async def windows(
     counted = {name: await sent(work, scope, target, version, *span) for name, span in spans.items()}
     runs, left_out = dict[str, list[Scored]](), list[LeftOut]()
     for name, other in (("now", "baseline"), ("baseline", "now")):
-        total, of_one = sum(counted[name].values()), drifts.share_of_one(counted[name], counted[other])
+        of, share = counted[name], drifts.share_of_one(counted[name], counted[other])
         scoped = (work, scope, target, version, *spans[name])
-        if of_one is None:
+        if share is None:
             runs[name] = await sample(*scoped, most=drifts.MOST)
         else:
-            who, share = of_one
-            own, others = drifts.split(total, counted[name][who], share)
-            runs[name] = await sample(*scoped, most=own, who=who)
-            runs[name] += await sample(*scoped, most=others, who=who, is_who=False)
-        if len(runs[name]) < total:
-            who, share = of_one or ("", 1.0)
-            left_out.append(LeftOut(name, total, len(runs[name]), who, counted[name].get(who, 0), share))
+            own, others = drifts.split(of.runs, of.most, share)
+            runs[name] = await sample(*scoped, most=own, who=of.who)
+            runs[name] += await sample(*scoped, most=others, who=of.who, is_who=False)
+        if len(runs[name]) < of.runs:
+            swayed = ("", 0, 1.0) if share is None else (of.who, of.most, share)
+            left_out.append(LeftOut(name, of.runs, len(runs[name]), *swayed))
     return runs["now"], runs["baseline"], tuple(left_out)
 
 

@@ -51,18 +51,18 @@ def evidence_policy(runs: Sequence[Scored], _drift: Drift) -> Advice | None:
     if min(len(side) for side in sides.values()) < READS:
         return None
     hits = {reads: sum(run.feedback is Feedback.ACCEPTED for run in side) for reads, side in sides.items()}
+    rates = {reads: figures.rate(hits[reads], len(side)) for reads, side in sides.items()}
     gap = newcombe(hits[True], len(sides[True]), hits[False], len(sides[False]))
     if gap is None or gap.low <= 0:
         return None
-    rates = {reads: hits[reads] / len(side) for reads, side in sides.items()}
     text = (
-        f"People accept {_percent(rates[True])} of the runs that read something first and {_percent(rates[False])} of "
-        f"those that read nothing ({len(sides[True])} and {len(sides[False])} judged). Make reading a condition of "
-        "the answer."
+        f"People accept {_percent(rates[True].value)} of the runs that read something first and "
+        f"{_percent(rates[False].value)} of those that read nothing ({rates[True].samples} and {rates[False].samples} "
+        "judged). Make reading a condition of the answer."
     )
     evidence = {
-        "accepted_rate_with_reads": {"value": rates[True], "samples": len(sides[True])},
-        "accepted_rate_without_reads": {"value": rates[False], "samples": len(sides[False])},
+        "accepted_rate_with_reads": shown(rates[True]),
+        "accepted_rate_without_reads": shown(rates[False]),
         "difference": {"low": gap.low, "high": gap.high},
     }
     return Advice(Kind.EVIDENCE_POLICY, text, evidence)

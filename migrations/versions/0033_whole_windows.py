@@ -1,0 +1,13 @@
+"""Who sent the runs of a scope within a time, and a sample of them, are read from indexes alone."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0033"
+down_revision = "0031"
+
+
+def upgrade() -> None:
+    script = Path(__file__).with_suffix(".sql").read_text()
+    op.get_bind().connection.dbapi_connection.run_async(lambda driver: driver.execute(script))
