@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0033"
+revision = "0032"
 down_revision = "0031"
 
 
