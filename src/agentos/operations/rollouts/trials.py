@@ -54,7 +54,7 @@ async def prepare(
 
     It is tried on runs of the version that serves: a canary's own say nothing of it. A run that cannot be executed
     again is missing in what gates ask for. ``live``: other models than the stub may be asked. Raises SkillUnknown,
-    SkillChanged or SkillWithheld of the version's own skills, and what ``what_if.prepare`` does where runs are asked for.
+    SkillChanged or SkillWithheld of the version's own skills, and what ``what_if.prepare`` does of the order's runs.
     """
     found = await deployments.get(work, deployment_id)
     version = await agents.get_version(work, found.agent_id, order.version)
