@@ -1,14 +1,16 @@
 """How long finding takes among as many artifacts as likeness is measured in.
 
-An organization has 10,000 artifacts of one or two passages, of made-up words that are as common as words are, and
-PostgreSQL has looked at them, as its autovacuum does within a minute. Queries
-are three words of some artifact: as they stand, and each of four letters or more with two of them exchanged.
+An organization has 10,000 artifacts of one or two passages, of made-up words that are as common as words are, one in a
+hundred of another agent than the rest, and a second organization has a hundred more. PostgreSQL has looked at them, as
+its autovacuum does within a minute. Queries are three words of some artifact: as they stand, and each of four letters
+or more with two of them exchanged; as they stand among those of the rare agent, and in the small organization.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
 
@@ -33,6 +35,7 @@ from benchmarks.report import Row, percentile
 from benchmarks.stack import Stack
 
 ARTIFACTS: Final = 10_000
+FEW: Final = 100  # of the rare agent, and of the small organization
 QUERIES: Final = 200
 WORDS: Final = 20_000  # of the made-up language
 WHERE: Final = f"one caller, {ARTIFACTS} artifacts, embedded PostgreSQL"
@@ -47,7 +50,7 @@ _ARTIFACT: Final = text(
     "INSERT INTO artifacts VALUES (:org, :digest, 'text/plain', CAST(:size AS integer), :size, :size)"
 )
 _USE: Final = text(
-    "INSERT INTO artifact_uses VALUES (:org, :run_id, 1, :digest, 't0.c0', 'read', 'look', 0, 'ok', NULL, 'tester', "
+    "INSERT INTO artifact_uses VALUES (:org, :run_id, 1, :digest, 't0.c0', 'read', 'look', 0, 'ok', NULL, :agent, "
     "'tests', 'dep', 'v', :at)"
 )
 _WORDS: Final = text("SELECT artifact_vocabulary_add(:org, CAST(:texts AS text[]))")
@@ -67,32 +70,49 @@ async def rows(stack: Stack) -> list[Row]:
 
 
 async def _measured(doors: Doors, stack: Stack) -> list[Row]:
-    organization, luck = OrgId("found"), random.Random(22)
-    await identity.found_organization(doors.database, organization, name="Found")
+    large, small, luck = OrgId("found"), OrgId("beside"), random.Random(22)
     texts = _texts(luck)
     began = time.perf_counter()
-    await _kept(doors, organization, texts)
+    for organization, some in ((large, texts), (small, texts[:FEW])):
+        await identity.found_organization(doors.database, organization, name=organization)
+        await _kept(doors, organization, some)
     await _looked_at(stack)
     print(f"kept {len(texts)} artifacts in {time.perf_counter() - began:.0f} s", flush=True)
-    embedder = Embedder(doors, LexicalEmbeddings(), Privacy(), Meter())
+    rare = range(0, ARTIFACTS, ARTIFACTS // FEW)
     found = []
-    for name, spelt in (("as written", lambda word: word), ("misspelt", _misspelt)):
-        seconds, hits = [], 0
-        for _ in range(QUERIES):
-            wanted = luck.randrange(len(texts))
-            said = texts[wanted].split()
-            start = luck.randrange(len(said) - 3)
-            query = " ".join(spelt(word) for word in said[start : start + 3])
-            began = time.perf_counter()
-            came = await search.search(
-                doors, organization, embedder, query, Filters(), most=10, see=_all, masks=False, corrects=True
-            )
-            seconds.append(time.perf_counter() - began)
-            hits += any(hit.use.run_id == f"run_{wanted + 1}" for hit in came.hits)
+    for name, organization, among, filters, spelt in (
+        ("words as written", large, range(ARTIFACTS), Filters(), str),
+        ("words misspelt", large, range(ARTIFACTS), Filters(), _misspelt),
+        ("one agent of many", large, rare, Filters(agent="rare"), str),
+        ("beside a large organization", small, range(FEW), Filters(), str),
+    ):
+        queries = [(wanted, _query(luck, texts[wanted], spelt)) for wanted in luck.choices(among, k=QUERIES)]
+        seconds, hits = await _searched(doors, organization, filters, queries)
         ms = percentile(seconds, 0.95) * 1000
-        found.append(Row(f"evidence search, words {name}, p95", "ms", ms, MOST_MS, where=WHERE))
-        found.append(Row(f"found among the first 10, words {name}", "%", 100 * hits / QUERIES, None, "higher"))
+        found.append(Row(f"evidence search, {name}, p95", "ms", ms, MOST_MS, where=WHERE))
+        found.append(Row(f"found among the first 10, {name}", "%", 100 * hits / QUERIES, None, "higher"))
     return found
+
+
+async def _searched(
+    doors: Doors, organization: OrgId, filters: Filters, queries: list[tuple[int, str]]
+) -> tuple[list[float], int]:
+    """The seconds of each search, and how many found the artifact that they were made of."""
+    embedder, seconds, hits = Embedder(doors, LexicalEmbeddings(), Privacy(), Meter()), [], 0
+    for wanted, query in queries:
+        began = time.perf_counter()
+        came = await search.search(
+            doors, organization, embedder, query, filters, most=10, see=_all, masks=False, corrects=True
+        )
+        seconds.append(time.perf_counter() - began)
+        hits += any(hit.use.run_id == f"run_{wanted + 1}" for hit in came.hits)
+    return seconds, hits
+
+
+def _query(luck: random.Random, whole: str, spelt: Callable[[str], str]) -> str:
+    said = whole.split()
+    start = luck.randrange(len(said) - 3)
+    return " ".join(spelt(word) for word in said[start : start + 3])
 
 
 async def _kept(doors: Doors, organization: OrgId, texts: list[str]) -> None:
@@ -120,7 +140,8 @@ async def _kept(doors: Doors, organization: OrgId, texts: list[str]) -> None:
             for number, (said, one) in enumerate(zip(part, made, strict=True), start + 1):
                 size = len(said)
                 await work.run(_ARTIFACT, {"org": organization, "digest": one["digest"], "size": size})
-                use = {"run_id": f"run_{number}", "at": at - timedelta(seconds=number)}
+                agent = "tester" if (number - 1) % (ARTIFACTS // FEW) else "rare"
+                use = {"run_id": f"run_{number}", "agent": agent, "at": at - timedelta(seconds=number)}
                 await work.run(_USE, {"org": organization, "digest": one["digest"], **use})
                 await work.run(_PASSAGES, one)
     async with doors.open(organization) as work:

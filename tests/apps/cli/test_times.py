@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from agentos.apps.cli import audit, cost, effects, evidence, main, policy
+from agentos.apps.cli import audit, cost, effects, evidence, policy
+from agentos.apps.cli.main import command_line
 from agentos.apps.cli.times import SAID, MomentUnclear, moment, terminals, zone_of
-from agentos.evidence.ledger.past import KINDS
 
 AT = datetime(2026, 11, 21, 16, 30, tzinfo=UTC)
 
@@ -90,7 +90,7 @@ class Api:
     def get(self, _path: str, **query: Any) -> Any:
         self.asked.append(query)
         nothing: dict[str, Any] = {"items": [], "next_cursor": None, "changes": [], "left_out": 0, "open_runs": 0}
-        kinds = {name: dict[str, Any]() for name in KINDS}
+        kinds = {name: dict[str, Any]() for name in audit.KINDS}
         return nothing | kinds | {"searched": {"because": None, "spelt": {}}, "total": {"unknown": {"said": []}}}
 
     def post(self, _path: str, body: dict[str, Any]) -> Any:
@@ -126,10 +126,29 @@ def test_every_command_reads_the_same_times_and_says_what_is_one(
     runner = CliRunner()
 
     for said in SAID.replace(" or ", ", ").split(", "):
-        found = runner.invoke(main.command_line(), [*command, said])
+        found = runner.invoke(command_line(), [*command, said])
         assert found.exit_code == 0, found.output + repr(found.exception)
         times = [str(one) for one in api.asked[-1].values() if re.fullmatch(r"\d{4}-\d\d-\d\d(T.+[+Z].*)?", str(one))]
         assert times, api.asked[-1]
-    found = runner.invoke(main.command_line(), [*command, "the day before"])
+    found = runner.invoke(command_line(), [*command, "the day before"])
     assert isinstance(found.exception, MomentUnclear) and found.exception.where.startswith("--")
     assert SAID in found.exception.then
+
+
+@pytest.mark.parametrize("command", [["audit", "search"], ["audit", "export"], ["cost", "top"], ["cost", "by", "day"]])
+def test_a_beginning_that_is_said_twice_is_refused(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api()
+    for module in (audit, cost):
+        monkeypatch.setattr(module, "connect", lambda: api)
+    found = CliRunner().invoke(command_line(), [*command, "--last", "1d", "--from", "yesterday"])
+    assert isinstance(found.exception, MomentUnclear) and found.exception.where == "--last"
+    assert not api.asked
+    for one in (["--last", "1d"], ["--from", "yesterday"], []):
+        assert CliRunner().invoke(command_line(), [*command, *one]).exit_code == 0
+
+
+def test_cost_without_a_beginning_is_of_seven_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    api = Api()
+    monkeypatch.setattr(cost, "connect", lambda: api)
+    assert CliRunner().invoke(command_line(), ["cost", "top"]).exit_code == 0
+    assert api.asked[-1]["days"] == 7

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from agentos.apps.worker import __main__ as worker
-from agentos.evidence.artifacts import content, indexing, search, service
+from agentos.evidence.artifacts import content, indexing, search, service, store
 from agentos.evidence.artifacts.model import BadEvidenceQuery, Filters, Kind, Stored
+from agentos.intake.identity import service as identity
 from agentos.kernel.clock import now
 from agentos.kernel.ids import OrgId
 from agentos.kernel.retention import forget
@@ -254,24 +255,73 @@ async def test_what_holds_the_rarer_word_comes_first(archive: Archive) -> None:
     assert (await archive.search("zeppelin invoice")).hits[0].use.run_id == rare
 
 
+async def invoices(archive: Archive, organization: OrgId) -> None:
+    """Nine hundred artifacts that hold a common word, which no run that is still known used."""
+    async with archive.runs.doors.open(organization) as work:
+        for one in (
+            "INSERT INTO artifacts SELECT :org, 'sha256:' || n, 'text/plain', 1, 1, 1 FROM generate_series(1, 900) n",
+            "SELECT artifact_passages_add(:org, 'sha256:' || n, '{0}', ARRAY['an invoice of ' || n], '', '{}') "
+            "FROM generate_series(1, 900) n",
+        ):
+            await work.run(text(one), {"org": organization})
+
+
+async def looked_at(archive: Archive, words: str, *, bound: int, newest: int = 5, **filters: Any) -> int:
+    """How many passages are read to find words, by indexes."""
+    async with archive.runs.doors.open(archive.runs.organization) as work:
+        await work.run(text("SET LOCAL enable_seqscan = off"))
+        await store.by_words(work, words, Filters(**filters), bound=bound, newest=newest, ranked=10, most=10)
+        found = await work.first(
+            text(
+                "SELECT coalesce(idx_tup_fetch, 0) + seq_tup_read AS read FROM pg_stat_xact_user_tables "
+                "WHERE relname = 'artifact_passages'"
+            )
+        )
+    assert found is not None
+    return int(found.read)
+
+
+async def test_no_filter_makes_a_search_look_at_more_than_its_bound(archive: Archive) -> None:
+    run_id = await archive.run("look", {"body": "invoice"}, name="rare")
+    await invoices(archive, archive.runs.organization)
+    read = await looked_at(archive, "invoice", bound=600, agent="rare")
+    assert 0 < read <= 600 + 10 + 5
+    assert [hit.use.run_id for hit in (await archive.search("invoice", agent="rare")).hits] == [run_id]
+
+
+async def test_a_search_reads_nothing_of_another_organization(archive: Archive) -> None:
+    run_id = await archive.run("look", {"body": "invoice"})
+    other = OrgId(archive.runs.organization + "_b")
+    await identity.found_organization(archive.runs.doors.database, other, name="Other")
+    await invoices(archive, other)
+    read = await looked_at(archive, "invoice", bound=3000)
+    assert 0 < read < 10
+    assert [hit.use.run_id for hit in (await archive.search("invoice")).hits] == [run_id]
+
+
+async def test_what_a_filter_lets_through_is_found_behind_more_than_is_looked_at(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.embeddings = Away()
+    await invoices(archive, archive.runs.organization)
+    monkeypatch.setattr(search, "LOOKED_AT", 1)  # so each word has its least share
+    run_id = await archive.run("look", {"body": "invoice"}, name="rare")
+    assert not (await archive.search("invoice", run="another")).hits
+    for filters in ({"agent": "rare"}, {"run": run_id}, {"kind": "read"}, {"since": now() - timedelta(hours=1)}):
+        assert [hit.use.run_id for hit in (await archive.search("invoice", **filters)).hits] == [run_id], filters
+
+
+async def test_what_is_to_be_left_out_is_not_found_as_it_stands(archive: Archive) -> None:
+    archive.embeddings = Away()
+    kept = await archive.run("look", {"body": "an invoice of jones"})
+    await archive.run("look", {"body": "an invoice smith sent"})
+    assert [hit.use.run_id for hit in (await archive.search("invoice -smith")).hits] == [kept]
+
+
 async def test_a_common_word_keeps_nothing_that_is_rare_from_being_found(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with archive.runs.doors.open(archive.runs.organization) as work:
-        await work.run(
-            text(
-                "INSERT INTO artifacts SELECT :org, 'sha256:' || n, 'text/plain', 1, 1, 1 "
-                "FROM generate_series(1, 900) n"
-            ),
-            {"org": work.organization},
-        )
-        await work.run(
-            text(
-                "SELECT artifact_passages_add(:org, 'sha256:' || n, '{0}', ARRAY['an invoice of ' || n], '', '{}') "
-                "FROM generate_series(1, 900) n"
-            ),
-            {"org": work.organization},
-        )
+    await invoices(archive, archive.runs.organization)
     monkeypatch.setattr(search, "LOOKED_AT", 1)  # so each word has its least share
     monkeypatch.setattr(search, "RANKED", 10)
     rare = await archive.run("look", {"body": "the zeppelin, and an invoice"})

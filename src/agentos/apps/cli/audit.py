@@ -13,7 +13,7 @@ import typer
 
 from agentos.apps.cli import output
 from agentos.apps.cli.deployments import resolve
-from agentos.apps.cli.times import SAID, From, To, Zone, exact
+from agentos.apps.cli.times import SAID, From, To, Zone, exact, only_one
 from agentos.apps.client import Client, connect
 from agentos.apps.embedded.home import LEDGER_KEY, Home
 from agentos.apps.embedded.settings import EmbeddedSettings
@@ -208,6 +208,7 @@ def _words(
 
 
 def _times(since: str, until: str, last: str, zone: str) -> dict[str, str]:
+    only_one(since, last)
     from_ = (now() - duration(last)).isoformat() if last else exact(since, where="--from", zone=zone)
     return {"from": from_, "to": exact(until, where="--to", zone=zone)}
 

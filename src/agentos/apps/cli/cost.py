@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from agentos.apps.cli import output
-from agentos.apps.cli.times import moment
+from agentos.apps.cli.times import moment, only_one
 from agentos.apps.client import connect
 from agentos.evidence.usage.model import Dimension, Measure
 from agentos.kernel.clock import now
@@ -24,11 +24,15 @@ _COUNTS: Final = (
     *("cache_write_tokens", "reasoning_tokens", "model_seconds", "skill_calls", "skill_seconds", "runs", "run_seconds"),
 )
 
-Last = Annotated[str, typer.Option("--last", help="How far back, in days of UTC: 7d, 4w. Today is the last of them.")]
+USUAL: Final = "7d"
+
+Last = Annotated[
+    str, typer.Option("--last", help=f"How far back, in days of UTC: 4w; else {USUAL}. Today, or --to, is the last.")
+]
 Since = Annotated[
     str, typer.Option("--from", "--since", help="The first day of UTC, as yesterday or 2026-11-01; instead of --last.")
 ]
-Until = Annotated[str, typer.Option("--to", "--until", help="The last day of UTC; else today.")]
+Until = Annotated[str, typer.Option("--to", "--until", help="The last day of UTC, which counts; else today.")]
 Agent = Annotated[str, typer.Option("--agent", help="Only of this agent.")]
 Version = Annotated[str, typer.Option("--version", help="Only of this version: its hash, or how it begins.")]
 Model = Annotated[str, typer.Option("--model", help="Only of this model: PROVIDER/NAME.")]
@@ -49,7 +53,7 @@ def top(
     by: Annotated[Dimension, typer.Option("--by", help="What to compare.")] = Dimension.AGENT,
     first: Annotated[Measure, typer.Option("--first", help="What comes first is most of this.")] = Measure.MONEY,
     most: Annotated[int, typer.Option("--most", min=1, max=1000, help="How many lines at most.")] = 10,
-    last: Last = "7d",
+    last: Last = "",
     since: Since = "",
     until: Until = "",
     agent: Agent = "",
@@ -65,7 +69,7 @@ def top(
 
 def told_by(
     dimensions: Annotated[list[Dimension], typer.Argument(metavar="DIMENSION...", help="In this order.")],
-    last: Last = "7d",
+    last: Last = "",
     since: Since = "",
     until: Until = "",
     agent: Agent = "",
@@ -109,7 +113,8 @@ def _show(by: list[Dimension], asked: dict[str, Any]) -> None:
 
 
 def _days(last: str, since: str, until: str) -> dict[str, Any]:
-    days: dict[str, Any] = {"days": max(1, math.ceil(duration(last) / timedelta(days=1)))}
+    only_one(since, last)
+    days: dict[str, Any] = {"days": max(1, math.ceil(duration(last or USUAL) / timedelta(days=1)))}
     return {**({"from": _day(since, "--from")} if since else days), "to": _day(until, "--to")}
 
 

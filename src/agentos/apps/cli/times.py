@@ -23,7 +23,7 @@ SAID: Final = "14:02, yesterday 22:30, 90m ago, 2026-01-31 or 2026-01-31T08:00+0
 
 Zone = Annotated[str, typer.Option("--zone", help="Of times that name none, as Europe/Berlin; else this terminal's.")]
 From = Annotated[str, typer.Option("--from", "--since", help=f"Not before: {SAID}.")]
-To = Annotated[str, typer.Option("--to", "--until", help="Before, likewise; else now.")]
+To = Annotated[str, typer.Option("--to", "--until", help="Before, likewise: before a day's beginning; else now.")]
 
 _LOCAL: Final = Path("/etc/localtime")
 _LENGTH: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
@@ -32,7 +32,7 @@ _WORDS: Final = re.compile(r"(?:(today|yesterday|\d{4}-\d\d-\d\d)(?:[ tT]+|$))?(
 
 
 class MomentUnclear(Invalid):
-    """A time that is none, or that is there twice or not at all because the clocks were changed."""
+    """A time that is none, that is said twice, or is there twice or not at all because the clocks were changed."""
 
     code = "moment_unclear"
 
@@ -51,6 +51,12 @@ def terminals() -> str:
     """The name of this terminal's zone, for who reads words of time elsewhere."""
     named = os.environ.get("TZ", "").lstrip(":")
     return named or (_LOCAL.resolve().as_posix().partition("/zoneinfo/")[2] or "UTC")
+
+
+def only_one(since: str, last: str) -> None:
+    """--from and --last both say where a time begins. Raises MomentUnclear (Invalid) where both are there."""
+    if since and last:
+        raise MomentUnclear("--from and --last both say where it begins", where="--last", then="Write one of them.")
 
 
 def exact(said: str, *, where: str, zone: str = "") -> str:

@@ -20,7 +20,8 @@ def page() -> str:
         "Every command takes `--json`, in any place. Its exit code is 0 or that of the [kind of error](errors.md).\n",
         f"Every command reads a time alike: {SAID}. A length of time alone, as 24h, is so long ago; a day alone is its "
         "beginning. What names no zone is this terminal's, or that of `--zone`. A time that the clocks skipped or "
-        "repeated is refused: write it with its offset. `agentos cost` counts days of UTC, and takes that of a time. "
+        "repeated is refused: write it with its offset. A time ends before what `--to` says, so `--to yesterday` "
+        "leaves yesterday out; but `agentos cost` counts whole days of UTC, and the day of `--to` with them. "
         "Lengths, as after `--last`, are written 90s, 1h30m, 7d or 2w.\n",
     ]
     for path, command in _commands("agentos", root):

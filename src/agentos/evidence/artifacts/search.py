@@ -18,6 +18,7 @@ MOST_WORDS: Final = 400  # characters of a query
 DEPTH: Final = 100  # passages that each way gives, before they are fused
 BOUND: Final = 10_000  # newest uses whose passages are measured for likeness: see docs/evidence.md
 LOOKED_AT: Final = 20_000  # passages, for the words of a query together: some 40 ms
+NEWEST: Final = 5_000  # uses that pass the filters, whose passages are looked at where those were not all: some 100 ms
 RANKED: Final = 2_000  # of them that are compared
 SMOOTH: Final = 60  # of reciprocal rank fusion: Cormack, Clarke and Buettcher, SIGIR 2009
 _WORD: Final = re.compile(r"(?<![\w-])[^\W\d_]{4,24}(?!\w)")  # what may be misspelt; not what is to be left out
@@ -101,7 +102,7 @@ async def _places(
         one.score += 1 / (SMOOTH + place)
         return one
 
-    by_words = await store.by_words(work, words, filters, bound=LOOKED_AT, ranked=RANKED, most=DEPTH)
+    by_words = await _holding(work, words, filters, most=DEPTH)
     for place, (digest, number, holds) in enumerate(by_words, 1):
         rank(digest, number, place).holds = holds
     for place, (digest, number, likeness) in enumerate(await _alike(work, embedder, vector, filters), 1):
@@ -111,6 +112,14 @@ async def _places(
         if digest not in best or one.order < best[digest].order:
             best[digest] = one
     return best
+
+
+async def _holding(
+    work: UnitOfWork, words: str, filters: Filters, *, most: int, among: int = 1
+) -> list[tuple[str, int, Holds]]:
+    """What holds the words; ``among`` so many searches of one question what may be looked at is shared."""
+    bound, newest = LOOKED_AT // among, NEWEST // among
+    return await store.by_words(work, words, filters, bound=bound, newest=newest, ranked=RANKED, most=most)
 
 
 async def _alike(
@@ -158,7 +167,7 @@ async def _by_what_is_shown(
         depth = max(1, DEPTH // max(1, len(asked)))
         brought: dict[str, set[str]] = {}
         for word in asked:
-            by_word = await store.by_words(work, word, filters, bound=LOOKED_AT, ranked=RANKED, most=depth)
+            by_word = await _holding(work, word, filters, most=depth, among=len(asked))
             brought[word] = {digest for digest, _, _ in by_word}
         alike: dict[str, tuple[int, float]] = {}
         for digest, number, likeness in await _alike(work, embedder, vector, filters):

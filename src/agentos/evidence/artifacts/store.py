@@ -75,7 +75,7 @@ _GET: Final = text("SELECT digest, media_type, size, characters, searched FROM a
 _USES: Final = text(f"SELECT {_USE} FROM artifact_uses u WHERE u.digest = :digest ORDER BY u.at DESC LIMIT :most")
 _BY_WORDS: Final = text(
     "SELECT * FROM artifacts_by_words(:words, :agent, :run, :kind, :since, :until, :anywhere, "
-    "CAST(:bound AS integer), CAST(:ranked AS integer), CAST(:most AS integer))"
+    "CAST(:bound AS integer), CAST(:newest AS integer), CAST(:ranked AS integer), CAST(:most AS integer))"
 )
 _BY_LIKENESS: Final = text(
     "SELECT * FROM artifacts_by_likeness(:vector, :embedder, :agent, :run, :kind, :since, :until, "
@@ -234,14 +234,15 @@ async def listed(
 
 
 async def by_words(
-    work: UnitOfWork, words: str, filters: Filters, *, bound: int, ranked: int, most: int
+    work: UnitOfWork, words: str, filters: Filters, *, bound: int, newest: int, ranked: int, most: int
 ) -> list[tuple[str, int, Holds]]:
     """Passages that hold the words as they stand, then those that hold all of them, then some; the best first.
 
-    ``bound``: how many passages are looked at for the words, together; ``ranked``: how many of them are compared.
+    ``bound``: how many passages are looked at for the words, together; ``newest``: of how many uses that pass the
+    filters the passages are, too; ``ranked``: how many of all these are compared.
     """
     values = {**asdict(filters), "anywhere": filters == Filters(), "words": words}
-    found = await work.all(_BY_WORDS, {**values, "bound": bound, "ranked": ranked, "most": most})
+    found = await work.all(_BY_WORDS, {**values, "bound": bound, "newest": newest, "ranked": ranked, "most": most})
     return [(row.digest, row.number, Holds(row.holds)) for row in found]
 
 
