@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from agentos.evidence.ledger.model import Anchor
+from agentos.evidence.ledger.model import SET_ASIDE, Anchor
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.seals import LedgerKey, LedgerKeys
 
@@ -227,7 +227,8 @@ class Anchors:
         if told.wrong or told.absent:
             return
         half = len(lines) // 2
-        kept = [*lines[:half:2], *lines[half:]]
+        aside = next((at for at, line in enumerate(lines[:half]) if line.hash == SET_ASIDE), -1)  # evidence, too
+        kept = [*(line for at, line in enumerate(lines[:half]) if at % 2 == 0 or at == aside), *lines[half:]]
         new = path.with_suffix(".new")
         try:
             with open(new, "wb", opener=_private) as file:

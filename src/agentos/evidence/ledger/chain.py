@@ -257,6 +257,16 @@ class Links:
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
+def position(keys: LedgerKeys, organization: str, hash_: bytes | None, entry: bytes | None) -> tuple[int, int] | None:
+    """Where the fact of an entry stood on the outbox; None where there is none that is as it was chained."""
+    one = None if entry is None else _decoded(entry)
+    key = None if one is None else keys.of(one.key_id)
+    if one is None or key is None or entry is None or hash_ is None:
+        return None
+    told = hmac.digest(key.chain(organization), entry, "sha256")
+    return _position(one) if hmac.compare_digest(told, hash_) else None
+
+
 def _decoded(data: bytes) -> Entry | None:
     try:
         return _entry.decode(data)

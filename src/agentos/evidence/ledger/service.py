@@ -12,8 +12,9 @@ from typing import Any, Final
 from agentos.control.stops import service as stops
 from agentos.evidence.ledger import past, store
 from agentos.evidence.ledger.anchors import Anchors
-from agentos.evidence.ledger.chain import Links, believed
+from agentos.evidence.ledger.chain import Links, believed, position
 from agentos.evidence.ledger.model import (
+    SET_ASIDE,
     Anchor,
     Broken,
     EntryUnknown,
@@ -97,6 +98,8 @@ async def look(
         broken = broken or cut
         if broken is None:
             broken = await _unanchored(driver, organization, held.last)
+    if broken is None and is_whole and entries:
+        broken = await _passed(driver, organization, keys, entries)
     return Verified(links.number - after, links.number, entries, is_whole, links.earlier, broken, links.unread, held)
 
 
@@ -257,6 +260,9 @@ async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: i
         return Held(count, history.torn, history.absent, first, held)
 
     for count, one in enumerate(history.anchors):
+        if one.hash == SET_ASIDE:
+            said = f"at {one.at.isoformat()} facts behind entry {one.number} were set aside: its end was another then"
+            return so_far(count + 1), Broken(Tampering.GAP, one.number + 1, said)
         if one.number > entries or one.number not in hashes:
             said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
             return so_far(count), Broken(Tampering.TRUNCATION, entries + 1, said)
@@ -284,3 +290,15 @@ async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -
         f"entry {first['number']} of {first['at'].isoformat()} has no anchor: the file was cut, replaced or not written"
     )
     return Broken(Tampering.ANCHOR, first["number"], said)
+
+
+async def _passed(driver: Any, organization: str, keys: LedgerKeys, entries: int) -> Broken | None:
+    """What is wrong where the outbox still holds facts that were passed and never chained."""
+    row = await _row(driver, organization, 1)
+    begins = position(keys, organization, row.hash, row.entry)
+    told = None if begins is None else await driver.fetchrow(store.PASSED, str(begins[0]), begins[1])
+    if told is None or not told["facts"]:
+        return None
+    first = f"{told['id']} of {told['at'].isoformat()}"
+    said = f"{told['facts']} facts of the last days are in no entry, the first of them {first}"
+    return Broken(Tampering.GAP, entries + 1, said)
