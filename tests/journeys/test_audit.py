@@ -67,6 +67,9 @@ async def test_it_verifies_and_names_what_somebody_changed_behind_its_back(
 ) -> None:
     await platform.apply([DONE], [])
     (promoted,) = await chained(platform, "VersionPromoted")
+    health = (await platform.admin.get("/health/ledger")).json()
+    assert health["unverified_chains"] > 0
+    assert health["status"] != "ok"  # nobody has looked yet
     found = await verified(platform)
     assert (found["holds"], found["is_whole"]) == (True, True)
     assert found["entries"] == found["checked"] > 5
@@ -74,6 +77,7 @@ async def test_it_verifies_and_names_what_somebody_changed_behind_its_back(
     assert (told["person"], told["body"]["broken"]) == ("admin", "")
     health = (await platform.admin.get("/health/ledger")).json()
     assert health["verified_seconds_ago"] >= 0
+    assert health["unverified_chains"] == health["chains"] - 1
     metrics = (await platform.admin.get("/metrics")).text
     organization = (await platform.admin.get("/api/v1/organization")).json()["org"]
     assert f'agentos_ledger_sound{{org="{organization}",process="agentos"}} 1.0' in metrics

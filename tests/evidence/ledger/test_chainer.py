@@ -135,7 +135,7 @@ async def test_a_body_that_is_no_facts_is_chained_as_broken_and_holds_back_nobod
     async with books.doors.open(organization) as work:
         rows = await search(work, Search(), beyond=None, is_oldest_first=True, most=10)
         assert [shown(row)["seal"] for row in rows] == ["whole", "broken", "broken", "broken", "whole"]
-        await state(work, at=now(), now=now())
+        await state(work, books.keys, at=now(), now=now())
     broken = (await books.look(organization)).broken
     assert broken is not None
     assert broken.number == 2

@@ -187,6 +187,9 @@ def state(
             output.show(found)
         else:
             output.show(found["changes"], columns=("kind", "id", "before", "after"))
+            if not found["is_complete"] or found["passed_over"]:
+                left = f"{found['passed_over']} entries passed over as they are not as they were chained"
+                output.progress(f"the ledger is complete: {str(found['is_complete']).lower()}; {left}")
         return
     found = client.get(f"{BASE}/state", at=exact(at, where="--at", zone=zone))
     if output.as_json:

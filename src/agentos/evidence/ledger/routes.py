@@ -111,7 +111,7 @@ async def state(caller: Reader, doors: DoorsDep, at: At = None) -> dict[str, Any
     """What was in force at a moment: versions, tiers, stops, policies, budgets, gates and more; else unknown."""
     async with doors.open(caller.organization) as work:
         moment = now()
-        return await service.state(work, at=at or moment, now=moment)
+        return await service.state(work, doors.database.ledger_keys, at=at or moment, now=moment)
 
 
 @router.get("/state/diff")
@@ -120,7 +120,8 @@ async def difference(caller: Reader, doors: DoorsDep, before: Before = None, aft
     moment = now()
     second = after or moment
     async with doors.open(caller.organization) as work:
-        return await service.difference(work, before=before or max(second, OLDEST) - DAY, after=second, now=moment)
+        keys, first = doors.database.ledger_keys, before or max(second, OLDEST) - DAY
+        return await service.difference(work, keys, before=first, after=second, now=moment)
 
 
 def _event(organization: OrgId, row: Row) -> dict[str, Any]:

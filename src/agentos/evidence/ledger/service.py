@@ -119,28 +119,41 @@ async def entry(work: UnitOfWork, number: int) -> Row:
     return found
 
 
-async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str]) -> list[tuple[int, str, str, bytes]]:
-    """The newest entries of these facts about these ids: number, fact, id and body; not of what was amiss."""
-    rows = await store.about(work, names, keys, PAGE)
-    return [(row.number, name, row.key, body) for row in rows for name, body in believed([row])]
+async def about(
+    work: UnitOfWork, keys: LedgerKeys | None, names: Sequence[str], ids: Sequence[str]
+) -> list[tuple[int, str, str, bytes]]:
+    """The newest entries of these facts about these ids: number, fact, id and body.
+
+    Not of what was amiss, nor of what is not as it was chained.
+    """
+    rows = await store.about(work, names, ids, PAGE)
+    await _look_again(keys)
+    told = believed(keys, work.organization, rows)
+    return [(row.number, row.name, row.key, body) for row, body in told if body is not None]
 
 
-async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
-    """What was in force at a moment, kind by kind. Raises NotYet (Invalid).
+async def state(work: UnitOfWork, keys: LedgerKeys | None, *, at: datetime, now: datetime) -> dict[str, Any]:
+    """What was in force at a moment, kind by kind. Memory is bounded by that. Raises NotYet (Invalid).
 
     Where the ledger had no entry yet everything is unknown; where it does not begin with the founding of its
-    organization it is not complete: what was set before and not changed since is not told.
+    organization it is not complete: what was set before and not changed since is not told. Entries that are not as they
+    were chained, and facts that were amiss, are passed over and counted (``passed_over``).
     """
     if at > now:
         raise NotYet(f"{at.isoformat()} has not come yet", where="at", then="Ask about a moment that is past.")
+    await _look_again(keys)
     first, last = await store.span(work)
     begins = await store.entry(work, 1)
-    is_complete = begins is not None and [name for name, _ in believed([begins])] == [past.BEGINS]
+    told_of = [] if begins is None else list(believed(keys, work.organization, [begins]))
+    is_complete = [row.name for row, body in told_of if body is not None] == [past.BEGINS]
     told = past.moment(at, first, last, is_complete=is_complete)
     if first is None or at < first:
-        return told | dict.fromkeys(past.KINDS, past.UNKNOWN)
-    rows = await store.told_until(work, list(past.CHANGES), at)
-    found = past.in_force(believed(rows))
+        return told | {"passed_over": past.UNKNOWN} | dict.fromkeys(past.KINDS, past.UNKNOWN)
+    found, passed_over, after = past.nothing(), 0, 0
+    while rows := await store.told_until(work, list(past.CHANGES), at, after=after, most=PAGE):
+        good = [(row.name, body) for row, body in believed(keys, work.organization, rows) if body is not None]
+        past.go_on(found, good)
+        passed_over, after = passed_over + len(rows) - len(good), rows[-1].number
     for one in await stops.of_everybody(work, at=at):
         found["stops"][one.id] = {
             "kind": one.kind.value,
@@ -148,10 +161,12 @@ async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, A
             "target": one.target,
             "ordered_by": one.ordered_by,
         }
-    return told | found
+    return told | {"passed_over": passed_over} | found
 
 
-async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now: datetime) -> dict[str, Any]:
+async def difference(
+    work: UnitOfWork, keys: LedgerKeys | None, *, before: datetime, after: datetime, now: datetime
+) -> dict[str, Any]:
     """What changed between two moments; unknown where the ledger does not reach back to the first.
 
     Raises NotYet or MomentsSwapped (Invalid).
@@ -160,8 +175,10 @@ async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now
         raise MomentsSwapped(
             f"{before.isoformat()} is after {after.isoformat()}", where="before", then="Name the earlier one first."
         )
-    one, other = await state(work, at=before, now=now), await state(work, at=after, now=now)
-    told = {"before": one.pop("at"), "after": other.pop("at"), "ledger_from": one["ledger_from"]}
+    one = await state(work, keys, at=before, now=now)
+    other = await state(work, keys, at=after, now=now)
+    reach = ("ledger_from", "ledger_to", "is_complete", "model_switches", "passed_over")
+    told = {"before": one["at"], "after": other["at"], **{name: other[name] for name in reach}}
     if past.UNKNOWN in (one["deployments"], other["deployments"]):
         return {**told, "changes": past.UNKNOWN}
     return {**told, "changes": past.changed(one, other)}
@@ -209,6 +226,11 @@ async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -
             yield page
         finally:
             page = await asked
+
+
+async def _look_again(keys: LedgerKeys | None) -> None:
+    if keys is not None:
+        await asyncio.to_thread(keys.look_again)
 
 
 async def _row(driver: Any, organization: str, number: int) -> Row:

@@ -56,7 +56,8 @@ _CONDITIONS: Final = {
     "until": "at < :until",
 }
 _NAMED_UNTIL: Final = text(
-    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"
+    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at AND number > :after "
+    "ORDER BY number LIMIT :most"
 )
 _ABOUT: Final = text(
     f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND key = ANY (:keys) "
@@ -165,9 +166,9 @@ async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str], mos
     return [Row._make(row) for row in await work.all(_ABOUT, values)]
 
 
-async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime) -> list[Row]:
-    """Every entry of these facts up to a moment, oldest first."""
-    values = {"org": work.organization, "names": list(names), "at": at}
+async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime, *, after: int, most: int) -> list[Row]:
+    """Entries of these facts up to a moment and behind a number, oldest first."""
+    values = {"org": work.organization, "names": list(names), "at": at, "after": after, "most": most}
     return [Row._make(row) for row in await work.all(_NAMED_UNTIL, values)]
 
 
