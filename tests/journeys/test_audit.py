@@ -187,9 +187,13 @@ async def test_the_command_line_verifies_searches_exports_and_travels_in_time(
     assert (await shell("state", *moments))["changes"] == "unknown"
     database, key = platform.held.parts.database, tmp_path / "other.key"
     make_key(key)
-    rotated = await shell("audit", "rotate-key", "--file", str(key))
+    await shell("audit", "rotate-key", "--file", str(key))
+    rotated = await shell("audit", "rotate-key", "--file", str(key), "--promote")
+    assert (await shell("audit", "rotate-key", "--file", str(key), "--promote", code=5))[
+        "code"
+    ] == "ledger_key_not_added"
     was, database.ledger_keys = database.ledger_keys, LedgerKeys.load(key)
-    assert [one.id for one in database.ledger_keys.every] == [rotated["key_id"], *rotated["older"]]
+    assert [one.id for one in database.ledger_keys.every] == [rotated["key_id"], *rotated["others"]]
     refused = await shell("audit", "verify", by="admin", code=5)
     assert (refused["holds"], refused["broken"]) == ("unknown", None)
     assert [(one["key_id"], one["first"]) for one in refused["unread"]] == [(was.now.id if was else "", 1)]

@@ -21,7 +21,7 @@ from agentos.evidence.ledger.model import Unread
 from agentos.evidence.ledger.past import KINDS
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Conflict, Invalid
-from agentos.kernel.seals import rotate_key
+from agentos.kernel.seals import promote_key, rotate_key
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.units import duration
 
@@ -108,12 +108,18 @@ def rotate(
     file: Annotated[
         str, typer.Option("--file", help="The file; else AGENTOS_LEDGER_KEY, or that of AGENTOS_HOME.")
     ] = "",
+    promote: Annotated[bool, typer.Option("--promote", help="Use the key that was added before.")] = False,
 ) -> None:
-    """Put a new key before those of the ledger, on this machine; the old ones still verify what was made with them."""
+    """Add a new key to those of the ledger, on this machine, and use it with --promote; the old ones still verify."""
     path = file or DatabaseSettings.read().ledger_key or str(Home(EmbeddedSettings.read().home).path / LEDGER_KEY)
-    keys = rotate_key(Path(path))
-    output.show({"file": path, "key_id": keys.now.id, "older": [one.id for one in keys.every[1:]]})
-    output.progress("copy the file to every machine of the platform, then start its processes anew, one by one")
+    keys = promote_key(Path(path)) if promote else rotate_key(Path(path))
+    output.show({"file": path, "key_id": keys.now.id, "others": [one.id for one in keys.every[1:]]})
+    if promote:
+        output.progress("copy the file to every machine of the platform, then start its processes anew, one by one")
+    else:
+        output.progress(
+            "copy the file to every machine of the platform, then use the key: 'audit rotate-key --promote'"
+        )
 
 
 def search(

@@ -30,7 +30,7 @@ from agentos.evidence.ledger.model import (
 )
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKeys
+from agentos.kernel.seals import LedgerKey, LedgerKeys
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 UNKNOWN: Final = "unknown"  # what a look has found where a key is absent
@@ -203,17 +203,22 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
 
 def token(keys: LedgerKeys, organization: str, seen: Seen) -> str:
     """What a caller goes on with who had so much verified."""
-    said = ".".join(map(str, seen))
-    return f"{said}.{hmac.digest(keys.now.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
+    return _token(keys.now, organization, seen)
 
 
 def seen_by(keys: LedgerKeys, organization: str, said: str) -> Seen | None:
-    """What a token says was verified; None for one that was not given out here, or by another key than now's."""
+    """What a token says was verified; None for one that was given out by none of these keys."""
     *parts, _ = said.split(".")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
     seen = Seen(*map(int, parts))
-    return seen if hmac.compare_digest(said.encode(), token(keys, organization, seen).encode()) else None
+    told = (_token(key, organization, seen).encode() for key in keys.every)
+    return seen if any(hmac.compare_digest(said.encode(), one) for one in told) else None
+
+
+def _token(key: LedgerKey, organization: str, seen: Seen) -> str:
+    said = ".".join(map(str, seen))
+    return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
 
 
 async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -> AsyncGenerator[list[Row]]:
