@@ -202,3 +202,24 @@ def test_a_file_that_root_changes_stays_with_whom_it_belongs_to(tmp_path: Path) 
     rotate_key(file)
     promote_key(file)
     assert (file.stat().st_uid, file.stat().st_gid, file.stat().st_mode & 0o777) == (1234, 1235, 0o600)
+
+
+async def test_what_one_machine_seals_with_a_new_key_is_whole_to_another_that_still_uses_the_old_one(
+    sealed_url: str, organization: OrgId, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here.key", tmp_path / "there.key"
+    shutil.copy(os.environ["AGENTOS_TEST_LEDGER_KEY"], here)
+    rotate_key(here)
+    shutil.copy(here, there)
+    promote_key(there)
+    database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(there)))
+    keys = LedgerKeys.load(here)
+    books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
+    await books.toss(organization, 2)
+    await books.chain()
+    promote_key(here)
+    await books.toss(organization, 2)
+    await books.chain()
+    found = await books.look(organization)
+    assert (found.broken, found.unread, found.entries) == (None, (), 4)
+    await database.close()
