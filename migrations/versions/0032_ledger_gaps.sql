@@ -1,22 +1,24 @@
 -- Where the chainer stands, and the last entry of the chain that went on last, in one snapshot: they name one fact, or
 -- somebody set one of them. Nothing where there is no chain.
 CREATE FUNCTION ledger_last()
-RETURNS TABLE (txid text, seq bigint, org text, hash bytea, entry bytea)
+RETURNS TABLE (txid text, seq bigint, org text, number bigint, hash bytea, entry bytea)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
-  SELECT c.txid::text, c.seq, h.org, l.hash, l.entry
+  SELECT c.txid::text, c.seq, h.org, h.number, l.hash, l.entry
   FROM (SELECT g.org, g.number FROM ledger_heads g ORDER BY g.txid DESC, g.seq DESC LIMIT 1) AS h
   JOIN outbox_cursors c ON c.consumer = 'ledger'
   LEFT JOIN ledger l ON l.org = h.org AND l.number = h.number
 $$;
 
--- The last entry of every chain, with what its end says of it, and where the chainer stands, in one snapshot.
+-- The last entry of every organization, with what its chain's end says of it, and where the chainer stands, in one snapshot.
 CREATE FUNCTION ledger_lasts()
-RETURNS TABLE (txid text, seq bigint, org text, told_txid text, told_seq bigint, hash bytea, entry bytea)
+RETURNS TABLE (txid text, seq bigint, org text, told_txid text, told_seq bigint, number bigint, hash bytea, entry bytea)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentos AS $$
-  SELECT c.txid::text, c.seq, h.org, h.txid::text, h.seq, l.hash, l.entry
-  FROM ledger_heads h
+  SELECT c.txid::text, c.seq, every.org, coalesce(h.txid, '0')::text, coalesce(h.seq, 0), l.number, l.hash, l.entry
+  FROM (SELECT org FROM organizations UNION SELECT org FROM ledger_heads UNION SELECT '-') AS every
   JOIN outbox_cursors c ON c.consumer = 'ledger'
-  LEFT JOIN ledger l ON l.org = h.org AND l.number = h.number
+  LEFT JOIN ledger_heads h ON h.org = every.org
+  LEFT JOIN LATERAL (SELECT e.number, e.hash, e.entry FROM ledger e WHERE e.org = every.org
+                     ORDER BY e.number DESC LIMIT 1) AS l ON true
 $$;
 
 -- Put the chainer back to where it was, if it still stands where it should not; what was set aside behind it is tried again.

@@ -258,10 +258,10 @@ class Links:
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
-def position(keys: LedgerKeys, organization: str, hash_: bytes | None, entry: bytes | None) -> tuple[int, int] | None:
+def position(keys: LedgerKeys, row: Mapping[str, Any]) -> tuple[int, int] | None:
     """Where the fact of an entry stood on the outbox; None where there is none that is as it was chained."""
-    one = None if hash_ is None or entry is None else _genuine(keys, organization, hash_, entry)
-    return None if one is None else _position(one)
+    one = None if row["entry"] is None else _genuine(keys, row["org"], row["hash"], row["entry"])
+    return None if one is None or one.number != row["number"] else _position(one)
 
 
 def _genuine(keys: LedgerKeys, organization: str, hash_: bytes, entry: bytes) -> Entry | None:

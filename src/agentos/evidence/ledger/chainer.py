@@ -145,13 +145,10 @@ class Chainer:
         if told is None:
             return
         stands = int(told["txid"]), told["seq"]
-        if stands in (self._aside, position(self._keys, told["org"], told["hash"], told["entry"])):
+        if stands in (self._aside, position(self._keys, told)):
             return
         ends = await store.last_entries(driver)
-        chained_up_to = max(
-            position(self._keys, one["org"], one["hash"], one["entry"]) or (int(one["told_txid"]), one["told_seq"])
-            for one in ends
-        )
+        chained_up_to = max(position(self._keys, one) or (int(one["told_txid"]), one["told_seq"]) for one in ends)
         stands = int(ends[0]["txid"]), ends[0]["seq"]
         if stands > chained_up_to:
             log.error("ledger_cursor_put_back", cursor="{}-{}".format(*stands), chained="{}-{}".format(*chained_up_to))

@@ -322,7 +322,7 @@ async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -
 async def _passed(driver: Any, organization: str, keys: LedgerKeys, entries: int) -> Broken | None:
     """What is wrong where the outbox still holds facts that were passed and never chained."""
     row = await _row(driver, organization, 1)
-    begins = position(keys, organization, row.hash, row.entry)
+    begins = position(keys, row._asdict() | {"org": organization})
     told = None if begins is None else await driver.fetchrow(store.PASSED, str(begins[0]), begins[1])
     if told is None or not told["facts"]:
         return None
