@@ -297,11 +297,11 @@ async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_
 ) -> None:
     await books.toss(organization, 1)
     chainer: Chainer = books.chainer()
-    await chainer.turn()
+    await books.turn(chainer)
     assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 0
     await books.toss(organization, 1)
-    await chainer.turn()  # five seconds are not over
+    await books.turn(chainer)  # five seconds are not over
     assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 1
     assert books.anchors.last()[0][organization].number == 2

@@ -16,13 +16,11 @@ from agentos.apps.cli.deployments import resolve
 from agentos.apps.cli.times import SAID, From, To, Zone, exact
 from agentos.apps.client import Client, connect
 from agentos.apps.embedded.home import LEDGER_KEY, Home
-from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.evidence.ledger.model import Unread
 from agentos.evidence.ledger.past import KINDS
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Conflict, Invalid
 from agentos.kernel.seals import promote_key, rotate_key
-from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.units import duration
 
 BASE: Final = "/api/v1/audit"
@@ -127,6 +125,10 @@ def rotate(
     promote: Annotated[bool, typer.Option("--promote", help="Use the key that was added before.")] = False,
 ) -> None:
     """Add a new key to those of the ledger, on this machine, and use it with --promote; the old ones still verify."""
+    # Only here are settings needed, whose library takes a while of every other command's start.
+    from agentos.apps.embedded.settings import EmbeddedSettings
+    from agentos.kernel.settings import DatabaseSettings
+
     path = file or DatabaseSettings.read().ledger_key or str(Home(EmbeddedSettings.read().home).path / LEDGER_KEY)
     keys = promote_key(Path(path)) if promote else rotate_key(Path(path))
     output.show({"file": path, "key_id": keys.now.id, "others": [one.id for one in keys.every[1:]]})
