@@ -67,6 +67,9 @@ async def test_it_verifies_and_names_what_somebody_changed_behind_its_back(
 ) -> None:
     await platform.apply([DONE], [])
     (promoted,) = await chained(platform, "VersionPromoted")
+    health = (await platform.admin.get("/health/ledger")).json()
+    assert health["unverified_chains"] > 0
+    assert health["status"] != "ok"  # nobody has looked yet
     found = await verified(platform)
     assert (found["holds"], found["is_whole"]) == (True, True)
     assert found["entries"] == found["checked"] > 5
@@ -74,6 +77,7 @@ async def test_it_verifies_and_names_what_somebody_changed_behind_its_back(
     assert (told["person"], told["body"]["broken"]) == ("admin", "")
     health = (await platform.admin.get("/health/ledger")).json()
     assert health["verified_seconds_ago"] >= 0
+    assert health["unverified_chains"] == health["chains"] - 1
     metrics = (await platform.admin.get("/metrics")).text
     organization = (await platform.admin.get("/api/v1/organization")).json()["org"]
     assert f'agentos_ledger_sound{{org="{organization}",process="agentos"}} 1.0' in metrics
@@ -183,9 +187,13 @@ async def test_the_command_line_verifies_searches_exports_and_travels_in_time(
     assert (await shell("state", *moments))["changes"] == "unknown"
     database, key = platform.held.parts.database, tmp_path / "other.key"
     make_key(key)
-    rotated = await shell("audit", "rotate-key", "--file", str(key))
+    await shell("audit", "rotate-key", "--file", str(key))
+    rotated = await shell("audit", "rotate-key", "--file", str(key), "--promote")
+    assert (await shell("audit", "rotate-key", "--file", str(key), "--promote", code=5))[
+        "code"
+    ] == "ledger_key_not_added"
     was, database.ledger_keys = database.ledger_keys, LedgerKeys.load(key)
-    assert [one.id for one in database.ledger_keys.every] == [rotated["key_id"], *rotated["older"]]
+    assert [one.id for one in database.ledger_keys.every] == [rotated["key_id"], *rotated["others"]]
     refused = await shell("audit", "verify", by="admin", code=5)
     assert (refused["holds"], refused["broken"]) == ("unknown", None)
     assert [(one["key_id"], one["first"]) for one in refused["unread"]] == [(was.now.id if was else "", 1)]

@@ -24,9 +24,12 @@ def made_once(path: Path, content: bytes) -> bool:
 
 
 def replaced(path: Path, content: bytes) -> None:
-    """Put this in the place of the file (0600), whole or not at all."""
+    """Put this in the place of the file (0600), whole or not at all; it stays with whom it belongs to."""
+    was = path.stat()
     new = _written(path, content)
     try:
+        if (was.st_uid, was.st_gid) != (new.stat().st_uid, new.stat().st_gid):
+            os.chown(new, was.st_uid, was.st_gid)
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
+
+import structlog
 
 from agentos.kernel.errors import Conflict, Unavailable
 from agentos.kernel.keyfiles import alone, made_once, replaced
 
+log = structlog.get_logger(__name__)
+
 BYTES: Final = 32
+_WAITS: Final = "+"  # before a key that is known and not used yet
 _BLOCK: Final = 64  # of SHA-256, to which HMAC pads its key
 _THEN: Final = "Set AGENTOS_LEDGER_KEY to a file of this user's alone; 'agentos up' makes one."
 
@@ -31,6 +37,12 @@ class LedgerKeyLost(Conflict):
     """The key that the ledger's chains were made with is not there; another could not go on with them."""
 
     code = "ledger_key_lost"
+
+
+class LedgerKeyNotAdded(Conflict):
+    """No key of the ledger's file waits to be used."""
+
+    code = "ledger_key_not_added"
 
 
 class LedgerKey:
@@ -62,14 +74,16 @@ class LedgerKey:
 class LedgerKeys:
     """The keys of a file, one a line: the first is used; those behind it still verify what was made with them.
 
-    A key that is put before them while processes run is used by them as soon as they look at the file again; what their
-    connections seal with stays as it was until they start anew.
+    One with a plus before it is known and not used yet, so that every process can verify it before any uses it. A key
+    that comes while processes run is known to them as soon as they look at the file again; what their connections seal
+    with stays as it was until they start anew.
     """
 
     def __init__(self, *keys: LedgerKey) -> None:
         self._keys = keys
         self._path: Path | None = None
         self._read: tuple[int, int, int] | None = None  # which file was read
+        self._is_unread = False  # and whether what is there now could not be
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -88,7 +102,7 @@ class LedgerKeys:
 
     @property
     def every(self) -> tuple[LedgerKey, ...]:
-        """All of them, the newest first."""
+        """All of them: the one that is used, that which waits, and the older ones."""
         return self._keys
 
     def of(self, key_id: str) -> LedgerKey | None:
@@ -105,8 +119,13 @@ class LedgerKeys:
             if _stamp(self._path) == self._read:
                 return False
             keys, self._read = _read_keys(self._path)
-        except (OSError, LedgerKeyMissing):  # what was read is as good as it was
+        except (OSError, LedgerKeyMissing) as error:  # what was read is as good as it was, until the next start
+            if not self._is_unread:
+                said = error.what if isinstance(error, LedgerKeyMissing) else error.strerror
+                log.error("ledger_key_unreadable", file=str(self._path), error=said)
+            self._is_unread = True
             return False
+        self._is_unread = False
         is_new = [one.id for one in keys] != [one.id for one in self._keys]
         self._keys = keys
         return is_new
@@ -118,11 +137,39 @@ def make_key(path: Path) -> bool:
 
 
 def rotate_key(path: Path) -> LedgerKeys:
-    """Put a new key before those of the file. Raises LedgerKeyMissing (Unavailable)."""
+    """Put a new key to those of the file, to be known and not used yet; one that waits already stays the one.
+
+    Raises LedgerKeyMissing (Unavailable).
+    """
+
+    def add(lines: list[str]) -> list[str]:
+        is_there = any(line.startswith(_WAITS) for line in lines)
+        return lines if is_there else [_WAITS + _line().decode().strip(), *lines]
+
+    return _changed(path, add)
+
+
+def promote_key(path: Path) -> LedgerKeys:
+    """Use the key that waits. Raises LedgerKeyNotAdded (Conflict), LedgerKeyMissing (Unavailable)."""
+
+    def use(lines: list[str]) -> list[str]:
+        waiting = [line for line in lines if line.startswith(_WAITS)]
+        if not waiting:
+            raise LedgerKeyNotAdded(
+                "no key waits to be used",
+                where=str(path),
+                then="Run 'agentos audit rotate-key' without --promote first.",
+            )
+        return [*(line.removeprefix(_WAITS) for line in waiting), *(line for line in lines if line not in waiting)]
+
+    return _changed(path, use)
+
+
+def _changed(path: Path, change: Callable[[list[str]], list[str]]) -> LedgerKeys:
     try:
         with alone(path):
             LedgerKeys.load(path)
-            replaced(path, _line() + path.read_bytes())
+            replaced(path, "".join(f"{line}\n" for line in change(path.read_text().split())).encode())
     except OSError as error:
         said = error.strerror or type(error).__name__
         raise LedgerKeyMissing(f"the ledger's key cannot be changed: {said}", where=str(path), then=_THEN) from None
@@ -143,7 +190,10 @@ def _read_keys(file: Path) -> tuple[tuple[LedgerKey, ...], tuple[int, int, int]]
         if file.stat().st_mode & 0o077:
             raise LedgerKeyMissing("the ledger's key is open to other users", where=str(file), then=_THEN)
         stamp = _stamp(file)
-        found = [bytes.fromhex(line) for line in file.read_text().split()]
+        lines = file.read_text().split()
+        waiting = [line for line in lines if line.startswith(_WAITS)]
+        used = [line for line in lines if not line.startswith(_WAITS)]
+        found = [bytes.fromhex(line.removeprefix(_WAITS)) for line in (*used[:1], *waiting, *used[1:])] if used else []
     except OSError as error:
         said = error.strerror or type(error).__name__
         raise LedgerKeyMissing(f"the ledger's key cannot be read: {said}", where=str(file), then=_THEN) from None

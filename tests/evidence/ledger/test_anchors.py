@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from agentos.evidence.ledger import anchors as module
 from agentos.evidence.ledger import service
 from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable, History
-from agentos.evidence.ledger.model import Anchor, Tampering
+from agentos.evidence.ledger.model import SET_ASIDE, Anchor, Tampering
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import LedgerKey, LedgerKeys
 from tests.evidence.ledger.conftest import Books
@@ -62,6 +63,36 @@ def test_a_file_is_thinned_when_it_is_full_and_keeps_its_first_and_all_of_its_la
     assert max(gaps[:20]) > max(gaps[-40:])
     assert Anchors(kept.folder, KEYS).last()[0]["acme"] == anchor(2000)
     assert kept.cuts == 0
+
+
+def test_an_anchor_that_did_not_reach_the_disk_is_none_and_is_written_again(
+    kept: Anchors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.append([anchor(1)])
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(AnchorsUnusable):
+            kept.append([anchor(2), anchor(2, "other")])
+    assert kept.last() == ({}, None)
+    kept.append([anchor(2)])
+    assert kept.last() == ({"acme": anchor(2)}, None)
+    assert [one.number for one in kept.of("acme").anchors] == [1, 2, 2]
+
+
+def test_that_facts_were_set_aside_is_not_thinned(kept: Anchors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FULL", 10_000)
+    kept.append([anchor(1)])
+    kept.append([replace(anchor(1), hash=SET_ASIDE)])
+    for number in range(2, 301):
+        kept.append([anchor(number)])
+    history = kept.of("acme")
+    assert history.wrong == ""
+    assert [one.number for one in history.anchors if one.hash == SET_ASIDE] == [1]
+    assert kept.file("acme").stat().st_size <= 10_000
 
 
 def test_another_process_goes_on_with_a_file_and_a_thinned_one_is_not_taken_for_cut(

@@ -135,7 +135,7 @@ async def test_a_body_that_is_no_facts_is_chained_as_broken_and_holds_back_nobod
     async with books.doors.open(organization) as work:
         rows = await search(work, Search(), beyond=None, is_oldest_first=True, most=10)
         assert [shown(row)["seal"] for row in rows] == ["whole", "broken", "broken", "broken", "whole"]
-        await state(work, at=now(), now=now())
+        await state(work, books.keys, at=now(), now=now())
     broken = (await books.look(organization)).broken
     assert broken is not None
     assert broken.number == 2
@@ -297,11 +297,11 @@ async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_
 ) -> None:
     await books.toss(organization, 1)
     chainer: Chainer = books.chainer()
-    await chainer.turn()
+    await books.turn(chainer)
     assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 0
     await books.toss(organization, 1)
-    await chainer.turn()  # five seconds are not over
+    await books.turn(chainer)  # five seconds are not over
     assert books.anchors.last()[0][organization].number == 1
     assert await chainer.anchor() == 1
     assert books.anchors.last()[0][organization].number == 2

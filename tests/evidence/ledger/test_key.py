@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from agentos.apps.bootstrap import make_ledger_key
 from agentos.evidence.ledger import service
@@ -19,7 +20,16 @@ from agentos.evidence.ledger.chain import shown
 from agentos.evidence.ledger.model import Search, Seen, Tampering, Unread
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKey, LedgerKeyLost, LedgerKeyMissing, LedgerKeys, make_key, rotate_key
+from agentos.kernel.seals import (
+    LedgerKey,
+    LedgerKeyLost,
+    LedgerKeyMissing,
+    LedgerKeyNotAdded,
+    LedgerKeys,
+    make_key,
+    promote_key,
+    rotate_key,
+)
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
@@ -74,7 +84,10 @@ async def rotated(sealed_url: str, organization: OrgId, tmp_path: Path) -> Async
     books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
     await books.toss(organization, 3)
     await books.chain()
-    old, new = keys.now, rotate_key(file).now
+    old = keys.now
+    rotate_key(file)
+    assert keys.look_again()  # known everywhere before it is used anywhere
+    new = promote_key(file).now
     await books.toss(organization, 1)
     fresh = Database(settings)
     await replace(books, database=fresh, doors=Doors(fresh)).toss(organization, 2)
@@ -150,20 +163,63 @@ async def test_an_entry_that_names_a_key_that_never_was_is_an_edit(rotated: Rota
     await driver.close()
 
 
-def test_a_key_is_put_before_those_of_a_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_key_is_known_before_it_is_used_and_nothing_else_changes(tmp_path: Path) -> None:
     file = tmp_path / "ledger.key"
     make_key(file)
     keys = LedgerKeys.load(file)
     first = keys.now.id
     assert not keys.look_again()
-    assert [one.id for one in rotate_key(file).every][1:] == [first]
+    added = rotate_key(file)
+    assert (added.now.id, len(added.every)) == (first, 2)
+    assert [one.id for one in rotate_key(file).every] == [one.id for one in added.every]  # it waits already
     assert keys.look_again()
-    assert [one.id for one in keys.every][1:] == [first]
+    assert [one.id for one in keys.every] == [one.id for one in added.every]
+    told = service.token(keys, "acme", Seen(7, 0, 0))
+    assert [one.id for one in promote_key(file).every] == [added.every[1].id, first]
+    assert keys.look_again()
+    assert keys.now.id == added.every[1].id
+    assert service.seen_by(keys, "acme", told) == Seen(7, 0, 0)  # it was given out before
+    with pytest.raises(LedgerKeyNotAdded):
+        promote_key(file)
     assert [entry.name for entry in tmp_path.iterdir()] == ["ledger.key"]
     file.write_text("nothing\n")
-    assert not keys.look_again()
+    with capture_logs() as logs:
+        assert not keys.look_again()
+        assert not keys.look_again()
+    assert [one["event"] for one in logs] == ["ledger_key_unreadable"]
     assert len(keys.every) == 2
     with pytest.raises(LedgerKeyMissing):
         rotate_key(file)
     with pytest.raises(LedgerKeyMissing):
         rotate_key(tmp_path / "no" / "such.key")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_file_that_root_changes_stays_with_whom_it_belongs_to(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.key"
+    make_key(file)
+    os.chown(file, 1234, 1235)
+    rotate_key(file)
+    promote_key(file)
+    assert (file.stat().st_uid, file.stat().st_gid, file.stat().st_mode & 0o777) == (1234, 1235, 0o600)
+
+
+async def test_what_one_machine_seals_with_a_new_key_is_whole_to_another_that_still_uses_the_old_one(
+    sealed_url: str, organization: OrgId, tmp_path: Path
+) -> None:
+    here, there = tmp_path / "here.key", tmp_path / "there.key"
+    shutil.copy(os.environ["AGENTOS_TEST_LEDGER_KEY"], here)
+    rotate_key(here)
+    shutil.copy(here, there)
+    promote_key(there)
+    database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(there)))
+    keys = LedgerKeys.load(here)
+    books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
+    await books.toss(organization, 2)
+    await books.chain()
+    promote_key(here)
+    await books.toss(organization, 2)
+    await books.chain()
+    found = await books.look(organization)
+    assert (found.broken, found.unread, found.entries) == (None, (), 4)
+    await database.close()

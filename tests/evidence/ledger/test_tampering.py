@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks.evidence.tamperer import LENGTH, tamper
 from pydantic import SecretStr
 
+from agentos.apps.cli import audit
+from agentos.apps.cli.audit import LedgerBroken
+from agentos.apps.ledger import verified_of_nobody
 from agentos.evidence.ledger import service
 from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
+from agentos.intake.identity.refusals import NOBODYS
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.settings import DatabaseSettings
@@ -134,6 +140,7 @@ async def test_a_chain_that_was_cut_and_went_on_does_not_fit_its_anchors(books: 
     driver = await chain(books, organization)
     await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 8", organization)
     await driver.execute(HEAD.replace(":org", f"'{organization}'"))
+    await driver.execute("DELETE FROM outbox WHERE org = $1", organization)  # else they are chained again as they were
     await books.toss(organization, 10)
     await books.chain()
     broken = (await books.look(organization, driver)).broken
@@ -179,16 +186,86 @@ async def test_facts_that_are_chained_again_are_told_and_so_is_a_cursor_that_was
     assert not await is_astray("SELECT 1")
     assert await is_astray(forward)
     await books.toss(organization, 1)
-    assert await books.chain() == 0  # what a cursor passes is not chained: so it is told
-    assert not await is_astray(back)
+    assert await books.chain() == 1  # it is put back behind the last entry's fact
+    assert not await is_astray("SELECT 1")
+    assert (await books.look(organization)).broken is None
+    assert await is_astray(back)
     assert await is_astray("UPDATE outbox_cursors SET txid = '0', seq = 0 WHERE consumer = 'ledger'")
-    assert await books.chain() >= 13
+    assert await books.chain() >= 14
     broken = (await books.look(organization)).broken
     assert broken is not None
-    assert (broken.kind, broken.number) == (Tampering.REPETITION, 13), broken.what
-    page = await books.look_from(organization, 12)
+    assert (broken.kind, broken.number) == (Tampering.REPETITION, 14), broken.what
+    page = await books.look_from(organization, 13)
     assert page.broken == broken
     assert not await is_astray("SELECT 1")
+    await driver.close()
+
+
+AHEAD = "UPDATE {} SET txid = (txid::text::bigint + 50)::text::xid8 WHERE {}"
+
+
+async def test_facts_that_a_cursor_was_set_past_are_chained_all_the_same(books: Books, organization: OrgId) -> None:
+    driver = await chain(books, organization)
+    await driver.execute(AHEAD.format("outbox_cursors", "consumer = 'ledger'"))
+    await driver.execute(AHEAD.format("ledger_heads", f"org = '{organization}'"))
+    await books.toss(organization, 60)
+    await books.chain()
+    found = await books.look(organization)
+    assert (found.broken, found.entries) == (None, 72)
+    await driver.close()
+
+
+async def test_facts_that_no_entry_is_of_are_found_while_the_outbox_holds_them(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await chain(books, organization)
+    await books.toss(organization, 2)
+    await driver.execute(
+        "UPDATE outbox_cursors SET (txid, seq) = (SELECT txid, seq FROM outbox ORDER BY txid DESC, seq DESC LIMIT 1) "
+        "WHERE consumer = 'ledger'"
+    )
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.GAP, 13)
+    assert broken.what.startswith("2 facts of the last days are in no entry")
+    await driver.close()
+
+
+async def test_facts_that_were_set_aside_stay_told_when_what_was_changed_is_put_right(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await chain(books, organization)
+    await driver.execute(FORGED.format(99, "entry").replace(":org", "$1"), organization)
+    await books.toss(organization, 2)
+    await books.turn(books.chainer())
+    await driver.execute("DELETE FROM ledger WHERE org = $1 AND number = 99", organization)
+    await driver.execute("DELETE FROM outbox_failures WHERE consumer = 'ledger'")
+    await driver.execute("DELETE FROM outbox WHERE org = $1 AND body->>'number' < '2'", organization)
+    await books.toss(organization, 3)
+    await books.chain()
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.GAP, 13), broken.what
+    await driver.close()
+
+
+async def test_facts_that_were_set_aside_last_are_taken_up_by_the_next_chainer(
+    books: Books, organization: OrgId
+) -> None:
+    driver = await chain(books, organization)
+    await driver.execute(FORGED.format(99, "entry").replace(":org", "$1"), organization)
+    await books.toss(organization, 2)
+    chainer = books.chainer()
+    assert (await books.turn(chainer), await books.turn(chainer)) == (2, 0)
+    assert (await service.standing(books.database, books.anchors))["set_aside"] == 2
+    await driver.execute("DELETE FROM ledger WHERE org = $1 AND number = 99", organization)
+    await books.chain()
+    standing = await service.standing(books.database, books.anchors)
+    assert (standing["set_aside"], standing["is_astray"]) == (0, False)
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.GAP, 13), broken.what
+    assert await driver.fetchval("SELECT count(*) FROM ledger WHERE org = $1", organization) == 14
     await driver.close()
 
 
@@ -220,6 +297,25 @@ async def test_what_was_done_behind_a_fact_that_is_amiss_is_found_all_the_same(
     assert (found.broken.kind, found.broken.number, end) == (Tampering.EDIT, 4, None)
     assert await driver.fetchval(kept, organization) == "edit:4"
     await driver.close()
+
+
+async def test_the_chain_that_is_no_organizations_is_verified_at_the_machine(
+    books: Books, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await books.toss(NOBODYS, 3)
+    await books.chain()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", books.url)
+    monkeypatch.setenv("AGENTOS_LEDGER_KEY", os.environ["AGENTOS_TEST_LEDGER_KEY"])
+    monkeypatch.setenv("AGENTOS_LEDGER_ANCHORS", str(books.anchors.folder))
+
+    found = await asyncio.to_thread(verified_of_nobody, "")
+    assert (found["holds"], found["is_whole"], found["next_cursor"]) == (True, True, None)
+    driver = await books.superuser()
+    await driver.execute("UPDATE ledger SET person = 'eve' WHERE org = '-' AND number = 2")
+    await driver.close()
+    with pytest.raises(LedgerBroken, match="edit at entry 2"):
+        await asyncio.to_thread(audit.verify, nobodys=True)
 
 
 def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> None:

@@ -157,7 +157,7 @@ async def determinism(request: Request) -> dict[str, Any]:
 async def ledger_health(request: Request) -> dict[str, Any]:
     """Whether facts are chained in time and anchored, and whether a chain was found broken when it was last verified.
 
-    Without a key there is no ledger, and its state is unknown.
+    Without a key there is no ledger, and its state is unknown; so it is while a chain was never verified.
     """
     held: Process = request.app.state.process
     if held.chainer is None:
@@ -167,6 +167,7 @@ async def ledger_health(request: Request) -> dict[str, Any]:
     unread = sum(1 for one in chains if one.verified_broken and one.verified_broken.startswith(ledger.UNKNOWN))
     broken = sum(1 for one in chains if one.verified_broken) - unread
     known = [one.verified_seconds for one in chains if one.verified_seconds is not None]
+    unverified = len(chains) - len(known)
     late = found["waiting_seconds"] > LATE_SECONDS
     wrong = {
         "a chain is broken": broken,
@@ -179,7 +180,7 @@ async def ledger_health(request: Request) -> dict[str, Any]:
     }
     because = [what for what, it_is in wrong.items() if it_is]
     return {
-        "status": "degraded" if because else "ok",
+        "status": "degraded" if because else "unknown" if unverified or not chains else "ok",
         "because": because,
         "chains": len(chains),
         "entries": sum(one.number for one in chains),
@@ -188,6 +189,7 @@ async def ledger_health(request: Request) -> dict[str, Any]:
         "anchored_at": anchored or "unknown",
         "unanchored_seconds": "unknown" if found["anchors_unusable"] else round(found["unanchored_seconds"], 3),
         "broken_chains": broken if known else "unknown",
+        "unverified_chains": unverified,
         "verified_seconds_ago": round(min(known), 3) if known else "unknown",
     }
 

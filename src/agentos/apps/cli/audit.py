@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,13 +16,11 @@ from agentos.apps.cli.deployments import resolve
 from agentos.apps.cli.times import SAID, From, To, Zone, exact, only_one
 from agentos.apps.client import Client, connect
 from agentos.apps.embedded.home import LEDGER_KEY, Home
-from agentos.apps.embedded.settings import EmbeddedSettings
 from agentos.evidence.ledger.model import Unread
 from agentos.evidence.ledger.past import KINDS
 from agentos.kernel.clock import now
 from agentos.kernel.errors import Conflict, Invalid
-from agentos.kernel.seals import rotate_key
-from agentos.kernel.settings import DatabaseSettings
+from agentos.kernel.seals import promote_key, rotate_key
 from agentos.kernel.units import duration
 
 BASE: Final = "/api/v1/audit"
@@ -72,11 +70,15 @@ def register(app: typer.Typer) -> None:
     app.command("state")(state)
 
 
-def verify() -> None:
+def verify(
+    nobodys: Annotated[
+        bool, typer.Option("--nobodys", help="The chain of logins with unknown keys; at the machine only.")
+    ] = False,
+) -> None:
     """Verify every link of the ledger, its columns and its anchors; name the first link that does not hold, exit 5."""
-    client, cursor, checked, earlier, amiss, unread = connect(), "", 0, 0, [], []
+    part, cursor, checked, earlier, amiss, unread = _nobodys() if nobodys else _own(), "", 0, 0, [], []
     while True:
-        found = client.post(f"{BASE}/verify", {"cursor": cursor})
+        found = part(cursor)
         checked += found["checked"]
         earlier += found["earlier"]
         unread += found["unread"]
@@ -104,16 +106,38 @@ def verify() -> None:
         )
 
 
+def _own() -> Callable[[str], Any]:
+    client = connect()
+    return lambda cursor: client.post(f"{BASE}/verify", {"cursor": cursor})
+
+
+def _nobodys() -> Callable[[str], Any]:
+    # Only here is the database's driver needed, which takes half a second of every other command's start.
+    from agentos.apps.ledger import verified_of_nobody
+
+    return verified_of_nobody
+
+
 def rotate(
     file: Annotated[
         str, typer.Option("--file", help="The file; else AGENTOS_LEDGER_KEY, or that of AGENTOS_HOME.")
     ] = "",
+    promote: Annotated[bool, typer.Option("--promote", help="Use the key that was added before.")] = False,
 ) -> None:
-    """Put a new key before those of the ledger, on this machine; the old ones still verify what was made with them."""
+    """Add a new key to those of the ledger, on this machine, and use it with --promote; the old ones still verify."""
+    # Only here are settings needed, whose library takes a while of every other command's start.
+    from agentos.apps.embedded.settings import EmbeddedSettings
+    from agentos.kernel.settings import DatabaseSettings
+
     path = file or DatabaseSettings.read().ledger_key or str(Home(EmbeddedSettings.read().home).path / LEDGER_KEY)
-    keys = rotate_key(Path(path))
-    output.show({"file": path, "key_id": keys.now.id, "older": [one.id for one in keys.every[1:]]})
-    output.progress("copy the file to every machine of the platform, then start its processes anew, one by one")
+    keys = promote_key(Path(path)) if promote else rotate_key(Path(path))
+    output.show({"file": path, "key_id": keys.now.id, "others": [one.id for one in keys.every[1:]]})
+    if promote:
+        output.progress("copy the file to every machine of the platform, then start its processes anew, one by one")
+    else:
+        output.progress(
+            "copy the file to every machine of the platform, then use the key: 'audit rotate-key --promote'"
+        )
 
 
 def search(
@@ -187,6 +211,9 @@ def state(
             output.show(found)
         else:
             output.show(found["changes"], columns=("kind", "id", "before", "after"))
+            if not found["is_complete"] or found["passed_over"]:
+                left = f"{found['passed_over']} entries passed over as they are not as they were chained"
+                output.progress(f"the ledger is complete: {str(found['is_complete']).lower()}; {left}")
         return
     found = client.get(f"{BASE}/state", at=exact(at, where="--at", zone=zone))
     if output.as_json:

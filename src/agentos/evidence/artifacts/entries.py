@@ -19,6 +19,7 @@ from agentos.evidence.artifacts.model import Filters, Hit, Kind, See
 from agentos.evidence.artifacts.questions import Question, Topic
 from agentos.evidence.artifacts.store import About
 from agentos.evidence.ledger import service as ledger
+from agentos.kernel.seals import LedgerKeys
 from agentos.kernel.unit_of_work import UnitOfWork
 
 MOST: Final = 50  # entries of each sort
@@ -125,14 +126,16 @@ async def gathered(
     return Gathered(tuple(sorted(once.values(), key=lambda one: (one.at, one.key))), tuple(cut))
 
 
-async def ledger_numbers(work: UnitOfWork, entries: Iterable[Entry]) -> dict[tuple[str, ...], int]:
+async def ledger_numbers(
+    work: UnitOfWork, keys: LedgerKeys | None, entries: Iterable[Entry]
+) -> dict[tuple[str, ...], int]:
     """The entry of the ledger that stands for each, by its key; without those of which it has none, or none yet."""
     wanted = list(entries)
     names = sorted({name for one in wanted for name in _FACTS.get(one.sort, ())})
-    keys = sorted({one.stop_id or one.run_id for one in wanted})
+    ids = sorted({one.stop_id or one.run_id for one in wanted})
     steps: dict[tuple[str, int], int] = {}
     others: dict[tuple[str, str], int] = {}
-    for number, name, key, body in await ledger.about(work, names, keys) if names else ():
+    for number, name, key, body in await ledger.about(work, keys, names, ids) if names else ():
         said = msgspec.json.decode(body)
         for step in said.get("steps", ()):
             steps.setdefault((key, step["seq"]), number)

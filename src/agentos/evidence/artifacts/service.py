@@ -173,7 +173,8 @@ class Evidence:
         """The ledger's entries beside those that are cited."""
         cited = {number for one in said for number in one.cites}
         async with self.doors.open(organization) as work:
-            return await entries.ledger_numbers(work, [found[number - 1] for number in sorted(cited)])
+            keys = self.doors.database.ledger_keys
+            return await entries.ledger_numbers(work, keys, [found[number - 1] for number in sorted(cited)])
 
     async def _found(self, organization: OrgId, question: Question, agents: tuple[str, ...], sight: Sight) -> Gathered:
         if set(question.like_agents) - set(agents):  # it names an agent that is not there: nothing is about it

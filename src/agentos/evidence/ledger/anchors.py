@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from agentos.evidence.ledger.model import Anchor
+from agentos.evidence.ledger.model import SET_ASIDE, Anchor
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.seals import LedgerKey, LedgerKeys
 
@@ -76,6 +76,7 @@ class Anchors:
         self._last: dict[str, Line] = {}  # as the files have them
         self._seen: dict[str, int] = {}  # the highest serial that was ever there
         self._read: dict[str, tuple[int, int, int]] = {}  # which file was read, its size, and when it had changed
+        self._unsure: set[str] = set()  # organizations whose last line may not be on disk
         self.cuts = 0  # how often a file had lost what was read of it
         self.torn = 0  # lines that were found torn when another was added
 
@@ -95,13 +96,15 @@ class Anchors:
                     files = []
                     for one in some:
                         try:
-                            files.append(opened.enter_context(self._written(one)))
+                            files.append((one.org, opened.enter_context(self._written(one))))
                         except OSError as error:
                             failed = failed or error
-                    for file in files:
+                    for org, file in files:
                         try:
                             os.fsync(file.fileno())
-                        except OSError as error:
+                            self._unsure.discard(org)
+                        except OSError as error:  # the system may take the page for written from now on
+                            self._unsure.add(org)
                             failed = failed or error
                 for one in some:
                     try:
@@ -113,7 +116,10 @@ class Anchors:
             raise self._unusable(failed)
 
     def last(self) -> tuple[dict[str, Anchor], AnchorsUnusable | None]:
-        """The last anchor of each organization, as the files have it now, and what kept others from being read."""
+        """The last anchor of each organization, as the files have it now, and what kept others from being read.
+
+        One that did not reach the disk is none, so that it is written again.
+        """
         found, failed = {}, None
         try:
             names = [file.name for file in self.folder.iterdir() if file.name.endswith(_SUFFIX)]
@@ -123,7 +129,7 @@ class Anchors:
             return {}, self._unusable(error)
         for org in {*(unquote(name.removesuffix(_SUFFIX)) for name in names), *self._last}:
             try:
-                if (line := self._newest(org)) is not None:
+                if (line := self._newest(org)) is not None and org not in self._unsure:
                     found[org] = line.anchor()
             except OSError as error:
                 failed = failed or self._unusable(error)
@@ -227,7 +233,8 @@ class Anchors:
         if told.wrong or told.absent:
             return
         half = len(lines) // 2
-        kept = [*lines[:half:2], *lines[half:]]
+        aside = next((at for at, line in enumerate(lines[:half]) if line.hash == SET_ASIDE), -1)  # evidence, too
+        kept = [*(line for at, line in enumerate(lines[:half]) if at % 2 == 0 or at == aside), *lines[half:]]
         new = path.with_suffix(".new")
         try:
             with open(new, "wb", opener=_private) as file:

@@ -24,6 +24,7 @@ _said: Final = msgspec.json.Decoder(
 )
 _entry: Final = msgspec.json.Decoder(Entry)
 _encode: Final = msgspec.json.Encoder().encode
+UNREADABLE: Final = "unreadable"  # in the place of a seal: its bytes are none of an entry
 NOWHERE: Final = (-1, -1)  # before every fact
 MOST_ABSENT: Final = 16  # keys; nobody replaces one so often and loses all
 COLUMNS: Final = ("at", "name", "key", "person", "run_id", "deployment_id")
@@ -257,6 +258,21 @@ class Links:
         return Broken(Tampering.FACT, place, f"the fact of entry {place} {done}, before it was chained")
 
 
+def position(keys: LedgerKeys, row: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Where the fact of an entry stood on the outbox; None where there is none that is as it was chained."""
+    one = None if row["entry"] is None else _genuine(keys, row["org"], row["hash"], row["entry"])
+    return None if one is None or one.number != row["number"] else _position(one)
+
+
+def _genuine(keys: LedgerKeys, organization: str, hash_: bytes, entry: bytes) -> Entry | None:
+    """The entry of these bytes; None where they are not as they were chained, or their key is absent."""
+    one = _decoded(entry)
+    key = None if one is None else keys.of(one.key_id)
+    if key is None:
+        return None
+    return one if hmac.compare_digest(hmac.digest(key.chain(organization), entry, "sha256"), hash_) else None
+
+
 def _decoded(data: bytes) -> Entry | None:
     try:
         return _entry.decode(data)
@@ -264,31 +280,42 @@ def _decoded(data: bytes) -> Entry | None:
         return None
 
 
-def believed(rows: Iterable[Row]) -> Iterator[tuple[str, bytes]]:
-    """Names and bodies of the facts that entries are about, without what was changed or written past the platform."""
+def believed(keys: LedgerKeys | None, organization: str, rows: Iterable[Row]) -> Iterator[tuple[Row, bytes | None]]:
+    """Rows with the bodies of their facts; None for what is not as it was chained, or was amiss before.
+
+    Without keys there is nothing to hold an entry against: it is taken as it stands.
+    """
     for row in rows:
-        one = _entry.decode(row.entry)
-        if one.seal in (Seal.WHOLE, Seal.EARLIER):
-            yield row.name, bytes(one.body)
+        one = _decoded(row.entry) if keys is None else _genuine(keys, organization, row.hash, row.entry)
+        if one is None or (row.number, row.at, row.name, row.key) != (one.number, one.at, one.name, one.key):
+            yield row, None
+        else:
+            yield row, bytes(one.body) if one.seal in (Seal.WHOLE, Seal.EARLIER) else None
 
 
 def shown(row: Row) -> dict[str, Any]:
-    """An entry as it is told to people and programs."""
-    one = _entry.decode(row.entry)
+    """An entry as it is told to people and programs; as its columns have it where its bytes cannot be read."""
+    one = _decoded(row.entry)
+    if one is None:
+        said: Any = row
+        about = {"id": f"entry-{row.number}", "seal": UNREADABLE, "key_id": None, "prev": None, "body": None}
+    else:
+        said = one
+        about = {"id": one.id, "seal": one.seal.value, "key_id": one.key_id, "prev": one.prev, "body": _body(one.body)}
     return {
-        "number": one.number,
-        "id": one.id,
-        "at": told_time(one.at),
-        "fact": one.name,
-        "key": one.key,
-        "person": one.person,
-        "run_id": one.run_id,
-        "deployment_id": one.deployment_id,
-        "seal": one.seal.value,
-        "key_id": one.key_id,
+        "number": said.number,
+        "id": about["id"],
+        "at": told_time(said.at),
+        "fact": said.name,
+        "key": said.key,
+        "person": said.person,
+        "run_id": said.run_id,
+        "deployment_id": said.deployment_id,
+        "seal": about["seal"],
+        "key_id": about["key_id"],
         "hash": row.hash.hex(),
-        "prev": one.prev,
-        "body": _body(one.body),
+        "prev": about["prev"],
+        "body": about["body"],
     }
 
 

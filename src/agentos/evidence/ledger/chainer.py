@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,8 +18,8 @@ import structlog
 
 from agentos.evidence.ledger import store
 from agentos.evidence.ledger.anchors import Anchors, AnchorsUnusable
-from agentos.evidence.ledger.chain import chained
-from agentos.evidence.ledger.model import Anchor
+from agentos.evidence.ledger.chain import chained, position
+from agentos.evidence.ledger.model import EMPTY, SET_ASIDE, Anchor, End
 from agentos.kernel import clock
 from agentos.kernel.database import Database, translated
 from agentos.kernel.seals import LedgerKeys
@@ -40,6 +41,7 @@ class Chainer:
         self._database, self._keys, self._anchors, self._meter = database, keys, anchors, meter
         self._anchored_at = float("-inf")
         self._began: int | None = None
+        self._aside: tuple[int, int] | None = None  # where it stands as the facts up to there were set aside
 
     async def chain_for_ever(self, stop: asyncio.Event) -> None:
         """Chain and anchor until ``stop``, in as many workers as run it. An outage is waited out."""
@@ -114,7 +116,7 @@ class Chainer:
             if org not in last or (last[org].number, last[org].hash) != (end.number, end.hash.hex())
         ]
         for one in new:
-            if one.org in last and one.number <= last[one.org].number:
+            if one.org in last and one.number <= last[one.org].number and last[one.org].hash != SET_ASIDE:
                 log.error("ledger_cut", org=one.org, anchored=last[one.org].number, entries=one.number)
         try:
             await asyncio.to_thread(anchors.append, new)
@@ -134,12 +136,46 @@ class Chainer:
                 self._meter.count(LEDGER_ANCHOR_ERRORS, code=error.code)
                 log.error("ledger_not_anchored", code=error.code, error=error.what)
 
+    async def _put_back(self, driver: Any) -> None:
+        """Go back to the last fact that was chained where the cursor stands behind a later one: somebody set it.
+
+        What an end says of its entry's fact counts only where the entry is not as it was chained.
+        """
+        told = await store.last_entry(driver)
+        if told is None:
+            return
+        stands = int(told["txid"]), told["seq"]
+        if stands in (self._aside, position(self._keys, told)):
+            return
+        ends = await store.last_entries(driver)
+        chained_up_to = max(position(self._keys, one) or (int(one["told_txid"]), one["told_seq"]) for one in ends)
+        stands = int(ends[0]["txid"]), ends[0]["seq"]
+        if stands > chained_up_to:
+            log.error("ledger_cursor_put_back", cursor="{}-{}".format(*stands), chained="{}-{}".format(*chained_up_to))
+            await store.put_back(driver, stands, chained_up_to)
+
+    async def _tell_of(self, left_out: list[str], ends: Mapping[str, End]) -> None:
+        """Write down outside the database that facts of these organizations were set aside."""
+        for org in left_out:
+            log.error("chain_does_not_go_on", org=org)
+        if self._anchors is None:
+            return
+        told = [Anchor(org, ends.get(org, EMPTY).number, SET_ASIDE, clock.now()) for org in left_out]
+        try:
+            last, _ = await asyncio.to_thread(self._anchors.last)
+            new = [one for one in told if one.org not in last or last[one.org].hash != SET_ASIDE]
+            await asyncio.to_thread(self._anchors.append, new)
+        except AnchorsUnusable as error:
+            self._meter.count(LEDGER_ANCHOR_ERRORS, code=error.code)
+            log.error("ledger_not_anchored", code=error.code, error=error.what)
+
     async def _batch(self) -> int:
         pool = await self._database.driver("agentos_system")
         with translated():
             async with pool.acquire() as driver:
                 if self._began is None:
                     self._began = await self._beginning(driver)
+                await self._put_back(driver)
                 facts = await store.read(driver, BATCH)
                 if not facts:
                     return 0
@@ -148,8 +184,9 @@ class Chainer:
                 if batch.amiss and self._look_at_the_keys():  # sealed by one that came since
                     batch = chained(self._keys, ends, facts, began=self._began)
                 left_out = await store.append(driver, batch, facts[0], facts[-1])
-        for org in left_out:
-            log.error("chain_does_not_go_on", org=org)
+        if left_out:
+            await self._tell_of(left_out, ends)
+            self._aside = int(facts[-1]["txid"]), facts[-1]["seq"]
         for org, number, seal in batch.amiss:
             self._meter.count(LEDGER_FACTS_AMISS, org=org, seal=seal.value)
             log.error("fact_amiss", org=org, entry=number, seal=seal.value)

@@ -94,6 +94,7 @@ class Tampering(StrEnum):
     REORDERING = "reordering"
     TRUNCATION = "truncation"
     REPETITION = "repetition"  # facts were chained again, or in another order than they were committed in
+    GAP = "gap"  # facts were kept out of the chain
     FACT = "fact"  # it was done to the fact, before it was chained
     ANCHOR = "anchor"  # it was done to the file of anchors
 
@@ -107,9 +108,12 @@ class Broken:
     what: str
 
 
+SET_ASIDE: Final = "facts were set aside"  # in the place of a hash
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """The end of a chain as it was written down outside the database."""
+    """The end of a chain as it was written down outside the database, or that facts behind it were set aside."""
 
     org: str
     number: int

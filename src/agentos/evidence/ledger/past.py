@@ -160,12 +160,15 @@ CHANGES: Final[Mapping[str, Change]] = {
 }
 
 
-def in_force(told: Iterable[tuple[str, bytes]]) -> State:
-    """What was in force after these entries: their facts' names and their bodies, oldest first."""
-    state: State = {kind: {} for kind in KINDS}
+def nothing() -> State:
+    """What is in force before any entry."""
+    return {kind: {} for kind in KINDS}
+
+
+def go_on(state: State, told: Iterable[tuple[str, bytes]]) -> None:
+    """Make of a state what was in force after these entries, too: their facts' names and bodies, oldest first."""
     for name, body in told:
         CHANGES[name](state, msgspec.json.decode(body))
-    return state
 
 
 def changed(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.http import BadCursor, Cursor, DoorsDep, Limit, MalformedRequest, cursor_of, page, position_of
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import LedgerKeys
+from agentos.kernel.unit_of_work import Doors
 
 DAY: Final = timedelta(days=1)
 OLDEST: Final = datetime(2000, 1, 1, tzinfo=UTC)  # no ledger reaches so far back: everything is unknown
@@ -95,13 +96,17 @@ async def verify(asked: Looking, caller: Auditor, doors: DoorsDep, keys: KeysDep
     Go on with ``next_cursor`` while there is one, also behind a fact that is amiss. A cut within the window, which no
     anchor covers yet, would be unseen.
     """
-    organization, anchors = caller.organization, request.app.state.anchors
+    return await verified(doors, caller.organization, keys, request.app.state.anchors, asked, by=caller.handle)
+
+
+async def verified(
+    doors: Doors, organization: OrgId, keys: LedgerKeys, anchors: Anchors | None, asked: Looking, *, by: str
+) -> dict[str, Any]:
+    """One part of a chain verified, as it is told. Raises BadCursor (Invalid)."""
     after = service.seen_by(keys, organization, position_of(asked.cursor)) if asked.cursor else Seen(0, 0, 0)
     if after is None:
         raise BadCursor("this cursor was not given out by this organization's ledger", then="Begin without one.")
-    found, seen = await service.verify(
-        doors, organization, keys, anchors, after=after, most=asked.most, by=caller.handle
-    )
+    found, seen = await service.verify(doors, organization, keys, anchors, after=after, most=asked.most, by=by)
     token = None if seen is None else cursor_of(service.token(keys, organization, seen))
     return _verified(found, anchors) | {"next_cursor": token}
 
@@ -111,7 +116,7 @@ async def state(caller: Reader, doors: DoorsDep, at: At = None) -> dict[str, Any
     """What was in force at a moment: versions, tiers, stops, policies, budgets, gates and more; else unknown."""
     async with doors.open(caller.organization) as work:
         moment = now()
-        return await service.state(work, at=at or moment, now=moment)
+        return await service.state(work, doors.database.ledger_keys, at=at or moment, now=moment)
 
 
 @router.get("/state/diff")
@@ -120,7 +125,8 @@ async def difference(caller: Reader, doors: DoorsDep, before: Before = None, aft
     moment = now()
     second = after or moment
     async with doors.open(caller.organization) as work:
-        return await service.difference(work, before=before or max(second, OLDEST) - DAY, after=second, now=moment)
+        keys, first = doors.database.ledger_keys, before or max(second, OLDEST) - DAY
+        return await service.difference(work, keys, before=first, after=second, now=moment)
 
 
 def _event(organization: OrgId, row: Row) -> dict[str, Any]:

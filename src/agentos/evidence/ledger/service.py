@@ -12,8 +12,9 @@ from typing import Any, Final
 from agentos.control.stops import service as stops
 from agentos.evidence.ledger import past, store
 from agentos.evidence.ledger.anchors import Anchors
-from agentos.evidence.ledger.chain import Links, believed
+from agentos.evidence.ledger.chain import Links, believed, position
 from agentos.evidence.ledger.model import (
+    SET_ASIDE,
     Anchor,
     Broken,
     EntryUnknown,
@@ -29,7 +30,7 @@ from agentos.evidence.ledger.model import (
 )
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
-from agentos.kernel.seals import LedgerKeys
+from agentos.kernel.seals import LedgerKey, LedgerKeys
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 UNKNOWN: Final = "unknown"  # what a look has found where a key is absent
@@ -97,6 +98,8 @@ async def look(
         broken = broken or cut
         if broken is None:
             broken = await _unanchored(driver, organization, held.last)
+    if broken is None and is_whole and entries:
+        broken = await _passed(driver, organization, keys, entries)
     return Verified(links.number - after, links.number, entries, is_whole, links.earlier, broken, links.unread, held)
 
 
@@ -116,28 +119,41 @@ async def entry(work: UnitOfWork, number: int) -> Row:
     return found
 
 
-async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str]) -> list[tuple[int, str, str, bytes]]:
-    """The newest entries of these facts about these ids: number, fact, id and body; not of what was amiss."""
-    rows = await store.about(work, names, keys, PAGE)
-    return [(row.number, name, row.key, body) for row in rows for name, body in believed([row])]
+async def about(
+    work: UnitOfWork, keys: LedgerKeys | None, names: Sequence[str], ids: Sequence[str]
+) -> list[tuple[int, str, str, bytes]]:
+    """The newest entries of these facts about these ids: number, fact, id and body.
+
+    Not of what was amiss, nor of what is not as it was chained.
+    """
+    rows = await store.about(work, names, ids, PAGE)
+    await _look_again(keys)
+    told = believed(keys, work.organization, rows)
+    return [(row.number, row.name, row.key, body) for row, body in told if body is not None]
 
 
-async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, Any]:
-    """What was in force at a moment, kind by kind. Raises NotYet (Invalid).
+async def state(work: UnitOfWork, keys: LedgerKeys | None, *, at: datetime, now: datetime) -> dict[str, Any]:
+    """What was in force at a moment, kind by kind. Memory is bounded by that. Raises NotYet (Invalid).
 
     Where the ledger had no entry yet everything is unknown; where it does not begin with the founding of its
-    organization it is not complete: what was set before and not changed since is not told.
+    organization it is not complete: what was set before and not changed since is not told. Entries that are not as they
+    were chained, and facts that were amiss, are passed over and counted (``passed_over``).
     """
     if at > now:
         raise NotYet(f"{at.isoformat()} has not come yet", where="at", then="Ask about a moment that is past.")
+    await _look_again(keys)
     first, last = await store.span(work)
     begins = await store.entry(work, 1)
-    is_complete = begins is not None and [name for name, _ in believed([begins])] == [past.BEGINS]
+    told_of = [] if begins is None else list(believed(keys, work.organization, [begins]))
+    is_complete = [row.name for row, body in told_of if body is not None] == [past.BEGINS]
     told = past.moment(at, first, last, is_complete=is_complete)
     if first is None or at < first:
-        return told | dict.fromkeys(past.KINDS, past.UNKNOWN)
-    rows = await store.told_until(work, list(past.CHANGES), at)
-    found = past.in_force(believed(rows))
+        return told | {"passed_over": past.UNKNOWN} | dict.fromkeys(past.KINDS, past.UNKNOWN)
+    found, passed_over, after = past.nothing(), 0, 0
+    while rows := await store.told_until(work, list(past.CHANGES), at, after=after, most=PAGE):
+        good = [(row.name, body) for row, body in believed(keys, work.organization, rows) if body is not None]
+        past.go_on(found, good)
+        passed_over, after = passed_over + len(rows) - len(good), rows[-1].number
     for one in await stops.of_everybody(work, at=at):
         found["stops"][one.id] = {
             "kind": one.kind.value,
@@ -145,10 +161,12 @@ async def state(work: UnitOfWork, *, at: datetime, now: datetime) -> dict[str, A
             "target": one.target,
             "ordered_by": one.ordered_by,
         }
-    return told | found
+    return told | {"passed_over": passed_over} | found
 
 
-async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now: datetime) -> dict[str, Any]:
+async def difference(
+    work: UnitOfWork, keys: LedgerKeys | None, *, before: datetime, after: datetime, now: datetime
+) -> dict[str, Any]:
     """What changed between two moments; unknown where the ledger does not reach back to the first.
 
     Raises NotYet or MomentsSwapped (Invalid).
@@ -157,8 +175,10 @@ async def difference(work: UnitOfWork, *, before: datetime, after: datetime, now
         raise MomentsSwapped(
             f"{before.isoformat()} is after {after.isoformat()}", where="before", then="Name the earlier one first."
         )
-    one, other = await state(work, at=before, now=now), await state(work, at=after, now=now)
-    told = {"before": one.pop("at"), "after": other.pop("at"), "ledger_from": one["ledger_from"]}
+    one = await state(work, keys, at=before, now=now)
+    other = await state(work, keys, at=after, now=now)
+    reach = ("ledger_from", "ledger_to", "is_complete", "model_switches", "passed_over")
+    told = {"before": one["at"], "after": other["at"], **{name: other[name] for name in reach}}
     if past.UNKNOWN in (one["deployments"], other["deployments"]):
         return {**told, "changes": past.UNKNOWN}
     return {**told, "changes": past.changed(one, other)}
@@ -183,17 +203,22 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
 
 def token(keys: LedgerKeys, organization: str, seen: Seen) -> str:
     """What a caller goes on with who had so much verified."""
-    said = ".".join(map(str, seen))
-    return f"{said}.{hmac.digest(keys.now.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
+    return _token(keys.now, organization, seen)
 
 
 def seen_by(keys: LedgerKeys, organization: str, said: str) -> Seen | None:
-    """What a token says was verified; None for one that was not given out here, or by another key than now's."""
+    """What a token says was verified; None for one that was given out by none of these keys."""
     *parts, _ = said.split(".")
     if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
     seen = Seen(*map(int, parts))
-    return seen if hmac.compare_digest(said.encode(), token(keys, organization, seen).encode()) else None
+    told = (_token(key, organization, seen).encode() for key in keys.every)
+    return seen if any(hmac.compare_digest(said.encode(), one) for one in told) else None
+
+
+def _token(key: LedgerKey, organization: str, seen: Seen) -> str:
+    said = ".".join(map(str, seen))
+    return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
 
 
 async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -> AsyncGenerator[list[Row]]:
@@ -206,6 +231,11 @@ async def _pages(driver: Any, organization: str, after: int, size: int = PAGE) -
             yield page
         finally:
             page = await asked
+
+
+async def _look_again(keys: LedgerKeys | None) -> None:
+    if keys is not None:
+        await asyncio.to_thread(keys.look_again)
 
 
 async def _row(driver: Any, organization: str, number: int) -> Row:
@@ -257,6 +287,9 @@ async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: i
         return Held(count, history.torn, history.absent, first, held)
 
     for count, one in enumerate(history.anchors):
+        if one.hash == SET_ASIDE:
+            said = f"at {one.at.isoformat()} facts behind entry {one.number} were set aside: its end was another then"
+            return so_far(count + 1), Broken(Tampering.GAP, one.number + 1, said)
         if one.number > entries or one.number not in hashes:
             said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
             return so_far(count), Broken(Tampering.TRUNCATION, entries + 1, said)
@@ -284,3 +317,15 @@ async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -
         f"entry {first['number']} of {first['at'].isoformat()} has no anchor: the file was cut, replaced or not written"
     )
     return Broken(Tampering.ANCHOR, first["number"], said)
+
+
+async def _passed(driver: Any, organization: str, keys: LedgerKeys, entries: int) -> Broken | None:
+    """What is wrong where the outbox still holds facts that were passed and never chained."""
+    row = await _row(driver, organization, 1)
+    begins = position(keys, row._asdict() | {"org": organization})
+    told = None if begins is None else await driver.fetchrow(store.PASSED, str(begins[0]), begins[1])
+    if told is None or not told["facts"]:
+        return None
+    first = f"{told['id']} of {told['at'].isoformat()}"
+    said = f"{told['facts']} facts of the last days are in no entry, the first of them {first}"
+    return Broken(Tampering.GAP, entries + 1, said)

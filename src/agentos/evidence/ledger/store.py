@@ -35,6 +35,10 @@ UNANCHORED: Final = (
 _UNANCHORED: Final = text(
     "SELECT ledger_unanchored(CAST(:organizations AS text[]), CAST(:numbers AS bigint[])) AS seconds"
 )
+PASSED: Final = "SELECT * FROM ledger_passed($1, $2)"
+_LAST_ENTRY: Final = "SELECT * FROM ledger_last()"
+_LAST_ENTRIES: Final = "SELECT * FROM ledger_lasts()"
+_PUT_BACK: Final = "SELECT ledger_put_back($1, $2, $3, $4)"
 _VERIFIED: Final = text("SELECT ledger_verified(:org, :number, :broken)")
 _COUNTED: Final = text("SELECT * FROM ledger_counted()")
 _WAITING: Final = text("SELECT * FROM ledger_waiting()")
@@ -52,7 +56,8 @@ _CONDITIONS: Final = {
     "until": "at < :until",
 }
 _NAMED_UNTIL: Final = text(
-    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at ORDER BY number"
+    f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND at <= :at AND number > :after "
+    "ORDER BY number LIMIT :most"
 )
 _ABOUT: Final = text(
     f"SELECT {_COLUMNS} FROM ledger WHERE org = :org AND name = ANY (:names) AND key = ANY (:keys) "
@@ -73,6 +78,22 @@ async def read(driver: Any, most: int) -> Sequence[Mapping[str, Any]]:
     """The next facts that are not chained, of all organizations, in their order."""
     found: Sequence[Mapping[str, Any]] = await driver.fetch(_READ, most)
     return found
+
+
+async def last_entry(driver: Any) -> Any:
+    """Where the chainer stands, and the last entry of the chain that went on last; None where there is no chain."""
+    return await driver.fetchrow(_LAST_ENTRY)
+
+
+async def last_entries(driver: Any) -> Sequence[Mapping[str, Any]]:
+    """The last entry of every chain, what its end says of it, and where the chainer stands."""
+    found: Sequence[Mapping[str, Any]] = await driver.fetch(_LAST_ENTRIES)
+    return found
+
+
+async def put_back(driver: Any, was: tuple[int, int], to: tuple[int, int]) -> None:
+    """Put the chainer back, if it is still where it was."""
+    await driver.execute(_PUT_BACK, str(was[0]), was[1], str(to[0]), to[1])
 
 
 async def ends(driver: Any, organizations: Sequence[str] | None = None) -> dict[str, End]:
@@ -145,9 +166,9 @@ async def about(work: UnitOfWork, names: Sequence[str], keys: Sequence[str], mos
     return [Row._make(row) for row in await work.all(_ABOUT, values)]
 
 
-async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime) -> list[Row]:
-    """Every entry of these facts up to a moment, oldest first."""
-    values = {"org": work.organization, "names": list(names), "at": at}
+async def told_until(work: UnitOfWork, names: Sequence[str], at: datetime, *, after: int, most: int) -> list[Row]:
+    """Entries of these facts up to a moment and behind a number, oldest first."""
+    values = {"org": work.organization, "names": list(names), "at": at, "after": after, "most": most}
     return [Row._make(row) for row in await work.all(_NAMED_UNTIL, values)]
 
 
