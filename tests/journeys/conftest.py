@@ -171,10 +171,12 @@ async def running(
         ]
         address = f"http://127.0.0.1:{port}"
         clients = [await stack.enter_async_context(_client(address, key)) for key in await _keys(held, organization)]
-        yield Platform(address, *clients, held, world)
-        stop.set()
-        server.should_exit = True
-        await asyncio.gather(*tasks, serving)
+        try:
+            yield Platform(address, *clients, held, world)
+        finally:
+            stop.set()
+            server.should_exit = True
+            await asyncio.gather(*tasks, serving)
 
 
 @cache

@@ -102,7 +102,9 @@ async def test_the_queries_of_the_aos_runbook_give_numbers_on_a_running_platform
     platform: Platform, prometheus: Prometheus
 ) -> None:
     await platform.apply([], ["look"], model={"provider": "stub", "behaviour": "journeys.metrics"})
-    for promql in (ERROR_RATE, SKILL_P99, "aos_llm_error_rate", "aos_determinism_drift"):
+    whose = (await platform.author.get("/api/v1/me")).json()["organization"]
+    determinism = f'aos_determinism_drift{{org="{whose}"}}'
+    for promql in (ERROR_RATE, SKILL_P99, "aos_llm_error_rate", determinism):
         assert await prometheus.query(promql) == [], "nothing was measured yet, and nothing is not a number"
 
     async def work() -> None:
@@ -128,4 +130,4 @@ async def test_the_queries_of_the_aos_runbook_give_numbers_on_a_running_platform
     ((labels, _),) = await prometheus.until('ALERTS{alertname="AosLlmErrorRate"}')
     assert (labels["provider"], labels["alertstate"]) == ("stub", "firing")
     assert await prometheus.query('ALERTS{alertname!="AosLlmErrorRate"}') == []
-    assert await prometheus.query("aos_determinism_drift") == [], "no replay was made, so drift is unknown"
+    assert await prometheus.query(determinism) == [], "no replay was made, so drift is unknown"

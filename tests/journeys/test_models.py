@@ -48,7 +48,7 @@ async def test_a_run_falls_back_and_health_tells_how_the_provider_did(
             assert (tried[0][1] != "ok", tried[1][1]) == (True, "ok")
             assert [one["model"] for one in fake.requests] == [LARGE, SMALL]
             async with asyncio.timeout(10):
-                while (claude := named(await adapters(platform), "claude"))["last"] == "unknown":
+                while (claude := named(await adapters(platform), "claude"))["state"] == "unknown":
                     await asyncio.sleep(0.1)
             assert claude["state"] == "live"
             listed = (await platform.author.get("/api/v1/models")).json()["items"]

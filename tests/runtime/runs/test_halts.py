@@ -18,7 +18,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.ids import OrgId
-from agentos.runtime.runs import outcomes, service
+from agentos.runtime.runs import admission, outcomes, service
 from agentos.runtime.runs.journal import Journal
 from agentos.runtime.runs.model import StopsUnreadable, TooManyHeld
 from tests.runtime.runs.harness import DONE, Harness, calls, make_skill
@@ -207,7 +207,7 @@ async def test_runs_are_accepted_under_a_stop_up_to_the_bound_and_all_go_on(held
     accepted = [one for one in started if isinstance(one, str)]
     refused = [one for one in started if isinstance(one, TooManyHeld)]
     assert (len(accepted), len(refused)) == (3, 2)
-    assert refused[0].retry_after == service.HELD_RETRY
+    assert refused[0].retry_after == admission.HELD_RETRY
     await lift(held, stop)
     for run_id in [before, *accepted]:
         assert (await held.finish(run_id)).status.value == "completed"
