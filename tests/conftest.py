@@ -36,8 +36,6 @@ from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.unit_of_work import Doors
 from tests import debian
 
-LONG = frozenset({"test_chaos", "test_fuzz", "test_demo", "test_killed", "test_buses"})  # 20 to 80 s a test
-
 _PREFIX = "agentos-tests-"
 _started: list[tuple[Service, subprocess.Popen[bytes]]] = []
 _folder: list[Path] = []
@@ -57,11 +55,6 @@ def pytest_configure(config: pytest.Config) -> None:
     except AgentOSError as error:
         pytest_unconfigure()
         raise pytest.UsageError(f"The tests need a real PostgreSQL and Temporal: {error}") from None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest begins first, so that no process ends minutes after the other."""
-    items.sort(key=lambda one: one.path.stem not in LONG)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
