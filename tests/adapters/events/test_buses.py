@@ -218,6 +218,28 @@ async def test_a_bus_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None
             late.end()
 
 
+async def test_a_listener_that_ends_while_its_bus_is_away_calls_it_no_more(tmp_path: Path) -> None:
+    taken: list[bytes] = []
+
+    async def take(_headers: Mapping[str, str], body: bytes) -> None:
+        taken.append(body)
+
+    server = nats_server(tmp_path)
+    server.start()
+    before = asyncio.all_tasks()
+    try:
+        async with listening(server, take):
+            async with sender(server) as send:
+                await send(event(1), {})
+            await come(taken, 1)
+            server.end()
+            await asyncio.sleep(0.5)
+    finally:
+        server.end()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before
+
+
 async def come(taken: list[bytes], count: int) -> None:
     async with asyncio.timeout(30):
         while len(taken) < count:

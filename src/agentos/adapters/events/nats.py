@@ -41,12 +41,15 @@ async def connected(settings: BusSettings, take: Take) -> AsyncIterator[Bus]:
 
     client = Client()
     await client.connect(settings.url, connect_timeout=2, max_reconnect_attempts=-1)
+    clients = [client]
     try:
         async with broker:
+            clients.append(broker.connection)
             await broker.start()
             yield _Nats(client.jetstream(), settings.stream, settings.group)
-    finally:
-        await client.close()
+    finally:  # the broker says goodbye to its server first: while that is away it would call it for ever
+        for one in clients:
+            await one.close()
 
 
 @dataclass(slots=True)
