@@ -238,6 +238,16 @@ async def test_an_approval_waits_no_longer_than_the_longest_time(held: Asking) -
     assert held.told == ["ApprovalExpired"]
 
 
+async def test_a_clock_that_stops_leaves_what_is_due_to_another(held: Asking, doors: Doors) -> None:
+    asked = await held.ask(longest=40 * MINUTE)
+    stop = asyncio.Event()
+    stop.set()
+    await tick(doors, Meter(), at=asked.expires_at, stop=stop)
+    assert (await held.get(asked.id)).status is ApprovalStatus.PENDING
+    await tick(doors, Meter(), at=asked.expires_at)
+    assert (await held.get(asked.id)).status is ApprovalStatus.EXPIRED
+
+
 async def test_many_clocks_do_what_is_due_once(held: Asking, doors: Doors) -> None:
     asked = [await held.ask(step=f"t0.c{number}") for number in range(5)]
     meters = [Meter() for _ in range(4)]

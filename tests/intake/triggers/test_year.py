@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import pytest
 from sqlalchemy import text
 
 from agentos.intake.triggers import moments, service
 from agentos.intake.triggers.model import Schedule, Trigger, Wanted
 from agentos.intake.triggers.ticker import tick
+from agentos.kernel import outbox
 from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import Consumer, Delivery
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
 
@@ -23,6 +28,20 @@ ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asi
 # as no day is without its six, whatever the clocks do.
 CRON = "30 2,7,12,17,22 * * *"
 NIGHTLY = "0 2 * * *"
+
+
+@pytest.fixture(autouse=True)
+async def leaves_nothing(doors: Doors, organization: OrgId) -> AsyncIterator[None]:
+    """What is due for weeks, and ten thousand facts, would be made good by whatever test runs a clock next."""
+    yield
+    async with doors.open(organization) as work:
+        for row in await work.all(text("SELECT id FROM triggers")):
+            await service.remove(work, row.id, by="tester")
+    await outbox.skip(doors.database, Consumer("run_firings", (), nothing))
+
+
+async def nothing(_deliveries: Sequence[Delivery]) -> None:
+    """Nobody reads."""
 
 
 async def schedule(doors: Doors, organization: OrgId, name: str, zone: str, cron: str) -> Trigger:
@@ -90,6 +109,16 @@ async def test_what_was_missed_longer_than_the_catch_up_is_told_and_not_fired(
     assert [f"{one.due_at:%H}" for one in reversed(fired)] == ["08", "09", "10"]
     assert missed.body["count"] == 7
     assert now.next_at == BEGIN + timedelta(hours=11)
+
+
+async def test_a_process_that_stops_leaves_what_is_due_to_another(doors: Doors, organization: OrgId) -> None:
+    await schedule(doors, organization, "left", "UTC", CRON)
+    stop = asyncio.Event()
+    stop.set()
+    for told, fired in ((stop, 0), (None, 6)):
+        await tick(doors, Meter(), BEGIN + timedelta(days=1, hours=3), stop=told)
+        async with doors.open(organization) as work:
+            assert len(await work.all(text("SELECT 1 FROM firings"))) == fired
 
 
 async def test_a_long_silence_is_made_good_in_pieces(doors: Doors, organization: OrgId) -> None:

@@ -34,10 +34,10 @@ _DID: Final[dict[type[Fact], str]] = {
 }
 
 
-async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
+async def tick(doors: Doors, meter: Meter, at: datetime | None = None, *, stop: asyncio.Event | None = None) -> float:
     """Do what is due; the seconds until something is again, at most one. Raises DatabaseUnavailable.
 
-    ``at``: the time that it is taken to be; None for the database's.
+    ``at``: the time that it is taken to be; None for the database's. ``stop`` leaves what is due to another process.
     """
     while True:
         async with doors.database.connection("agentos_system") as connection:
@@ -45,6 +45,8 @@ async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
         due = [row for row in rows if row.seconds <= 0]
         moved = 0
         for row in due:
+            if stop is not None and stop.is_set():
+                return 0.0
             try:
                 async with doors.open(OrgId(row.org)) as work:
                     moved += await service.advance(work, row.approval_id, at=row.at)
@@ -62,5 +64,5 @@ async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
 async def tick_for_ever(doors: Doors, meter: Meter, stop: asyncio.Event) -> None:
     """Tick until ``stop``; a database that is away is waited for."""
     await look_for_ever(
-        lambda: tick(doors, meter), stop, every_seconds=LONGEST_LOOK_SECONDS, waits="approval_clock_waits"
+        lambda: tick(doors, meter, stop=stop), stop, every_seconds=LONGEST_LOOK_SECONDS, waits="approval_clock_waits"
     )

@@ -21,16 +21,19 @@ LONGEST_LOOK_SECONDS: Final = 1.0  # a new schedule, or one enabled again, is no
 PAGE: Final = 200
 
 
-async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
+async def tick(doors: Doors, meter: Meter, at: datetime | None = None, *, stop: asyncio.Event | None = None) -> float:
     """Fire every schedule that is due; the seconds until the next is, at most one. Raises DatabaseUnavailable.
 
-    ``at``: the time that it is taken to be; None for the database's.
+    ``at``: the time that it is taken to be; None for the database's. ``stop`` leaves what is due to another process:
+    what was missed for weeks takes minutes to make good.
     """
     while True:
         async with doors.database.connection("agentos_system") as connection:
             rows = await store.due(connection, at, PAGE)
         due = [row for row in rows if row.seconds <= 0]
         for row in due:
+            if stop is not None and stop.is_set():
+                return 0.0
             async with doors.open(OrgId(row.org)) as work:
                 late = await service.fire_schedule(work, row.trigger_id, at=row.at)
             if late is not None:
@@ -41,4 +44,6 @@ async def tick(doors: Doors, meter: Meter, at: datetime | None = None) -> float:
 
 async def tick_for_ever(doors: Doors, meter: Meter, stop: asyncio.Event) -> None:
     """Tick until ``stop``; a database that is away is waited for, and what passed meanwhile is made good."""
-    await look_for_ever(lambda: tick(doors, meter), stop, every_seconds=LONGEST_LOOK_SECONDS, waits="clock_waits")
+    await look_for_ever(
+        lambda: tick(doors, meter, stop=stop), stop, every_seconds=LONGEST_LOOK_SECONDS, waits="clock_waits"
+    )
