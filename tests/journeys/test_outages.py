@@ -40,6 +40,10 @@ class Cable:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(asyncio.current_task())  # type: ignore[arg-type]
         there_reader, there = await asyncio.open_connection(*self._to)
+        if self._server is None or not self._server.is_serving():  # pulled while it was put through
+            there.transport.abort()
+            writer.transport.abort()
+            return
         self._open |= {writer, there}
         await asyncio.gather(self._pump(reader, there), self._pump(there_reader, writer))
 

@@ -54,6 +54,7 @@ class Books:
     anchors: Anchors
     url: str
     meter: Meter
+    key: Path
 
     def chainer(self) -> Chainer:
         """A chainer of this process."""
@@ -111,14 +112,20 @@ def sealed_url() -> str:
     return asyncio.run(new_database(f"ledger_{os.getpid()}"))
 
 
-@pytest.fixture
-async def books(sealed_url: str, tmp_path: Path) -> AsyncIterator[Books]:
-    """A sealed database, its key and its anchors."""
-    file = Path(os.environ.setdefault("AGENTOS_TEST_LEDGER_KEY", str(tmp_path / "ledger.key")))
+@pytest.fixture(scope="session")
+def ledger_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the key that the sealed database is sealed with."""
+    file = tmp_path_factory.mktemp("key") / "ledger.key"
     seals.make_key(file)
-    database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(file)))
-    keys = LedgerKeys.load(file)
-    yield Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
+    return file
+
+
+@pytest.fixture
+async def books(sealed_url: str, ledger_key: Path, tmp_path: Path) -> AsyncIterator[Books]:
+    """A sealed database, its key and its anchors."""
+    database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(ledger_key)))
+    keys = LedgerKeys.load(ledger_key)
+    yield Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter(), ledger_key)
     await database.close()
 
 

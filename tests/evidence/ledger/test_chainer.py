@@ -45,7 +45,7 @@ def start(books: Books, *words: str) -> subprocess.Popen[bytes]:
     env = {
         **os.environ,
         "DATABASE_URL": books.url,
-        "AGENTOS_LEDGER_KEY": os.environ["AGENTOS_TEST_LEDGER_KEY"],
+        "AGENTOS_LEDGER_KEY": str(books.key),
         "AGENTOS_LEDGER_ANCHORS": str(books.anchors.folder),
     }
     return subprocess.Popen([*PROCESS, *words], env=env)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -18,6 +19,7 @@ from agentos.evidence.ledger import service
 from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import shown
 from agentos.evidence.ledger.model import Search, Seen, Tampering, Unread
+from agentos.kernel import seals
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import (
@@ -74,14 +76,14 @@ class Rotated:
 
 
 @pytest.fixture
-async def rotated(sealed_url: str, organization: OrgId, tmp_path: Path) -> AsyncIterator[Rotated]:
+async def rotated(sealed_url: str, ledger_key: Path, organization: OrgId, tmp_path: Path) -> AsyncIterator[Rotated]:
     """Three entries of the one, three of the other; a process that seals with the old key writes on."""
     file = tmp_path / "ledger.key"
-    shutil.copy(os.environ["AGENTOS_TEST_LEDGER_KEY"], file)
+    shutil.copy(ledger_key, file)
     settings = DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(file))
     database = Database(settings)
     keys = LedgerKeys.load(file)
-    books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
+    books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter(), file)
     await books.toss(organization, 3)
     await books.chain()
     old = keys.now
@@ -163,7 +165,10 @@ async def test_an_entry_that_names_a_key_that_never_was_is_an_edit(rotated: Rota
     await driver.close()
 
 
-def test_a_key_is_known_before_it_is_used_and_nothing_else_changes(tmp_path: Path) -> None:
+def test_a_key_is_known_before_it_is_used_and_nothing_else_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seals, "log", structlog.get_logger())  # one that no process of another test has settled
     file = tmp_path / "ledger.key"
     make_key(file)
     keys = LedgerKeys.load(file)
@@ -205,16 +210,16 @@ def test_a_file_that_root_changes_stays_with_whom_it_belongs_to(tmp_path: Path) 
 
 
 async def test_what_one_machine_seals_with_a_new_key_is_whole_to_another_that_still_uses_the_old_one(
-    sealed_url: str, organization: OrgId, tmp_path: Path
+    sealed_url: str, ledger_key: Path, organization: OrgId, tmp_path: Path
 ) -> None:
     here, there = tmp_path / "here.key", tmp_path / "there.key"
-    shutil.copy(os.environ["AGENTOS_TEST_LEDGER_KEY"], here)
+    shutil.copy(ledger_key, here)
     rotate_key(here)
     shutil.copy(here, there)
     promote_key(there)
     database = Database(DatabaseSettings(url=SecretStr(sealed_url), pool_size=5, ledger_key=str(there)))
     keys = LedgerKeys.load(here)
-    books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter())
+    books = Books(database, Doors(database), keys, Anchors(tmp_path / "anchors", keys), sealed_url, Meter(), here)
     await books.toss(organization, 2)
     await books.chain()
     promote_key(here)

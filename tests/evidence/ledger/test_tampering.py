@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import uuid
 from collections.abc import AsyncIterator
@@ -306,7 +305,7 @@ async def test_the_chain_that_is_no_organizations_is_verified_at_the_machine(
     await books.chain()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", books.url)
-    monkeypatch.setenv("AGENTOS_LEDGER_KEY", os.environ["AGENTOS_TEST_LEDGER_KEY"])
+    monkeypatch.setenv("AGENTOS_LEDGER_KEY", str(books.key))
     monkeypatch.setenv("AGENTOS_LEDGER_ANCHORS", str(books.anchors.folder))
 
     found = await asyncio.to_thread(verified_of_nobody, "")
@@ -333,7 +332,7 @@ EARLY = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x'
 async def unchained(books: Books) -> AsyncIterator[Books]:
     """A sealed database in which nothing was ever chained."""
     url = await new_database(f"began_{uuid.uuid4().hex[:8]}")
-    settings = DatabaseSettings(url=SecretStr(url), pool_size=5, ledger_key=os.environ["AGENTOS_TEST_LEDGER_KEY"])
+    settings = DatabaseSettings(url=SecretStr(url), pool_size=5, ledger_key=str(books.key))
     database = Database(settings)
     yield replace(books, database=database, doors=Doors(database), url=url)
     await database.close()

@@ -67,7 +67,7 @@ async def test_a_provider_that_asked_to_be_left_alone_is_until_then() -> None:
 
 async def test_the_short_time_of_one_caller_opens_no_breaker() -> None:
     async def hang(_question: Question) -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # hangs: it is given up on long before
 
     held = router(Fake("a", else_=hang), breaker_failures=1)
     for _ in range(3):
@@ -90,7 +90,7 @@ async def test_a_time_out_that_the_provider_brought_about_itself_counts_as_its_o
 
 async def test_a_model_that_hangs_for_the_whole_api_timeout_opens_its_breaker() -> None:
     async def hang(_question: Question) -> None:
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # hangs: it is given up on long before
 
     held = router(Fake("a", else_=hang), breaker_failures=1, api_timeout=10)
     await refused(held, {"provider": "a", "name": "a-1"}, within=30.0)
@@ -120,7 +120,7 @@ async def test_a_caller_waits_for_a_probe_no_longer_than_its_own_time() -> None:
 
     async def hang(_question: Question) -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # hangs: it is given up on long before
 
     own.else_ = hang
     clock.time += 60

@@ -180,7 +180,7 @@ class Harness:
 def harness(database: Database, organization: OrgId, *, roots: tuple[Path, ...] = ()) -> Harness:
     """A harness with three skills: ``look`` reads, ``note`` writes and is idempotent, ``send`` writes and is not."""
     world, registry = World(), Registry()
-    registry.add(make_skill(world, "look", "S0"))
+    registry.add(make_skill(world, "look", "S0", timeout=timedelta(seconds=5)))  # what tests do in it waits its turn
     registry.add(make_skill(world, "note", "S1", idempotent=True))
     registry.add(make_skill(world, "send", "S1"))
     registry.add(make_skill(world, "ring", "S1", lookup=True))

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from agentos.kernel.errors import Invalid, Unavailable
 from agentos.runtime.runs.model import InputRefused, RunStatus
-from tests.runtime.runs.harness import DONE, Harness, calls
+from tests.runtime.runs.harness import DONE, Harness, calls, make_skill
 
 
 async def test_a_run_asks_acts_and_ends_with_its_output(held: Harness) -> None:
@@ -85,11 +85,12 @@ async def test_a_read_that_never_ends_is_cut_off_and_tried_as_often_as_declared(
     async def never(_given: dict[str, Any]) -> Any:
         await asyncio.Event().wait()
 
-    held.world.next("look", never, never, never)
-    await held.agent([calls(("look", 1)), DONE])
+    held.parts.registry.add(make_skill(held.world, "stare", "S0"))
+    held.world.next("stare", never, never, never)
+    await held.agent([calls(("stare", 1)), DONE], ["stare"])
     run = await held.finish(await held.start())
     assert run.status is RunStatus.COMPLETED
-    assert held.world.count("look") == 3
+    assert held.world.count("stare") == 3
     failed = next(step for step in await held.steps(run.id) if step["status"] == "error")
     assert failed["content"]["code"] == "skill_timed_out"
 

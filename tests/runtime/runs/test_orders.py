@@ -29,16 +29,22 @@ async def test_lowering_the_tier_binds_the_next_effect_of_a_run_in_flight(held: 
     assert [s["status"] for s in await held.steps(run.id) if s["key"] == "t1.c0"] == ["drafted"]
 
 
-async def test_a_cancelled_run_commits_no_further_effect(held: Harness) -> None:
-    await held.agent([calls(("look", 1)), calls(("note", 2)), DONE])
+async def ordered(held: Harness, order: str) -> str:
+    """A run to which this order is given while it looks."""
     run_id = await held.start()
 
-    async def cancel(_given: dict[str, Any]) -> dict[str, Any]:
+    async def give(_given: dict[str, Any]) -> dict[str, Any]:
         async with held.doors.open(held.organization) as work:
-            await service.order(work, run_id, "cancel", by="a")
+            await service.order(work, run_id, order, by="a")
         return {}
 
-    held.world.next("look", cancel)
+    held.world.next("look", give)
+    return run_id
+
+
+async def test_a_cancelled_run_commits_no_further_effect(held: Harness) -> None:
+    await held.agent([calls(("look", 1)), calls(("note", 2)), DONE])
+    run_id = await ordered(held, "cancel")
     run = await held.finish(run_id)
     assert run.status is RunStatus.CANCELLED
     assert held.world.count("note") == 0
@@ -50,14 +56,7 @@ async def test_a_cancelled_run_commits_no_further_effect(held: Harness) -> None:
 
 async def test_a_paused_run_rests_before_its_next_effect_and_goes_on_when_resumed(held: Harness) -> None:
     await held.agent([calls(("look", 1)), calls(("note", 2)), DONE])
-    run_id = await held.start()
-
-    async def pause(_given: dict[str, Any]) -> dict[str, Any]:
-        async with held.doors.open(held.organization) as work:
-            await service.order(work, run_id, "pause", by="a")
-        return {}
-
-    held.world.next("look", pause)
+    run_id = await ordered(held, "pause")
     run = await held.finish(run_id)
     assert run.status is RunStatus.PAUSED
     assert held.world.count("note") == 0

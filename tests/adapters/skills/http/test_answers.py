@@ -160,7 +160,7 @@ async def test_a_request_does_not_follow_redirects(send: Call, host: Host) -> No
 
 async def test_without_an_answer_nobody_knows_and_without_a_connection_nothing_was_sent(send: Call, host: Host) -> None:
     async def never(_request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(60)
+        await asyncio.sleep(60)  # hangs: it is given up on long before
         return web.Response()
 
     host.answers["/never"] = never
