@@ -30,7 +30,7 @@ async def look_for_ever(
         await pause(stop, every_seconds if wait is None else wait)
 
 
-async def pause(stop: asyncio.Event, seconds: float) -> None:
-    """Wait so long, or until ``stop``."""
+async def pause(until: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until the event."""
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), max(seconds, LEAST_SECONDS))
+        await asyncio.wait_for(until.wait(), max(seconds, LEAST_SECONDS))

@@ -13,6 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
+from agentos.kernel.looking import pause
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -47,24 +49,29 @@ class Sender(Generic[T]):
 
     async def send_for_ever(self, stop: asyncio.Event) -> None:
         """Send what is due until ``stop``; an outage of the database is waited out."""
-        pause = 0.0
-        while not stop.is_set():
-            self._wake.clear()
-            found = 0
-            try:
-                found = len(await self.begin())
-                pause = 0.0
-            except Exception as error:  # it outlives every outage: what is owed is in the database
-                pause = min(max(pause, IDLE_SECONDS) * 2, 5.0)
-                log.warning("sender_waits", what=self._what, error=type(error).__name__, seconds=pause)
-            try:
-                if pause:
-                    await asyncio.wait_for(stop.wait(), pause)
+        waking = asyncio.create_task(self._wake_at(stop))
+        wait = 0.0
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                found = 0
+                try:
+                    found = len(await self.begin())
+                    wait = 0.0
+                except Exception as error:  # it outlives every outage: what is owed is in the database
+                    wait = min(max(wait, IDLE_SECONDS) * 2, 5.0)
+                    log.warning("sender_waits", what=self._what, error=type(error).__name__, seconds=wait)
+                if wait:
+                    await pause(stop, wait)
                 elif not found:
-                    await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
-            except TimeoutError:
-                continue
-        await self._finish()
+                    await pause(self._wake, IDLE_SECONDS)
+            await self._finish()
+        finally:
+            waking.cancel()
+
+    async def _wake_at(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self._wake.set()
 
     async def turn(self, at: datetime | None = None) -> int:
         """Send everything that is due at that time, wait for the answers, and return how much there was."""
