@@ -8,6 +8,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
@@ -106,8 +107,12 @@ def skill(
     return declare
 
 
+@lru_cache(maxsize=256)
 def build(declared: Declared) -> Skill:
-    """The skill that was declared. Raises SkillMisdeclared (Invalid) with its place and what is wrong."""
+    """The skill that was declared, built once in a process.
+
+    Raises SkillMisdeclared (Invalid) with its place and what is wrong.
+    """
     function, place = declared.function, f"{declared.function.__module__}.{declared.function.__qualname__}"
     if not _NAME.fullmatch(declared.name):
         raise SkillMisdeclared(f"'{declared.name[:80]}' is no name for a skill: letters, digits, _ and -", where=place)
