@@ -6,10 +6,11 @@ import asyncio
 import atexit
 import os
 import shutil
+import ssl
 import tempfile
 import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from pydantic import SecretStr
 
 from agentos.apps.api.app import create
@@ -140,8 +142,8 @@ async def running(
         for name, effect in (("look", "S0"), ("note", "S1"), ("move", "S2"), ("pay", "S3")):
             held.parts.registry.add(make_skill(world, name, effect, idempotent=True))
 
-        served = config(create(lambda: _Lent(held), **app), header_seconds=header_seconds, port=0, lifespan="on")
-        server = uvicorn.Server(served)
+        served = stack.enter_context(_served(held, **app))
+        server = uvicorn.Server(config(served, header_seconds=header_seconds, port=0, lifespan="on"))
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
@@ -200,14 +202,27 @@ def ledger_key() -> str:
 class _Lent:
     """A process that is already open, and that whoever uses it does not close."""
 
-    def __init__(self, held: Process) -> None:
-        self._held = held
+    held: Process
 
     async def __aenter__(self) -> Process:
-        return self._held
+        return self.held
 
     async def __aexit__(self, *_: object) -> None:
         return None
+
+
+_idle: list[tuple[FastAPI, _Lent]] = []  # making its routes is most of an API's start
+
+
+@contextmanager
+def _served(held: Process, **app: Any) -> Iterator[FastAPI]:
+    """An API over this process: one that another platform is done with, unless it is to be a special one."""
+    lent = _Lent()
+    made = (create(lambda: lent, **app), lent) if app or not _idle else _idle.pop()
+    made[1].held = held
+    yield made[0]
+    if not app:
+        _idle.append(made)
 
 
 async def _keys(held: Process, organization: OrgId | None) -> list[str]:
@@ -221,4 +236,10 @@ async def _keys(held: Process, organization: OrgId | None) -> list[str]:
 
 def _client(address: str, key: str) -> httpx.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.AsyncClient(base_url=address, headers=headers, timeout=20)
+    return httpx.AsyncClient(base_url=address, headers=headers, timeout=20, verify=_tls())
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the authorities takes longer than most tests ask for."""
+    return httpx.create_ssl_context()
