@@ -40,6 +40,7 @@ Prefix = Literal[
     "dep",
     "run",
     "ask",
+    "replay",
     "apr",
     "draft",
     "req",

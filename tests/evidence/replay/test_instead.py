@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from agentos.adapters.llm.stub import Stub, behaviour
 from agentos.control.agents import manifest
 from agentos.control.agents import service as agents
 from agentos.control.approvals import service as approvals
 from agentos.control.budgets import service as budgets
-from agentos.control.budgets.model import Price
+from agentos.control.budgets.model import Limits as Most
+from agentos.control.budgets.model import Period, Price
 from agentos.control.policy.model import OrganizationPolicy
 from agentos.control.privacy import service as privacy
 from agentos.control.stops import service as stops
@@ -24,7 +27,9 @@ from agentos.evidence.usage.model import Dimension
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database, DatabaseUnavailable
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import forget
 from agentos.runtime.inference import Answer, Question, Usage
+from agentos.runtime.inference.model import ModelUnavailable
 from tests.evidence.usage.fleet import count, lines
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
@@ -212,6 +217,57 @@ async def test_a_live_model_is_asked_only_where_the_caller_says_so_and_counts(
     await count(held)
     told = (await lines(held, Dimension.SOURCE))["replay"]
     assert (told.calls, told.money, told.input_tokens, told.output_tokens) == (1, 4500, 1000, 100)
+
+
+class Away(Live):
+    """One that breaks off."""
+
+    async def ask(self, question: Question, **_more: Any) -> Answer:
+        raise ModelUnavailable(f"{question.model} broke off", begun=True)
+
+
+async def test_what_was_reserved_for_a_live_answer_that_never_came_is_counted_and_holds_no_room(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await ran(held)
+    monkeypatch.setattr(held.models, "for_policy", lambda _policy: Away())
+    await priced(held)
+    async with held.doors.open(held.organization) as work:
+        await budgets.set_budget(work, "", Period.DAY, Most(money=10**9), by="ann", at=now())
+    held.parts.books.read.clear()
+    found = await tried(held, run_id, live=True, model="claude/some-model")
+    assert found.unknown == 1
+    async with held.doors.open(held.organization) as work:
+        for row in await budgets.used(work, on=None, at=now()):
+            assert row.money > 0
+            assert (row.reserved_money, row.reserved_tokens) == (0, 0)
+    await count(held)
+    assert (await lines(held, Dimension.SOURCE))["replay"].lost_calls == 1
+
+
+async def test_what_a_lost_process_had_reserved_for_a_live_answer_is_counted_and_forgotten_later(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await ran(held)
+    by_name(held, Away(), monkeypatch)
+    await priced(held)
+    async with held.doors.open(held.organization) as work:
+        await budgets.set_budget(work, "", Period.DAY, Most(money=10**9), by="ann", at=now())
+    held.parts.books.read.clear()
+
+    async def lost(_self: Any) -> None:
+        """The process ends before this."""
+
+    monkeypatch.setattr(what_if._Counted, "end", lost)
+    await tried(held, run_id, live=True, model="claude/some-model")
+    soon = now() + what_if.BILLS_KEPT.kept + timedelta(minutes=5)
+    assert await forget(held.doors.database, what_if.BILLS_KEPT, at=soon - timedelta(minutes=10)) == 0
+    assert await forget(held.doors.database, what_if.BILLS_KEPT, at=soon) >= 1
+    async with held.doors.open(held.organization) as work:
+        for row in await budgets.used(work, on=None, at=now()):
+            assert row.money > 0
+            assert (row.reserved_money, row.reserved_tokens) == (0, 0)
+        assert await work.first(text("SELECT 1 FROM budget_runs WHERE starts_with(run_id, 'replay_')")) is None
 
 
 async def test_another_model_that_says_the_same_parts_by_what_it_cost(

@@ -22,6 +22,7 @@ from agentos.evidence.artifacts import indexing
 from agentos.evidence.evals import service as evals
 from agentos.evidence.quality import scorer
 from agentos.evidence.recommendations import watch as drift
+from agentos.evidence.replay import what_if
 from agentos.evidence.subscriptions import dispatch as deliveries
 from agentos.evidence.usage import counting
 from agentos.intake.identity import sessions
@@ -51,6 +52,7 @@ KEPT: Final = (
     scorer.KEPT,
     evals.KEPT,
     evals.BILLS_KEPT,
+    what_if.BILLS_KEPT,
     indexing.WORDS_KEPT,
     counting.KEPT,
 )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
@@ -35,6 +35,7 @@ from agentos.kernel import epochs, ids
 from agentos.kernel.epochs import ORGANIZATION, deployment_scope
 from agentos.kernel.errors import Invalid
 from agentos.kernel.ids import OrgId
+from agentos.kernel.retention import Retention
 from agentos.kernel.unit_of_work import Doors, UnitOfWork
 from agentos.runtime.inference import Tool, routing
 from agentos.runtime.runs.journal import Entry
@@ -42,6 +43,7 @@ from agentos.runtime.runs.ports import Parts
 from agentos.runtime.skills import Skill
 
 MOST_RUNS: Final = 200  # of one what-if: a second of work, without live models
+BILLS_KEPT: Final = Retention("replay_bills_forget", timedelta(days=1))  # with live models it may take hours
 
 
 class BadWhatIf(Invalid):
@@ -224,7 +226,11 @@ async def compare(prepared: Prepared) -> Comparison:
     """Execute the runs again, one after the other. No skill is called, no journal is written, no effect is made."""
     comparison = Comparison(prepared.tried)
     for recording, plan in prepared.plans:
-        outcome = await play(recording, plan)
+        try:
+            outcome = await play(recording, plan)
+        finally:
+            if isinstance(plan.spending, _Counted):
+                await plan.spending.end()
         comparison.results.append(
             Result(
                 recording.run_id,
@@ -306,14 +312,17 @@ def _told(definition: Definition, skills: Iterable[Skill]) -> Any:
 def _spending(work: UnitOfWork, parts: Parts, definition: Definition, version: str, *, counted: bool) -> Spending:
     """What answers that are asked anew spend. ``counted``: they count in the caps of the organization and the agent."""
     allowed = (definition.budgets.money, definition.budgets.tokens)
-    place = (parts.database, parts.books, work.organization, ids.new("run"), definition.agent_id)
+    place = (parts.database, parts.books, work.organization, ids.new("replay"), definition.agent_id)
     if not counted:
         return Free(*place, (1, 1), allowed, Totals(), lambda: 0)
     return _Counted(*place, (1, 1), allowed, Totals(), lambda: 0, doors=parts.doors, version=version)
 
 
 class _Counted(Spending):
-    """Spending without a journal: what an answer cost is counted at once, in a transaction of its own."""
+    """Spending without a journal: what an answer cost is counted at once, in a transaction of its own.
+
+    What was reserved by a process that was lost in between is settled by ``replay_bills_forget``, which workers call.
+    """
 
     def __init__(self, *place: Any, doors: Doors, version: str) -> None:
         super().__init__(*place)
@@ -343,6 +352,12 @@ class _Counted(Spending):
             await self.count(work)
             await work.publish(fact)
         return cost, None
+
+    async def end(self) -> None:
+        """Close what is reserved for a call that has no answer, for good: it holds no room of a cap any longer."""
+        unanswered = "" if self._asked is None else self._asked.step
+        async with self.doors.open(self.organization) as work:
+            await self.finish(work, unanswered)
 
 
 class Free(Spending):
