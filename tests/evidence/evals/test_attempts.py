@@ -14,7 +14,7 @@ from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period
 from agentos.control.stops import service as stops
 from agentos.control.stops.model import StopKind, StopScope, Wanted
-from agentos.evidence.evals import examining, service, store
+from agentos.evidence.evals import cases, examining, service, store
 from agentos.evidence.evals.model import (
     MOST_LOST,
     EvalEndedAlready,
@@ -337,3 +337,58 @@ async def test_a_cancelled_eval_writes_nothing_more_and_cannot_go_on(held: Harne
         assert [row.body["by"] for row in rows] == ["ada"]
         with pytest.raises(EvalEndedAlready):
             await service.resume(work, eval_id, by="author", at=now())
+
+
+async def test_an_answer_that_comes_after_the_eval_was_cancelled_costs_what_it_cost_and_no_more(
+    paid: Harness, vendor: FakeModels
+) -> None:
+    await prepare(paid, 1)
+    async with paid.doors.open(paid.organization) as work:
+        await budgets.set_budget(work, "", Period.DAY, Limits(money=10**9), by="admin", at=now())
+    eval_id = await begin(paid)
+    vendor.pause = 0.2
+    vendor.fail(Fault.SLOW)
+    working = asyncio.create_task(examining.examine(paid.parts, paid.organization, eval_id))
+    async with asyncio.timeout(20):
+        while not vendor.headers:
+            await asyncio.sleep(0.01)
+    async with paid.doors.open(paid.organization) as work:
+        await service.cancel(work, paid.parts, eval_id, by="ann")
+    await working
+    await count(paid)
+    counts = (await lines(paid, Dimension.SOURCE))["eval"]
+    assert (counts.calls, counts.lost_calls, counts.unknown_money) == (1, 0, 0)
+    assert await spent(paid) == counts.money > 0
+    assert not [one for one in await rows(paid, "budget_runs") if one.step is not None]
+
+
+async def test_a_call_of_a_cancelled_eval_whose_worker_is_lost_counts_as_reserved(
+    paid: Harness, vendor: FakeModels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await prepare(paid, 1)
+    async with paid.doors.open(paid.organization) as work:
+        await budgets.set_budget(work, "", Period.DAY, Limits(money=10**9), by="admin", at=now())
+    eval_id = await begin(paid)
+    vendor.fail(Fault.HANG)
+
+    async def lost(_segment: Any) -> None:
+        """The process ends before this."""
+
+    monkeypatch.setattr(cases, "_close", lost)
+    working = asyncio.create_task(examining.examine(paid.parts, paid.organization, eval_id))
+    async with asyncio.timeout(20):
+        while not vendor.headers:
+            await asyncio.sleep(0.01)
+    async with paid.doors.open(paid.organization) as work:
+        await service.cancel(work, paid.parts, eval_id, by="ann")
+    working.cancel()
+    with pytest.raises(EvalWaits):
+        await working
+    assert await spent(paid) == 0
+    await examining.examine(paid.parts, paid.organization, eval_id)  # the engine tries it again elsewhere
+    await examining.examine(paid.parts, paid.organization, eval_id)
+    await count(paid)
+    counts = (await lines(paid, Dimension.SOURCE))["eval"]
+    assert (counts.calls, counts.lost_calls) == (0, 1)
+    assert await spent(paid) == counts.unknown_money > 0
+    assert not [one for one in await rows(paid, "budget_runs") if one.step is not None]

@@ -50,7 +50,8 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str, *, leaving: a
     """
     async with parts.doors.open(organization) as work:
         claimed = await store.claim(work, eval_id)
-        if claimed is None:
+        if claimed is None:  # it is over: who had it then was lost, or this would not be tried again
+            await store.close_lost(work, eval_id)
             return
         if claimed.is_deadly:
             await ended(work, parts, claimed, EvalStatus.FAILED, error=_deadly(claimed))
@@ -65,6 +66,8 @@ async def examine(parts: Parts, organization: OrgId, eval_id: str, *, leaving: a
             await ended(work, parts, claimed, EvalStatus.COMPLETED, said=said)
     except Over:
         log.info("eval_left", eval_id=eval_id)
+        async with parts.doors.open(organization) as work:
+            await store.let_go(work, eval_id, claimed.attempt)
     except asyncio.CancelledError:
         raise EvalWaits("this worker shuts down", where=eval_id) from None
     except Unavailable as away:

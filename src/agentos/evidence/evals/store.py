@@ -80,7 +80,7 @@ _IDLE: Final = text(
 )
 _END: Final = text(
     "UPDATE evals e SET status = :status, problem = CAST(:problem AS jsonb), report = CAST(:report AS jsonb), "
-    "ended_at = :at, is_held = false "
+    "ended_at = :at, is_held = e.is_held AND :attempt = 0 "
     "WHERE e.id = :id AND e.status = 'running' AND (:attempt = 0 OR e.attempt = :attempt)"
 )
 _RESUME: Final = text(
@@ -89,7 +89,9 @@ _RESUME: Final = text(
     "WHERE e.id = :id"
 )
 _FORGET_ANSWERS: Final = text("DELETE FROM eval_answers a WHERE a.eval_id = :id")
-_CLOSE: Final = text("SELECT eval_close(:org, :id, :final)")
+# While an attempt has it, what it asked may still be answered: it settles that itself.
+_CLOSE: Final = text("SELECT eval_close(:org, e.id, :final) FROM evals e WHERE e.id = :id AND NOT e.is_held")
+_LOST: Final = text("UPDATE evals e SET is_held = false WHERE e.id = :id AND e.is_held AND e.status = 'cancelled'")
 # A talk is named side.number.repeat of its task, and its judge after that.
 _ANSWERS: Final = text(
     "SELECT a.talk, a.key, a.name, a.meta, a.content FROM eval_answers a WHERE a.eval_id = :id "
@@ -234,7 +236,8 @@ async def end(
 ) -> bool:
     """End a running eval; False when it is over or another attempt has it. ``attempt`` 0: whoever has it.
 
-    What it needs to go on is forgotten, unless it failed. What is still reserved for it counts as spent.
+    What it needs to go on is forgotten, unless it failed. What is still reserved for it counts as spent, unless somebody
+    else than who has it ends it: see ``close_lost``.
     """
     values = {"problem": json.dumps(problem) if problem else None, "report": json.dumps(report) if report else None}
     if not await work.run(_END, {"id": eval_id, "status": status.value, "attempt": attempt, "at": at, **values}):
@@ -244,6 +247,12 @@ async def end(
     if not goes_on:
         await work.run(_FORGET_ANSWERS, {"id": eval_id})
     return True
+
+
+async def close_lost(work: UnitOfWork, eval_id: str) -> None:
+    """Count what is still reserved as spent, of a cancelled eval whose worker was lost before it could settle it."""
+    if await work.run(_LOST, {"id": eval_id}):
+        await work.first(_CLOSE, {"org": work.organization, "id": eval_id, "final": True})
 
 
 async def resume(work: UnitOfWork, eval_id: str, *, at: datetime) -> None:
