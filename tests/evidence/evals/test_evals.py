@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentos.adapters.llm.stub import behaviour
-from agentos.evidence.evals import service
+from agentos.evidence.evals import examining, service
 from agentos.evidence.evals.model import (
     BadEval,
     DatasetUnknown,
@@ -17,6 +18,8 @@ from agentos.evidence.evals.model import (
     EvalTooLarge,
     TooManyEvals,
 )
+from agentos.kernel.clock import now
+from agentos.kernel.errors import Bug
 from agentos.runtime.inference.ports import Question
 from tests.evidence.evals.examination import (
     DATA,
@@ -194,3 +197,21 @@ async def test_a_gate_asks_for_the_content_that_it_names_whatever_is_added_later
         said = await service.latest(work, "tester", found.version, DATA, hashed=first.hash)
     assert said is not None
     assert said.samples == 10
+
+
+async def test_no_more_evals_are_under_way_than_may_be_also_where_they_begin_at_once_or_go_on(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held.agent([], [], model=STUB, **SPEC)
+    await add(held, [case(1)])
+    monkeypatch.setattr(service, "MOST_UNFINISHED", 1)
+    done = await asyncio.gather(*(begin(held) for _ in range(4)), return_exceptions=True)
+    first, *others = sorted(done, key=lambda one: isinstance(one, Exception))
+    assert isinstance(first, str) and all(isinstance(one, TooManyEvals) for one in others)
+    async with held.doors.open(held.organization) as work:
+        found, lost = await service.get(work, first), Bug("a fault of ours")
+        assert await examining.ended(work, held.parts, found, EvalStatus.FAILED, error=lost, attempt=0)
+    await begin(held)
+    async with held.doors.open(held.organization) as work:
+        with pytest.raises(TooManyEvals):
+            await service.resume(work, first, by="author", at=now())

@@ -100,10 +100,7 @@ async def start(
         raise EvalTooLarge(
             f"{data.cases} cases, {repeats} times, make {total} executions, at most {MOST_TASKS}", then="Repeat less."
         )
-    if await store.unfinished(work) >= MOST_UNFINISHED:
-        raise TooManyEvals(
-            f"{MOST_UNFINISHED} evals are under way, and no more may be", then="Wait for one, or cancel one."
-        )
+    await _check_room(work)
     good, _ = await asyncio.to_thread(datasets.read, await store.content(work, data.name, data.hash))
     for judge in judges.of(good):
         try:
@@ -179,13 +176,14 @@ async def cancel(work: UnitOfWork, parts: Parts, eval_id: str, *, by: str) -> Ev
 async def resume(work: UnitOfWork, eval_id: str, *, by: str, at: datetime) -> Eval:
     """Let an eval that failed go on where it was, and make sure that one under way has a workflow.
 
-    Raises EvalUnknown (NotFound), EvalEndedAlready (Conflict) when it was completed or cancelled.
+    Raises EvalUnknown (NotFound), EvalEndedAlready when it was completed or cancelled, TooManyEvals (Conflict).
     """
     await store.lock(work, eval_id)
     found = await get(work, eval_id)
     if found.status not in (EvalStatus.FAILED, EvalStatus.RUNNING):
         raise EvalEndedAlready(f"the eval was {found.status}", where=eval_id, then="Start another.")
     if found.status is EvalStatus.FAILED:
+        await _check_room(work)
         await store.resume(work, eval_id, at=at)
         found = await get(work, eval_id)
     await work.publish(_started(found, by))
@@ -205,6 +203,14 @@ async def latest(work: UnitOfWork, agent_id: str, version: str, dataset: str, *,
     if found is None or found.report is None or found.ended_at is None:
         return None
     return report.latest(found.report, found.id, found.ended_at)
+
+
+async def _check_room(work: UnitOfWork) -> None:
+    """Return where one more eval may be under way. Raises TooManyEvals (Conflict)."""
+    if await store.unfinished(work) >= MOST_UNFINISHED:
+        raise TooManyEvals(
+            f"{MOST_UNFINISHED} evals are under way, and no more may be", then="Wait for one, or cancel one."
+        )
 
 
 def _started(found: Eval, by: str) -> EvalStarted:

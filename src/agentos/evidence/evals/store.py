@@ -68,6 +68,8 @@ _LATEST: Final = text(
     "AND e.dataset_hash = :hash ORDER BY e.ended_at DESC LIMIT 1"
 )
 _LOCK: Final = text("SELECT e.status FROM evals e WHERE e.id = :id FOR UPDATE")
+# A statement of its own: what is counted after the wait is counted as it is then.
+_ONE_BY_ONE: Final = text("SELECT pg_advisory_xact_lock(hashtextextended('evals ' || :org, 0))")
 _UNFINISHED: Final = text("SELECT count(*) AS unfinished FROM evals e WHERE e.status = 'running'")
 _CLAIM: Final = text(
     "UPDATE evals e SET attempt = e.attempt + 1, lost = e.lost + e.is_held::integer, is_held = true "
@@ -201,7 +203,8 @@ async def lock(work: UnitOfWork, eval_id: str) -> None:
 
 
 async def unfinished(work: UnitOfWork) -> int:
-    """How many evals of the organization are under way."""
+    """How many evals of the organization are under way; nobody else begins one until the unit of work ends."""
+    await work.first(_ONE_BY_ONE, {"org": work.organization})
     row = await work.first(_UNFINISHED)
     return 0 if row is None else int(row.unfinished)
 
@@ -236,8 +239,8 @@ async def end(
 ) -> bool:
     """End a running eval; False when it is over or another attempt has it. ``attempt`` 0: whoever has it.
 
-    What it needs to go on is forgotten, unless it failed. What is still reserved for it counts as spent, unless somebody
-    else than who has it ends it: see ``close_lost``.
+    What it needs to go on is forgotten, unless it failed. What is still reserved for it counts as spent, unless another
+    than who has it ends it: see ``close_lost``.
     """
     values = {"problem": json.dumps(problem) if problem else None, "report": json.dumps(report) if report else None}
     if not await work.run(_END, {"id": eval_id, "status": status.value, "attempt": attempt, "at": at, **values}):
