@@ -156,6 +156,18 @@ async def test_a_run_that_is_admitted_and_never_starts_fails_the_dispatch(desk: 
     assert (checks["dispatch"]["outcome"], checks["dispatch"]["figures"]["admitted"]) == ("failed", 1)
 
 
+async def test_a_run_that_begins_after_the_time_is_no_dispatch_however_late_a_worker_looks(desk: Desk) -> None:
+    await desk.order(await desk.apply("rollouts_bad"))
+    number = (await desk.rollback(at=now() - timedelta(minutes=20))).deployment.revision
+    await desk.ran(["easy"])
+    async with desk.held.doors.open(desk.held.organization) as work:  # admitted in time, when no worker was there
+        await work.run(text("UPDATE runs SET accepted_at = accepted_at - interval '10 minutes'"))
+    await desk.ran(["easy"])
+    await desk.validate()
+    found = by_name(await rollback(desk, number))["dispatch"]
+    assert (found["outcome"], found["figures"]["admitted"], found["figures"]["started"]) == ("failed", 1, 0)
+
+
 async def test_what_is_changed_again_cannot_be_told_any_more(desk: Desk) -> None:
     _, number = await rolled_back(desk)
     await desk.order(await desk.apply("rollouts_good", instructions="Third."))

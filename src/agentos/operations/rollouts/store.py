@@ -47,8 +47,8 @@ _CHECKED: Final = text(
     "WHERE deployment_id = :id AND number = :number"
 )
 _DISPATCHED: Final = text(
-    "SELECT count(*) AS admitted, count(started_at) AS started FROM runs "
-    "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL"
+    "SELECT count(*) AS admitted, count(*) FILTER (WHERE started_at < :until) AS started FROM runs "
+    "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL AND accepted_at < :until"
 )
 _OF_REVISION: Final = text("SELECT id FROM runs WHERE id = ANY(:ids) AND revision = :number")
 # What waits for a person, a pause or a stop does not hang. Of the rows of open runs, which are few, there is an index.
@@ -124,9 +124,9 @@ async def checked(
     await work.run(_CHECKED, {**values, "checks": json.dumps(list(checks)), "at": ended})
 
 
-async def dispatched(work: UnitOfWork, deployment_id: str, number: int) -> tuple[int, int]:
-    """How many runs were admitted on a revision, and how many of them a worker began."""
-    row = await work.first(_DISPATCHED, {"id": deployment_id, "number": number})
+async def dispatched(work: UnitOfWork, deployment_id: str, number: int, until: datetime) -> tuple[int, int]:
+    """How many runs were admitted on a revision by then, and how many of them a worker began by then."""
+    row = await work.first(_DISPATCHED, {"id": deployment_id, "number": number, "until": until})
     assert row is not None, "an aggregate has one row"
     return int(row.admitted), int(row.started)
 

@@ -28,11 +28,11 @@ async def checks(work: UnitOfWork, one: Rollback, settings: RolloutSettings, *, 
 
 
 async def _dispatch(work: UnitOfWork, one: Rollback, at: datetime) -> Check:
-    admitted, started = await store.dispatched(work, one.deployment_id, one.number)
+    admitted, started = await store.dispatched(work, one.deployment_id, one.number, one.closes_at)
     share = shown(rate(started, admitted))
     known: dict[str, Any] = {"admitted": admitted, "started": started, "started_share": share}
     if started:
-        said = f"{started} of {admitted} runs that were admitted since have started on revision {one.number}"
+        said = f"{started} of {admitted} runs that were admitted since have started in time on revision {one.number}"
         return Check("dispatch", Outcome.PASSED, said, known)
     if at < one.closes_at:
         return Check("dispatch", Outcome.WAITING, "no run has started since", known)
