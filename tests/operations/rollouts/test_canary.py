@@ -31,7 +31,7 @@ from agentos.operations.rollouts.impact import Change
 from agentos.operations.rollouts.model import CanaryBreached, CanaryRecord, GateFailed
 from tests.evidence.quality.runs import AT, scored
 from tests.operations.rollouts.desk import SETTINGS, Desk, of
-from tests.runtime.runs.harness import harness
+from tests.runtime.runs.harness import DONE, answered, calls, harness
 
 
 @pytest.fixture
@@ -283,6 +283,23 @@ async def test_a_canary_whose_runs_hang_is_rolled_back_and_those_that_wait_for_p
         "6 of 6 runs of the canary take longer than 300 s (6 are open), of the version beside it 0 of 6"
     )
     assert (await desk.now_serving()).canary is None
+
+
+async def test_runs_that_waited_for_people_do_not_hang_when_they_have_their_answer(desk: Desk) -> None:
+    script = {"provider": "stub", "script": [calls(("pay", 1)), DONE]}
+    asks = {"model": script, "skills": [{"name": "pay", "version": "1"}], "tier": "L3"}
+    await desk.order(await desk.apply("", **asks), percent=50)
+    mine, theirs = await desk.key_of(canary=True), await desk.key_of(canary=False)
+    for _ in range(6):
+        run_id = await desk.start(key=mine)
+        await desk.held.finish(run_id)
+        await answered(desk.held, run_id, approved=True)
+        await desk.held.finish(run_id, 2)
+        async with desk.held.doors.open(desk.held.organization) as work:
+            await scores.score(work, run_id, at=now())
+            await work.run(text("UPDATE quality_runs SET seconds = 1200 WHERE run_id = :id"), {"id": run_id})
+    await desk.ran(["easy"] * 6, key=theirs)
+    assert await desk.watch(now() + timedelta(seconds=310)) == ()
 
 
 async def test_a_canary_is_no_worse_where_the_runs_beside_it_hang_as_well(desk: Desk) -> None:

@@ -6,7 +6,7 @@ What is unknown is no breach. A canary is looked at hundreds of times, so gates 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -71,15 +71,18 @@ async def hangs(
     ``since``: from when on the runs beside it are looked at, ended and open ones alike.
 
     A run takes too long beyond ``USUAL`` times the p95 of the version beside, and beyond the setting, whether it ended
-    or is open; what waits for people, a pause or a stop is left out. Only runs that were admitted so long ago count.
+    or is open. What waits for people, a pause or a stop is left out, and what took as long and had asked people. Only
+    runs that were admitted so long ago count.
     """
     usual = figure(METRICS["run_seconds_p95"], beside).value
     if usual is None:
         return ""
     limit = timedelta(seconds=max(settings.canary_hang_seconds, USUAL * usual))
     mine, theirs = await store.unmoved(work, one, since=since, before=at - limit)
-    late, of = _late(ours, limit, at)
-    other_late, other_of = _late(beside, limit, at)
+    slow = [run.run_id for run in (*ours, *beside) if timedelta(seconds=run.seconds) > limit]
+    asked = await store.asked_people(work, slow)
+    late, of = _late(ours, limit, at, asked)
+    other_late, other_of = _late(beside, limit, at, asked)
     if min(of + mine, other_of + theirs) < settings.canary_samples:
         return ""
     more = newcombe(late + mine, of + mine, other_late + theirs, other_of + theirs, level=LEVEL)
@@ -153,9 +156,10 @@ async def fails(gate: Gate, one: CanaryRecord, ours: Sequence[Scored], theirs: B
     return f"{gate.said}: failed with {in_words(known)}"
 
 
-def _late(runs: Sequence[Scored], limit: timedelta, at: datetime) -> tuple[int, int]:
-    """How many runs took longer, of how many that were admitted so long ago."""
-    seconds = [run.seconds for run in runs if run.ended_at - timedelta(seconds=run.seconds) < at - limit]
+def _late(runs: Sequence[Scored], limit: timedelta, at: datetime, besides: Container[str]) -> tuple[int, int]:
+    """How many runs took longer, of how many that were admitted so long ago; ``besides``: those that are left out."""
+    told = [run for run in runs if run.run_id not in besides]
+    seconds = [run.seconds for run in told if run.ended_at - timedelta(seconds=run.seconds) < at - limit]
     return sum(timedelta(seconds=one) > limit for one in seconds), len(seconds)
 
 

@@ -51,6 +51,7 @@ _DISPATCHED: Final = text(
     "WHERE deployment_id = :id AND revision = :number AND draft_id IS NULL AND accepted_at < :until"
 )
 _OF_REVISION: Final = text("SELECT id FROM runs WHERE id = ANY(:ids) AND revision = :number")
+_ASKED_PEOPLE: Final = text("SELECT DISTINCT run_id FROM approvals WHERE run_id = ANY(:ids)")
 # What waits for a person, a pause or a stop does not hang. Of the rows of open runs, which are few, there is an index.
 _UNMOVED: Final = text(
     "SELECT count(*) FILTER (WHERE revision = :revision) AS canary, "
@@ -134,6 +135,11 @@ async def dispatched(work: UnitOfWork, deployment_id: str, number: int, until: d
 async def of_revision(work: UnitOfWork, run_ids: Sequence[str], number: int) -> set[str]:
     """Those of some runs of a deployment that were admitted on a revision."""
     return {row.id for row in await work.all(_OF_REVISION, {"ids": list(run_ids), "number": number})}
+
+
+async def asked_people(work: UnitOfWork, run_ids: Sequence[str]) -> set[str]:
+    """Those of some runs for which people were asked."""
+    return {row.run_id for row in await work.all(_ASKED_PEOPLE, {"ids": list(run_ids)})}
 
 
 async def unmoved(work: UnitOfWork, one: CanaryRecord, *, since: datetime, before: datetime) -> tuple[int, int]:
