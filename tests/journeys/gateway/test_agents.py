@@ -46,6 +46,31 @@ async def test_the_same_idempotency_key_is_the_same_run_whichever_door_it_came_b
     assert len((await house.platform.author.get("/api/v1/runs")).json()["items"]) == 1
 
 
+async def test_the_same_key_is_the_same_run_also_where_another_version_takes_another_input(house: House) -> None:
+    task, key = [{"role": "user", "content": '{"n": 1}'}], {"Idempotency-Key": "k3"}
+    number = {
+        "type": "object",
+        "properties": {"n": {"type": "integer"}},
+        "required": ["n"],
+        "additionalProperties": False,
+    }
+    words = {"type": "object", "properties": {"task_description": {"type": "string"}}, "additionalProperties": False}
+    await house.platform.apply([{"text": "Words."}], [], input={"schema": words})
+    async with house.openai() as client:
+        first = await client.chat.completions.create(model="agent:tester", messages=task, extra_headers=key)
+        await house.platform.apply([{"text": "Numbers."}], [], input={"schema": number})
+        (one,) = (await house.platform.author.get("/api/v1/agents/deployments")).json()["items"]
+        done = await house.platform.author.post(
+            f"/api/v1/agents/deployments/{one['id']}/promote", json={"version": "2"}
+        )
+        assert done.status_code == 200, done.text
+        again = await client.chat.completions.create(model="agent:tester", messages=task, extra_headers=key)
+        assert again.id == first.id
+        with pytest.raises(openai.BadRequestError, match="another body"):
+            other = [{"role": "user", "content": '{"n": 2}'}]
+            await client.chat.completions.create(model="agent:tester", messages=other, extra_headers=key)
+
+
 async def test_a_run_that_waits_for_a_person_is_told_and_a_stream_waits_with_it(house: House) -> None:
     await house.platform.apply([calls(("pay", 1)), DONE], ["pay"], tier="L3")
     async with house.openai(max_retries=2) as client:

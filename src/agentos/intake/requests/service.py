@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any, Final
 
@@ -30,15 +31,18 @@ _TAKE: Final = text(
 _GIVEN: Final = text("SELECT body_digest, answer FROM requests WHERE key = :key")
 
 
-async def once(work: UnitOfWork, key: str, body_digest: str, answer: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+async def once(
+    work: UnitOfWork, key: str, body_digest: str, answer: dict[str, Any], *, alike: Collection[str] = ()
+) -> tuple[dict[str, Any], bool]:
     """Take the key for this body: ``(answer, True)`` the first time, the first answer and False ever after.
 
-    A twin that runs at the same time waits for the first to commit. Raises KeyReused (Invalid) for another body.
+    A twin that runs at the same time waits for the first to commit. ``alike``: digests that the same body may have had
+    before. Raises KeyReused (Invalid) for another body.
     """
     values = {"org": work.organization, "key": key, "digest": body_digest, "answer": json.dumps(answer)}
     if await work.run(_TAKE, values):
         return answer, True
     row = await work.first(_GIVEN, {"key": key})
-    if row is None or row.body_digest != body_digest:
+    if row is None or row.body_digest not in {body_digest, *alike}:
         raise KeyReused("this Idempotency-Key was used with another body", then="Use a new key for a new request.")
     return dict(row.answer), False

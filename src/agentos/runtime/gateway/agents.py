@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from agentos.control.agents.model import Definition
 from agentos.control.deployments import serving as deployments
 from agentos.intake.requests.service import once
 from agentos.kernel import ids
-from agentos.kernel.canonical import digest
+from agentos.kernel.canonical import NotCanonical, digest
 from agentos.kernel.clock import elapsed
 from agentos.kernel.ids import OrgId, RunId
 from agentos.kernel.nesting import shallow
@@ -63,9 +64,13 @@ async def start(parts: Parts, asker: Asker, wanted: Wanted, idempotency_key: str
     async with parts.doors.open(OrgId(asker.organization)) as work:
         serving = await deployments.of_agent(work, agent_id, wanted.environment, key=run_id)
         given = _input(serving.version.definition, wanted.task)
-        body = {"agent": agent_id, "environment": wanted.environment, "input": given}
         if idempotency_key is not None:
-            kept, first = await once(work, f"runs {idempotency_key}", digest(body), {"id": run_id})
+            body, alike = {"agent": agent_id, "environment": wanted.environment}, set[str]()
+            for one in _forms(wanted.task):  # the version that took the task then may have been given it otherwise
+                with suppress(NotCanonical):
+                    alike.add(digest(body | {"input": one}))
+            said = digest(body | {"input": given})
+            kept, first = await once(work, f"runs {idempotency_key}", said, {"id": run_id}, alike=alike)
             run_id = RunId(kept["id"])
         if first:
             asked = admission.Request(agent_id, wanted.environment, given, asker.handle, asker.request_id)
@@ -86,12 +91,22 @@ def _check(wanted: Wanted) -> None:
 
 def _input(definition: Definition, task: str) -> Any:
     """What the agent is given: the text where it is JSON that fits the agent's schema, else as its task."""
+    as_task, *as_json = _forms(task)
+    for given in as_json:
+        with suppress(InputRefused, ValueError, RecursionError):
+            admission.check_input(definition, given)
+            return given
+    return as_task
+
+
+def _forms(task: str) -> list[Any]:
+    """What an agent can be given of a text, by what its version takes: it as its task, and the JSON that it is."""
+    as_task = {"task_description": task}
     try:
         given = shallow(json.loads(task))
-        admission.check_input(definition, given)
-    except (ValueError, RecursionError, InputRefused):
-        return {"task_description": task}
-    return given if isinstance(given, (dict, list)) else {"task_description": task}
+    except (ValueError, RecursionError):
+        return [as_task]
+    return [as_task, given] if isinstance(given, (dict, list)) else [as_task]
 
 
 async def output(parts: Parts, asker: Asker, started: Started, *, within: float, patient: bool, see: See) -> Said:
