@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agentos.adapters.llm.stub import Stub
 from agentos.control.budgets import service as budgets
 from agentos.control.budgets.model import Limits, Period
 from agentos.control.stops import service as stops
@@ -24,6 +25,8 @@ from agentos.evidence.evals.model import (
 from agentos.evidence.usage.model import Dimension
 from agentos.kernel.clock import now
 from agentos.kernel.retention import forget
+from agentos.runtime.inference import Answer, Question
+from agentos.runtime.inference.model import ModelUnavailable
 from tests.evidence.evals.examination import (
     NUMBER,
     PAID,
@@ -392,3 +395,20 @@ async def test_a_call_of_a_cancelled_eval_whose_worker_is_lost_counts_as_reserve
     assert (counts.calls, counts.lost_calls) == (0, 1)
     assert await spent(paid) == counts.unknown_money > 0
     assert not [one for one in await rows(paid, "budget_runs") if one.step is not None]
+
+
+async def test_an_eval_ends_whatever_characters_its_error_is_told_in(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(Stub):
+        provider = "claude"
+        instant = False
+
+        async def ask(self, question: Question, **_more: Any) -> Answer:
+            raise ModelUnavailable(f"{question.model} said \x00 and \ud800")
+
+    monkeypatch.setattr(held.models, "for_policy", lambda _policy: Odd())
+    monkeypatch.setattr(examining, "PATIENCE", timedelta())
+    await prepare(held, 1)
+    found = await examined(held)
+    assert (found.status, found.problem and found.problem["code"]) == (EvalStatus.FAILED, "eval_waits")

@@ -242,7 +242,7 @@ async def end(
     What it needs to go on is forgotten, unless it failed. What is still reserved for it counts as spent, unless another
     than who has it ends it: see ``close_lost``.
     """
-    values = {"problem": json.dumps(problem) if problem else None, "report": json.dumps(report) if report else None}
+    values = {"problem": _jsonb(problem) if problem else None, "report": _jsonb(report) if report else None}
     if not await work.run(_END, {"id": eval_id, "status": status.value, "attempt": attempt, "at": at, **values}):
         return False
     goes_on = status is EvalStatus.FAILED
@@ -366,12 +366,18 @@ async def finish(
         outcome.task.repeat,
         outcome.status,
         outcome.passed if outcome.scored else None,
-        msgspec.json.encode(body).decode().replace("\\u0000", "\\ufffd"),  # jsonb has no NUL
+        _jsonb(body),
         None if is_cut else output,
         list(bills),
         list(bills.values()),
     )
     return bool(row["is_held"])
+
+
+def _jsonb(data: dict[str, Any]) -> str:
+    """The data as jsonb takes them: it has room neither for NUL nor for half a character, which providers may say."""
+    said = json.dumps(data, ensure_ascii=False).encode(errors="replace").decode()
+    return said.replace("\\u0000", "\\ufffd")
 
 
 def _dataset(row: Row[Any]) -> Dataset:
