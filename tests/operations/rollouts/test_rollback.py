@@ -17,7 +17,7 @@ from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.retention import forget
-from agentos.operations.rollouts import service
+from agentos.operations.rollouts import service, store
 from agentos.operations.rollouts.impact import Change, impact
 from agentos.operations.rollouts.model import (
     Frozen,
@@ -166,6 +166,24 @@ async def test_a_run_that_begins_after_the_time_is_no_dispatch_however_late_a_wo
     await desk.validate()
     found = by_name(await rollback(desk, number))["dispatch"]
     assert (found["outcome"], found["figures"]["admitted"], found["figures"]["started"]) == ("failed", 1, 0)
+
+
+async def test_a_rollback_that_comes_while_a_worker_looks_is_checked_like_any_other(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.order(await desk.apply("rollouts_bad"))
+    waiting = store.waiting
+
+    async def just_then(*given: Any) -> list[Rollback]:
+        monkeypatch.setattr(store, "waiting", waiting)
+        await desk.rollback()
+        return await waiting(*given)
+
+    monkeypatch.setattr(store, "waiting", just_then)
+    await desk.validate()
+    found = await rollback(desk, (await desk.now_serving()).revision)
+    assert found.outcome is Outcome.WAITING
+    assert {one["outcome"] for one in found.checks} == {"waiting"}
 
 
 async def test_what_is_changed_again_cannot_be_told_any_more(desk: Desk) -> None:

@@ -69,8 +69,8 @@ async def validate(
     work: UnitOfWork, deployment_id: str, settings: RolloutSettings, *, at: datetime
 ) -> tuple[Rollback, ...]:
     """Keep what the checks of rollbacks say by now; those that have had the last word. Safe to repeat."""
-    deployment = await deployments.get(work, deployment_id)
-    waiting = await store.waiting(work, deployment.id)
+    waiting = await store.waiting(work, deployment_id)
+    deployment = await deployments.get(work, deployment_id)  # only now: a rollback of just now is what serves
     return tuple([one for one in waiting if await _settle(work, deployment, one, settings, at)])
 
 
