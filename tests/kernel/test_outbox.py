@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
+from sqlalchemy import text
 
 from agentos.intake.identity import service as identity
 from agentos.kernel import outbox
@@ -73,7 +74,7 @@ async def test_a_transaction_that_commits_late_is_not_skipped(
         async with doors.open(organization) as late:
             await late.publish(NumberSeen(series, 2))
         async with database.connection("agentos_system") as connection:
-            while_open = [d.fact for d in await read(connection, one) if d.fact.key == series]
+            while_open = [d.fact for d in (await read(connection, one))[0] if d.fact.key == series]
     assert while_open == []
     await consumed(database, one, handled, 2)
     assert handled == [1, 2]
@@ -128,6 +129,29 @@ async def test_a_fact_that_cannot_be_handled_is_set_aside_and_the_rest_goes_on(
     broken = [ValueError("no") for _ in range(10)]
     await consumed(database, consumer(series, handled, fail={1: broken}), handled, 2)
     assert handled == [0, 2]
+
+
+@pytest.mark.parametrize("body", ['{"series": "x"}', "7", "[]", '"number"'])
+async def test_a_fact_that_cannot_be_read_is_set_aside_and_the_rest_goes_on(
+    doors: Doors, database: Database, organization: OrgId, body: str
+) -> None:
+    written = text("INSERT INTO outbox (org, name, key, body) VALUES (:org, 'NumberSeen', 'x', CAST(:body AS jsonb))")
+    series, handled = uuid.uuid4().hex, list[int]()
+    async with doors.open(organization) as work:
+        await work.publish(NumberSeen(series, 0))
+        await work.run(written, {"org": organization, "body": body})
+        await work.publish(NumberSeen(series, 2))
+        await work.run(written, {"org": organization, "body": body})
+    one = consumer(series, handled)
+    async with database.connection("agentos_system") as connection:
+        there = len((await read(connection, one))[1])  # those of the tests before, too
+    await consumed(database, one, handled, 2)
+    assert handled == [0, 2]
+    async with database.connection("agentos_system") as connection:
+        assert await read(connection, one) == ([], [])
+        lag = (await connection.execute(text("SELECT * FROM outbox_lag()"))).mappings().all()
+    assert there >= 2
+    assert [row["failures"] for row in lag if row["consumer"] == one.name] == [there]
 
 
 async def test_facts_of_a_moment_are_handled_together_and_a_broken_one_alone(

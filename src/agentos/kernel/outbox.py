@@ -30,7 +30,7 @@ from agentos.kernel.retention import Retention
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Position:
     """Where a fact stands."""
 
@@ -102,7 +102,8 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
     consumer; the others stand by.
 
     A handler that raises Unavailable is tried again, with the facts behind it waiting; of any other error the facts are
-    tried ``TRIES`` times, one by one, then the fact is set aside in ``outbox_failures`` and counted.
+    tried ``TRIES`` times, one by one, then the fact is set aside in ``outbox_failures`` and counted. So is one that
+    cannot be read.
 
     One look at the outbox serves all of the consumers: it tells which facts have come, and wakes those who read them.
     Every few seconds each looks for itself, as a database that was restored has gone back behind what was seen of it.
@@ -182,7 +183,10 @@ class _Reader:
         async with database.connection("agentos_system") as held:
             if not (await held.execute(_LOCK, {"consumer": consumer.name})).scalar_one():
                 return IDLE_SECONDS  # another process is at it, and may die of it
-            deliveries = await read(held, consumer)
+            deliveries, unreadable = await read(held, consumer)
+            for position in unreadable:
+                log.error("fact_unreadable", consumer=consumer.name, position=position)
+                await _set_aside(database, consumer, position, "fact_unreadable")
             moved = done = 0
             try:
                 for group in _groups(deliveries, consumer.together):
@@ -194,9 +198,12 @@ class _Reader:
                         await move(database, consumer, deliveries[done - 1].position)
                         moved = done
             finally:
-                if done > moved:
-                    await move(database, consumer, deliveries[done - 1].position)
-        return 0.0 if len(deliveries) == BATCH else None
+                passed = [one.position for one in deliveries[moved:done]]
+                if done == len(deliveries):
+                    passed += unreadable
+                if passed:
+                    await move(database, consumer, max(passed))
+        return 0.0 if len(deliveries) + len(unreadable) == BATCH else None
 
 
 def _groups(deliveries: Sequence[Delivery], most: int) -> Iterator[list[Delivery]]:
@@ -221,15 +228,27 @@ async def _handle(database: Database, consumer: Consumer, group: Sequence[Delive
         await _deliver(database, consumer, one)
 
 
-async def read(connection: AsyncConnection, consumer: Consumer, most: int = BATCH) -> list[Delivery]:
-    """The consumer's next facts, oldest first, none of which can still be overtaken by an open transaction."""
+async def read(
+    connection: AsyncConnection, consumer: Consumer, most: int = BATCH
+) -> tuple[list[Delivery], list[Position]]:
+    """The consumer's next facts, oldest first, none of which can still be overtaken by an open transaction.
+
+    And where those stand that are none by their bodies: written past the platform, or by a release that told less.
+    """
     rows = await connection.execute(_READ, {"consumer": consumer.name, "names": consumer.names, "most": most})
-    found = []
+    found: list[Delivery] = []
+    unreadable: list[Position] = []
     for row in rows.all():
-        fact = Fact.read(row.name, row.body)
-        if fact is not None:
-            found.append(Delivery(Position(int(row.txid), row.seq), OrgId(row.org), fact, row.at))
-    return found
+        position = Position(int(row.txid), row.seq)
+        try:
+            fact = Fact.read(row.name, row.body)
+        except TypeError:
+            fact = None
+        if fact is None:
+            unreadable.append(position)
+        else:
+            found.append(Delivery(position, OrgId(row.org), fact, row.at))
+    return found, unreadable
 
 
 async def skip(database: Database, consumer: Consumer) -> None:
@@ -260,13 +279,12 @@ async def _deliver(database: Database, consumer: Consumer, delivery: Delivery) -
             said = error.code if isinstance(error, AgentOSError) else type(error).__name__
             log.exception("fact_not_handled", consumer=consumer.name, fact=delivery.fact.name, error=said, left=left)
             if left == 0:
-                await _set_aside(database, consumer, delivery, said)
+                await _set_aside(database, consumer, delivery.position, said)
             else:
                 await asyncio.sleep(IDLE_SECONDS)
 
 
-async def _set_aside(database: Database, consumer: Consumer, delivery: Delivery, said: str) -> None:
-    at = delivery.position
+async def _set_aside(database: Database, consumer: Consumer, at: Position, said: str) -> None:
     async with database.connection("agentos_system") as connection:
         await connection.execute(
             _FAIL,

@@ -187,7 +187,7 @@ async def skip_the_past(stage: Stage) -> None:
     """Pass over the facts that earlier tests left behind."""
     database, consumer = stage.held.parts.database, stage.run_engine.consumer()
     async with database.connection("agentos_system") as connection:
-        while found := await read(connection, consumer, 1000):
+        while found := (await read(connection, consumer, 1000))[0]:
             await move(database, consumer, found[-1].position)
 
 
