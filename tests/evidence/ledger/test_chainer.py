@@ -106,6 +106,29 @@ async def test_a_chainer_that_is_killed_at_any_moment_loses_and_doubles_nothing(
     assert (await books.look(organization)).broken is None
 
 
+async def test_a_chainer_ends_when_it_is_told_to_though_facts_keep_coming(books: Books, organization: OrgId) -> None:
+    stop, ended = asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        while not ended.is_set():
+            await books.toss(organization, 1)
+
+    writing = [asyncio.create_task(write()) for _ in range(4)]
+    chaining = asyncio.create_task(books.chainer().chain_for_ever(stop))
+    try:
+        async with asyncio.timeout(20):
+            while not books.anchors.file(organization).exists():
+                await asyncio.sleep(0.02)
+            stop.set()
+            await chaining
+    finally:
+        ended.set()
+        await asyncio.gather(*writing)
+    await books.chain()
+    written, entries = await ids(books, organization)
+    assert entries == written
+
+
 async def test_a_batch_on_an_end_that_has_moved_is_refused_whole(books: Books, organization: OrgId) -> None:
     await books.toss(organization, 2)
     driver = await (await books.database.driver("agentos_system")).acquire()

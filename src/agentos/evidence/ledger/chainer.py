@@ -48,7 +48,7 @@ class Chainer:
         pause = PAUSE_SECONDS
         while not stop.is_set():
             try:
-                await self.turn()
+                await self.turn(stop)
                 pause = PAUSE_SECONDS
             except Exception as error:  # the chainer outlives every outage of what it reads from or writes to
                 pause = min(pause * 2, WAIT_SECONDS)
@@ -59,22 +59,25 @@ class Chainer:
                 continue
         self._anchored_at = float("-inf")  # nothing may be cut off unseen while the platform rests
         with suppress(Exception):  # it rests because of an outage; the next start anchors
-            await self.turn()
+            await self.turn(stop)
 
-    async def turn(self) -> int:
+    async def turn(self, stop: asyncio.Event | None = None) -> int:
         """Chain every fact that there is, and anchor when it is time; how many were chained.
 
-        0 where another process is the chainer. The lock's transaction only reads, so it holds back no reader.
+        It ends however fast facts come meanwhile, and after ``stop`` with the batch that is under way. 0 where another
+        process is the chainer. The lock's transaction only reads, so it holds back no reader.
         """
         async with self._database.connection("agentos_system") as held:
             if not await store.locked(held):
                 return 0
             self._look_at_the_keys()
-            done = 0
-            while count := await self._batch():
+            done, count = 0, BATCH
+            while count == BATCH:  # a smaller one has taken what there was; what came since waits for the next turn
+                count = await self._batch()
                 done += count
                 await self._anchor_in_time()
-            await self._anchor_in_time()
+                if stop is not None and stop.is_set():
+                    break
             return done
 
     async def _beginning(self, driver: Any) -> int:
