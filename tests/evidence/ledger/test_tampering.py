@@ -7,6 +7,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from agentos.apps.cli import audit
 from agentos.apps.cli.audit import LedgerBroken
 from agentos.apps.ledger import verified_of_nobody
 from agentos.evidence.ledger import service
+from agentos.evidence.ledger.anchors import Anchors, History
 from agentos.evidence.ledger.model import Broken, Seen, Tampering, Verified
 from agentos.intake.identity.refusals import NOBODYS
 from agentos.kernel.database import Database
@@ -246,6 +248,54 @@ async def test_facts_that_were_set_aside_stay_told_when_what_was_changed_is_put_
     assert broken is not None
     assert (broken.kind, broken.number) == (Tampering.GAP, 13), broken.what
     await driver.close()
+
+
+async def test_facts_that_were_set_aside_once_hide_nothing_that_is_done_later(
+    books: Books, organization: OrgId, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = await chain(books, organization)
+    await driver.execute("UPDATE ledger_heads SET number = 11 WHERE org = $1", organization)
+    await books.toss(organization, 1)
+    await books.turn(books.chainer())
+    await driver.execute("UPDATE ledger_heads SET number = 12 WHERE org = $1", organization)
+    await books.toss(organization, 5)
+    await books.chain()
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.GAP, 12), broken.what
+    lines = books.anchors.file(organization).read_bytes().splitlines(keepends=True)
+    books.anchors.file(organization).write_bytes(b"".join(lines[:-1]))
+    monkeypatch.setattr(service, "UNANCHORED", timedelta())
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.ANCHOR, 13), broken.what
+    books.anchors.file(organization).write_bytes(b"".join(lines))
+    await driver.execute("DELETE FROM ledger WHERE org = $1 AND number > 14", organization)
+    await driver.execute(HEAD.replace(":org", "$1"), organization)
+    broken = (await books.look(organization)).broken
+    assert broken is not None
+    assert (broken.kind, broken.number) == (Tampering.TRUNCATION, 15), broken.what
+    await driver.close()
+
+
+async def test_what_is_chained_and_anchored_while_a_chain_is_looked_at_is_no_truncation(
+    books: Books, organization: OrgId
+) -> None:
+    await (await chain(books, organization)).close()
+    loop = asyncio.get_running_loop()
+
+    class Later(Anchors):
+        """Anchors that are read when the chain has gone on since its end was."""
+
+        def of(self, organization: str) -> History:
+            for one in (books.toss(OrgId(organization), 2), books.chain()):
+                asyncio.run_coroutine_threadsafe(one, loop).result(20)
+            return super().of(organization)
+
+    later = Later(books.anchors.folder, books.keys)
+    async with books.doors.open(organization) as work:
+        found = await service.look(await work.driver(), organization, books.keys, later)
+    assert (found.broken, found.window) == (None, 0)
 
 
 async def test_facts_that_were_set_aside_last_are_taken_up_by_the_next_chainer(

@@ -95,9 +95,9 @@ async def look(
     held = Held()
     if anchors is not None and (is_whole or (broken is not None and broken.kind is not Tampering.FACT)):
         held, cut = await _anchored(driver, organization, anchors, entries)
+        if broken is None and (cut is None or cut.kind is Tampering.GAP):
+            cut = await _unanchored(driver, organization, held.last) or cut
         broken = broken or cut
-        if broken is None:
-            broken = await _unanchored(driver, organization, held.last)
     if broken is None and is_whole and entries:
         broken = await _passed(driver, organization, keys, entries)
     return Verified(links.number - after, links.number, entries, is_whole, links.earlier, broken, links.unread, held)
@@ -277,11 +277,14 @@ async def _stands_elsewhere(driver: Any, organization: str, links: Links) -> boo
 
 
 async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: int) -> tuple[Held, Broken | None]:
-    """Hold every anchor against the entry that it names: those that hold, and the first that does not."""
+    """Hold every anchor against the entry that it names: those that hold, and the first that does not.
+
+    That facts were set aside stays told for good, so it is told only where nothing else is wrong.
+    """
     history = await asyncio.to_thread(anchors.of, organization)
     numbers = [one.number for one in history.anchors]
     hashes = {row["number"]: row["hash"].hex() for row in await driver.fetch(store.NAMED, organization, numbers)}
-    first, held = next(iter(history.anchors), None), None
+    first, held, gap = next(iter(history.anchors), None), None, None
 
     def so_far(count: int) -> Held:
         return Held(count, history.torn, history.absent, first, held)
@@ -289,8 +292,11 @@ async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: i
     for count, one in enumerate(history.anchors):
         if one.hash == SET_ASIDE:
             said = f"at {one.at.isoformat()} facts behind entry {one.number} were set aside: its end was another then"
-            return so_far(count + 1), Broken(Tampering.GAP, one.number + 1, said)
-        if one.number > entries or one.number not in hashes:
+            gap = gap or Broken(Tampering.GAP, one.number + 1, said)
+            continue
+        if gap is not None and held is not None and one.number < held.number:
+            continue  # the end as it was changed to, which is what facts were set aside for
+        if one.number not in hashes:  # of what was chained since the end was read it is there
             said = f"entries {entries + 1} to {one.number} are missing, which were anchored at {one.at.isoformat()}"
             return so_far(count), Broken(Tampering.TRUNCATION, entries + 1, said)
         if hashes[one.number] != one.hash:
@@ -301,7 +307,7 @@ async def _anchored(driver: Any, organization: str, anchors: Anchors, entries: i
             held = one
     if history.wrong:
         return so_far(len(numbers)), Broken(Tampering.ANCHOR, held.number if held else 0, history.wrong)
-    return so_far(len(numbers)), None
+    return so_far(len(numbers)), gap
 
 
 async def _unanchored(driver: Any, organization: str, anchored: Anchor | None) -> Broken | None:
