@@ -69,6 +69,15 @@ async def test_what_a_version_did_and_cost_is_told_by_version_model_skill_and_da
         ("note", 2, None),
     }
 
+    figures = ("runs", "calls", "money", "skill_calls")
+    for only, told in (
+        ({"skill": "note"}, (None, None, None, 2)),
+        ({"model": model["model"]}, (None, 4, today["money"], None)),
+    ):
+        narrowed = (await platform.author.get(USAGE, params={"by": "agent", **only})).json()
+        for one in (*narrowed["items"], narrowed["total"]):
+            assert tuple(one[name] for name in figures) == told, only
+
     (burn,) = (await platform.author.get(f"{USAGE}/burn")).json()["items"]
     assert (burn["agent"], burn["limit"], burn["used"], burn["reserved"]) == (
         "tester",

@@ -13,7 +13,9 @@ from agentos.evidence.usage.routes import _counts
 MODEL_CALL = Counts(calls=1, unpriced_calls=1, untold_calls=1, untimed_calls=1, unknown_money=70, unknown_tokens=9)
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], by: Dimension) -> list[dict[str, Any]]:
+def shown(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], by: Dimension, skill: str = ""
+) -> list[dict[str, Any]]:
     rows: list[Any] = []
 
     class Api:
@@ -22,7 +24,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], by: Dimension
 
     monkeypatch.setattr(cost, "connect", Api)
     monkeypatch.setattr(output, "show", lambda data, columns=(): rows.extend(data))
-    cost.told_by([by])
+    cost.told_by([by], skill=skill)
     return rows
 
 
@@ -52,6 +54,15 @@ def test_what_nobody_knows_is_unknown_and_what_a_line_cannot_tell_has_no_figure(
     assert {name for name in cost._COUNTS if line[name] is None} == silent
     assert {name for name in cost._COUNTS if total[name] == "unknown"} == unknown
     assert not [name for name in unknown if line[name] == 0 or total[name] == 0]
+
+
+def test_of_one_skill_alone_there_are_no_figures_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = Counts(skill_calls=2, skill_seconds=0.5)
+    answered = answer(counts, (Dimension.AGENT,))
+    told = _counts(counts, (Dimension.SKILL,))
+    answered |= {"items": [{"agent": "x"} | told], "total": told}
+    for one in shown(monkeypatch, answered, Dimension.AGENT, skill="note"):
+        assert {name for name in cost._COUNTS if one[name] is not None} == {"skill_calls", "skill_seconds"}
 
 
 def test_what_runs_under_way_used_is_unknown_until_one_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

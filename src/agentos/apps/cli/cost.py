@@ -99,9 +99,10 @@ def _show(by: list[Dimension], asked: dict[str, Any]) -> None:
     if output.as_json:
         output.show(found)
         return
-    rows = [_told(one, by) for one in found["items"]]
+    only = [one for one in (Dimension.MODEL, Dimension.SKILL) if one.value in given]
+    rows = [_told(one, [*by, *only]) for one in found["items"]]
     if rows or found["open_runs"]:
-        rows.append({by[0].value: "in all", **_told(found["total"], [])})
+        rows.append({by[0].value: "in all", **_told(found["total"], only)})
     output.show(rows, columns=(*(one.value for one in by), *_COUNTS))
     notes = list(found["total"]["unknown"]["said"])
     if found["left_out"]:
@@ -119,7 +120,7 @@ def _days(last: str, since: str, until: str) -> dict[str, Any]:
 
 
 def _told(line: dict[str, Any], by: list[Dimension]) -> dict[str, Any]:
-    """A line as people read it: what nobody knows is unknown; what these lines cannot tell has no figure."""
+    """A line as people read it: what nobody knows is unknown; what lines by these cannot tell has no figure."""
     silent: set[str] = set()
     if Dimension.MODEL in by:
         silent |= _OF_RUNS | _OF_SKILLS

@@ -50,13 +50,14 @@ async def show_usage(
     )
     async with doors.open(caller.organization) as work:
         found = await service.usage(work, question, in_order=first is None, most=limit)
+    only = tuple(one for one, word in ((Dimension.MODEL, model), (Dimension.SKILL, skill)) if word)
     return {
         "currency": CURRENCY,
         "from": question.since,
         "to": question.until,
-        "items": [{**line.of, **_counts(line.counts, question.by)} for line in found.lines],
+        "items": [{**line.of, **_counts(line.counts, (*question.by, *only))} for line in found.lines],
         "left_out": found.left_out,
-        "total": _counts(found.total, (), open_runs=found.open_runs),
+        "total": _counts(found.total, only, open_runs=found.open_runs),
         "open_runs": found.open_runs,
     }
 
@@ -79,7 +80,7 @@ def _before(until: date, days: int) -> date:
 
 
 def _counts(counts: Counts, by: tuple[Dimension, ...], *, open_runs: int = 0) -> dict[str, Any]:
-    """Counts as they are told: null where what they are told by says nothing of it, or nobody knows any.
+    """Counts as they are told: null where what they are told by, or only of, says nothing of it, or nobody knows any.
 
     Where nothing is counted yet and runs are under way, what these used is what nobody knows.
     """
