@@ -294,6 +294,24 @@ async def test_a_handler_that_does_not_end_keeps_no_process_from_its_end(
         await task
 
 
+async def test_a_database_that_does_not_answer_keeps_no_process_from_its_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEAVE_SECONDS", 0.1)
+    stuck, stop = asyncio.Event(), asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(outbox, "skip", hang)
+    task = asyncio.create_task(consume(database, [consumer(uuid.uuid4().hex, [])], stop))
+    async with asyncio.timeout(20):
+        await stuck.wait()
+        stop.set()
+        await task
+
+
 def test_a_fact_of_another_release_is_passed_over() -> None:
     assert Fact.read("NobodyKnowsThis", {}) is None
     assert Fact.read("NumberSeen", {"series": "a", "number": 1, "new_field": True}) == NumberSeen("a", 1)

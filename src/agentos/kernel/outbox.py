@@ -107,21 +107,25 @@ async def consume(database: Database, consumers: Sequence[Consumer], stop: async
 
     One look at the outbox serves all of the consumers: it tells which facts have come, and wakes those who read them.
     Every few seconds each looks for itself, as a database that was restored has gone back behind what was seen of it.
-    After ``stop`` a handler has a few seconds to end, then it is left as if the process had died.
+    After ``stop`` a handler has a few seconds to end, and the database to answer; then they are left as if the process
+    had died.
     """
     readers = [_Reader(database, one) for one in consumers]
     working = [asyncio.create_task(one.work(stop)) for one in readers]
+    working.append(asyncio.create_task(_wake(database, readers, stop)))
     try:
-        await _wake(database, readers, stop)
+        await stop.wait()
+        for one in readers:
+            one.due.set()
         await asyncio.wait(working, timeout=LEAVE_SECONDS)
     finally:
         for task in working:
             task.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
+        await asyncio.wait(working, timeout=LEAVE_SECONDS)
 
 
 async def _wake(database: Database, readers: Sequence[_Reader], stop: asyncio.Event) -> None:
-    """Wake the readers whose facts have come, until ``stop``; then all of them."""
+    """Wake the readers whose facts have come, until ``stop``."""
     end: Position | None = None
     looked, wait = elapsed(), IDLE_SECONDS
     while not stop.is_set():
@@ -140,8 +144,6 @@ async def _wake(database: Database, readers: Sequence[_Reader], stop: asyncio.Ev
             wait = min(wait * 2, WAIT_SECONDS)
             log.warning("outbox_not_seen", error=type(error).__name__, seconds=wait)
         await pause(stop, wait)
-    for one in readers:
-        one.due.set()
 
 
 async def _news(database: Database, since: Position | None) -> tuple[frozenset[str], Position]:
