@@ -32,11 +32,14 @@ class Retention:
     kept: timedelta
 
 
-async def forget(database: Database, retention: Retention, *, at: datetime) -> int:
-    """Forget what was over longer ago than it is kept; how much that was. Raises DatabaseUnavailable."""
+async def forget(database: Database, retention: Retention, *, at: datetime, stop: asyncio.Event | None = None) -> int:
+    """Forget what was over longer ago than it is kept; how much that was. After ``stop`` the rest is left.
+
+    Raises DatabaseUnavailable.
+    """
     statement = text(f"SELECT {retention.function}(:before, :most)")  # a name that a feature declares
     forgotten, batch = 0, BATCH
-    while batch == BATCH:
+    while batch == BATCH and not (stop is not None and stop.is_set()):
         async with database.connection("agentos_system") as connection:
             values = {"before": at - retention.kept, "most": BATCH}
             batch = int((await connection.execute(statement, values)).scalar_one())
@@ -49,7 +52,7 @@ async def forget_for_ever(database: Database, retentions: Sequence[Retention], s
     while not stop.is_set():
         for retention in retentions:
             try:
-                await forget(database, retention, at=clock.now())
+                await forget(database, retention, at=clock.now(), stop=stop)
             except Exception as error:  # it outlives every outage; what is left is found by the next look
                 log.warning("not_forgotten", function=retention.function, error=type(error).__name__)
         await pause(stop, LOOK_EVERY_SECONDS)
