@@ -20,6 +20,7 @@ from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import shown
 from agentos.evidence.ledger.model import Search, Seen, Tampering, Unread
 from agentos.kernel import seals
+from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.seals import (
@@ -179,11 +180,11 @@ def test_a_key_is_known_before_it_is_used_and_nothing_else_changes(
     assert [one.id for one in rotate_key(file).every] == [one.id for one in added.every]  # it waits already
     assert keys.look_again()
     assert [one.id for one in keys.every] == [one.id for one in added.every]
-    told = service.token(keys, "acme", Seen(7, 0, 0))
+    told = service.token(keys, "acme", Seen(7, 0, 0), at=now())
     assert [one.id for one in promote_key(file).every] == [added.every[1].id, first]
     assert keys.look_again()
     assert keys.now.id == added.every[1].id
-    assert service.seen_by(keys, "acme", told) == Seen(7, 0, 0)  # it was given out before
+    assert service.seen_by(keys, "acme", told, at=now()) == Seen(7, 0, 0)  # it was given out before
     with pytest.raises(LedgerKeyNotAdded):
         promote_key(file)
     assert [entry.name for entry in tmp_path.iterdir()] == ["ledger.key"]

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -367,12 +367,15 @@ async def test_the_chain_that_is_no_organizations_is_verified_at_the_machine(
         await asyncio.to_thread(audit.verify, nobodys=True)
 
 
-def test_a_token_is_good_for_one_organization_and_one_entry(books: Books) -> None:
-    told = service.token(books.keys, "acme", Seen(7, 0, 0))
-    assert service.seen_by(books.keys, "acme", told) == Seen(7, 0, 0)
-    for forged in (told.replace("7.", "8.", 1), "7.0.0", "7.0.0.", "x", told + "0", ""):
-        assert service.seen_by(books.keys, "acme", forged) is None
-    assert service.seen_by(books.keys, "other", told) is None
+def test_a_token_is_good_for_one_organization_one_entry_and_an_hour(books: Books) -> None:
+    at = datetime(2026, 11, 21, 3, tzinfo=UTC)
+    told = service.token(books.keys, "acme", Seen(7, 0, 0), at=at)
+    assert service.seen_by(books.keys, "acme", told, at=at + timedelta(hours=1)) == Seen(7, 0, 0)
+    later = told.replace(f".{int(at.timestamp())}.", f".{int(at.timestamp()) + 9}.")
+    for forged in (told.replace("7.", "8.", 1), later, "7.0.0.1", "7.0.0.1.", "x", told + "0", ""):
+        assert service.seen_by(books.keys, "acme", forged, at=at) is None
+    assert service.seen_by(books.keys, "other", told, at=at) is None
+    assert service.seen_by(books.keys, "acme", told, at=at + timedelta(hours=1, seconds=1)) is None
 
 
 EARLY = "INSERT INTO outbox (org, name, key, body) VALUES ($1, 'CoinTossed', 'x', '{}')"

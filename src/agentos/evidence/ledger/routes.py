@@ -51,7 +51,9 @@ class Looking(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    cursor: str = Field("", max_length=200, description="The next_cursor of the part before; empty begins anew.")
+    cursor: str = Field(
+        "", max_length=200, description="The next_cursor of the part before, good for an hour; empty begins anew."
+    )
     most: int = Field(200_000, ge=1, le=200_000, description="Entries to verify in this request, at most.")
 
 
@@ -103,11 +105,14 @@ async def verified(
     doors: Doors, organization: OrgId, keys: LedgerKeys, anchors: Anchors | None, asked: Looking, *, by: str
 ) -> dict[str, Any]:
     """One part of a chain verified, as it is told. Raises BadCursor (Invalid)."""
-    after = service.seen_by(keys, organization, position_of(asked.cursor)) if asked.cursor else Seen(0, 0, 0)
+    after: Seen | None = Seen(0, 0, 0)
+    if asked.cursor:
+        after = service.seen_by(keys, organization, position_of(asked.cursor), at=now())
     if after is None:
-        raise BadCursor("this cursor was not given out by this organization's ledger", then="Begin without one.")
+        said = "this cursor was not given out by this organization's ledger, or over an hour ago"
+        raise BadCursor(said, then="Begin without one.")
     found, seen = await service.verify(doors, organization, keys, anchors, after=after, most=asked.most, by=by)
-    token = None if seen is None else cursor_of(service.token(keys, organization, seen))
+    token = None if seen is None else cursor_of(service.token(keys, organization, seen, at=now()))
     return _verified(found, anchors) | {"next_cursor": token}
 
 

@@ -35,6 +35,8 @@ from agentos.kernel.unit_of_work import Doors, UnitOfWork
 
 UNKNOWN: Final = "unknown"  # what a look has found where a key is absent
 UNANCHORED: Final = timedelta(seconds=60)  # ends are anchored every five seconds; for so long a disk may be away
+# Between two parts of one look: what was verified long ago proves nothing of now, and a look over all of it is kept.
+GOOD_FOR: Final = timedelta(hours=1)
 PAGE: Final = 2000  # entries read at once: about 1 MB, and 20 ms of looking at them
 
 
@@ -201,23 +203,26 @@ async def standing(database: Database, anchors: Anchors | None) -> dict[str, Any
     }
 
 
-def token(keys: LedgerKeys, organization: str, seen: Seen) -> str:
-    """What a caller goes on with who had so much verified."""
-    return _token(keys.now, organization, seen)
+def token(keys: LedgerKeys, organization: str, seen: Seen, *, at: datetime) -> str:
+    """What a caller goes on with who had so much verified just now."""
+    return _token(keys.now, organization, seen, int(at.timestamp()))
 
 
-def seen_by(keys: LedgerKeys, organization: str, said: str) -> Seen | None:
-    """What a token says was verified; None for one that was given out by none of these keys."""
+def seen_by(keys: LedgerKeys, organization: str, said: str, *, at: datetime) -> Seen | None:
+    """What a token says was verified; None for one that was given out by none of these keys, or too long ago."""
     *parts, _ = said.split(".")
-    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
+    if len(parts) != 4 or not all(part.isascii() and part.isdigit() and len(part) < 19 for part in parts):
         return None
-    seen = Seen(*map(int, parts))
-    told = (_token(key, organization, seen).encode() for key in keys.every)
+    *numbers, given = map(int, parts)
+    seen = Seen(*numbers)
+    if at.timestamp() - given > GOOD_FOR.total_seconds():
+        return None
+    told = (_token(key, organization, seen, given).encode() for key in keys.every)
     return seen if any(hmac.compare_digest(said.encode(), one) for one in told) else None
 
 
-def _token(key: LedgerKey, organization: str, seen: Seen) -> str:
-    said = ".".join(map(str, seen))
+def _token(key: LedgerKey, organization: str, seen: Seen, given: int) -> str:
+    said = ".".join(map(str, (*seen, given)))
     return f"{said}.{hmac.digest(key.chain(organization), f'verified {said}'.encode(), 'sha256').hex()[:32]}"
 
 
