@@ -43,6 +43,19 @@ def run(**given: Any) -> Observed:
     return Observed(**usual | given)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "output", "fits"),
+    [
+        (r"^\p{L}+$", "done", 1.0),  # of the patterns that manifests may have and Python's do not know
+        (r"^\p{L}+$", "7", 0.0),
+        (r"^(a+)+$", "a" * 60 + "!", 0.0),  # backtracking would not end
+    ],
+)
+def test_an_output_is_held_against_its_schema_as_the_run_holds_it(pattern: str, output: str, fits: float) -> None:
+    definition = {"skills": [], "output_schema": {"type": "string", "pattern": pattern}}
+    assert parts(run(output=output, definition=definition))["output"] == fits
+
+
 def test_of_a_bare_run_only_its_end_is_known() -> None:
     assert parts(run()) == {"completed": 1.0}
     assert parts(run(status="failed")) == {"completed": 0.0}

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from math import fsum
 from typing import Any, Final
 
-import jsonschema
-
 from agentos.evidence.quality.model import Feedback
+from agentos.kernel import schemas
 from agentos.kernel.canonical import digest
 from agentos.kernel.statistics import quantile
 
@@ -89,7 +88,9 @@ def parts(run: Observed) -> dict[str, float]:
         "completed": float(run.status == "completed"),
         "feedback": None if run.feedback is None else SAID[run.feedback],
         "calls": _calls(run.steps),
-        "output": None if schema is None else float(run.output is not None and _fits(schema, run.output)),
+        "output": None
+        if schema is None
+        else float(run.output is not None and schemas.misfit(schema, run.output) is None),
         "approvals": _share(run.approvals, "approved", "denied", "expired"),
         "drafts": _share(run.drafts, "submitted", "discarded"),
         "retries": _retries(run.steps),
@@ -220,7 +221,3 @@ def _latency(seconds: float, history: Sequence[float]) -> float | None:
 def _share(counts: Mapping[str, int], good: str, *bad: str) -> float | None:
     settled = sum(counts.get(status, 0) for status in (good, *bad))
     return counts.get(good, 0) / settled if settled else None
-
-
-def _fits(schema: Mapping[str, Any], output: Any) -> bool:
-    return bool(jsonschema.Draft202012Validator(schema).is_valid(output))
