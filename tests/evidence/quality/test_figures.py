@@ -142,6 +142,14 @@ def test_every_figure_has_an_interval_and_its_samples() -> None:
         assert found.low - 1e-9 <= found.value <= found.high + 1e-9, name
 
 
+@pytest.mark.parametrize("scores", [(0.9, 0.2), (*[1.0] * 9, 0.7), (0.0, 0.1)])
+def test_the_interval_of_a_mean_within_0_and_1_is_within_them(scores: tuple[float, ...]) -> None:
+    found = figure(metric("score"), [scored(score=one) for one in scores])
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low < found.high <= 1
+
+
 def test_what_is_not_known_of_a_run_is_no_sample() -> None:
     found = figure(metric("accepted_rate"), [scored(), scored(feedback=Feedback.EDITED)])
     assert (found.value, found.samples) == (0.0, 1)

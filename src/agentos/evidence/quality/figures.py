@@ -320,7 +320,10 @@ def _mean(one: Metric, values: Sequence[float], level: float) -> Interval | None
             return wilson(_sum(values), len(values), level=level)
         if len(values) < AGREED:
             return None
-    return mean_interval(values, level=level)
+    found = mean_interval(values, level=level)
+    if found is None or not one.bounded:
+        return found
+    return Interval(max(0.0, found.low), min(1.0, found.high))  # Student knows no bounds
 
 
 def _rates(ours: Sequence[float], theirs: Sequence[float], sign: float, level: float) -> tuple[float, float] | None:
