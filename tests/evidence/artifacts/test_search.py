@@ -188,6 +188,16 @@ async def test_a_hidden_name_brings_nothing_near_among_more_than_are_looked_thro
     assert len(found) == 1
 
 
+async def test_a_text_larger_than_an_index_takes_is_found_for_a_masked_looker(archive: Archive) -> None:
+    words = " ".join(f"w{number:08}" for number in range(150_000))  # PostgreSQL takes a megabyte of words at once
+    await archive.run("look", {"body": f"zeppelin {words}"})
+
+    async def see(stored: Stored) -> Any:
+        return stored.value
+
+    assert (await archive.search("zeppelin", see=see)).hits
+
+
 async def test_without_embeddings_words_still_find_and_the_answer_says_why(archive: Archive) -> None:
     archive.embeddings = away = Away()
     run_id = await archive.run("look", {"body": "a refund for the harbour"})

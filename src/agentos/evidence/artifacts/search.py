@@ -175,19 +175,19 @@ async def _by_what_is_shown(
         stored = await store.stored(work, sorted(set(alike).union(*brought.values())), filters)
     shown = {digest: content.text_of(one.use.kind, await see(one)) for digest, one in stored.items()}
     whole = {digest for digest, one in stored.items() if shown[digest] == content.text_of(one.use.kind, one.value)}
+    passages = {digest: [part for _, part in content.passages(one)] for digest, one in shown.items()}
     async with doors.open(organization) as work:
-        holds = await store.held(work, asked, shown)
+        holds = await store.held(work, asked, passages)
         by_words: dict[str, tuple[Told, str]] = {}
         for digest in shown:
             if any(digest in brought[one] for one in holds.get(digest, ())):
-                parts = [part for _, part in content.passages(shown[digest])]
-                told = zip(await store.told(work, words, parts), parts, strict=True)
+                told = zip(await store.told(work, words, passages[digest]), passages[digest], strict=True)
                 if held := [one for one in told if one[0].holds]:
                     by_words[digest] = max(held, key=lambda one: one[0].rank)
         by_likeness: dict[str, tuple[Told, str]] = {}
         for digest in (one for one in alike if one in whole):
             number = alike[digest][0]
-            parts = [part for _, part in content.passages(shown[digest])][number - 1 : number]
+            parts = passages[digest][number - 1 : number]
             for one in zip(await store.told(work, words, parts), parts, strict=True):
                 by_likeness[digest] = one
     scores: dict[str, float] = {}

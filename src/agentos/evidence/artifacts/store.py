@@ -287,11 +287,13 @@ async def leaves_out(work: UnitOfWork, words: str) -> bool:
     return row is not None and bool(row.leaves_out)
 
 
-async def held(work: UnitOfWork, asked: Sequence[str], texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """Which of the words each text holds, by the name of the text."""
-    names = list(texts)
+async def held(work: UnitOfWork, asked: Sequence[str], texts: Mapping[str, Sequence[str]]) -> dict[str, set[str]]:
+    """Which of the words each text holds, by the name of the text; of texts in parts, which PostgreSQL bounds."""
+    names = [name for name, parts in texts.items() for _ in parts]
     found: dict[str, set[str]] = {}
-    for row in await work.all(_HELD, {"asked": list(asked), "texts": [texts[name] for name in names]}):
+    for row in await work.all(
+        _HELD, {"asked": list(asked), "texts": [one for parts in texts.values() for one in parts]}
+    ):
         found.setdefault(names[row.n - 1], set()).add(row.word)
     return found
 
