@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 MOST: Final = 50  # entries of each sort
 ARTIFACT: Final = "artifact"
 QUOTE: Final = 600  # characters of a content that an entry holds
+REFUSED: Final = (ApprovalStatus.DENIED, ApprovalStatus.EXPIRED)
 _STEPS: Final = "StepsJournaled"
 # By which facts the ledger tells of an entry, the one that says the most first.
 _FACTS: Final = {
@@ -39,6 +40,9 @@ _BECAME: Final = {
     "ok": "it succeeded",
     "error": "it failed",
     "denied": "it was denied",
+    "happened": "a person said that it happened",
+    "not_happened": "a person said that it did not happen",
+    "sent_again": "no answer came, and it was sent again",
     None: "whether it happened is not known yet",
 }
 _DID: Final = {
@@ -107,18 +111,28 @@ async def gathered(
         return rows[:MOST]
 
     asked = question.of("apr")
-    if Topic.EFFECTS in topics or (Topic.APPROVALS in topics and not asked):
-        rows = newest("effect", await store.sent(work, about, MOST + 1))
-        found += await _effects(work, rows, see, with_consent=Topic.APPROVALS in topics)
-    if Topic.APPROVALS in topics or asked or "denied" in question.statuses:
-        for approval_id in newest("approval", await store.asked(work, about, asked, MOST + 1)):
+    # A question that names only approvals and stops is about these and the runs that asked, not about everything.
+    named = bool(asked or question.of("stop")) and not (agents or about.runs)
+    if asked or (not named and (Topic.APPROVALS in topics or "denied" in question.statuses)):
+        ended = () if asked or Topic.APPROVALS in topics else REFUSED
+        for approval_id in newest("approval", await store.asked(work, about, asked, ended, MOST + 1)):
             found += await _approval(work, approval_id, look)
-    if Topic.RUNS in topics or (about.runs and not topics) or (agents and not topics and not question.words):
-        found += [_run(row) for row in newest("run", await store.runs(work, about, question.statuses, MOST + 1))]
-    if Topic.DECISIONS in topics:
-        rows = await store.decided(work, about, question.statuses, MOST + 1)
-        found += [_decision(row) for row in newest("decision", rows)]
-    if Topic.STOPS in topics or question.of("stop"):
+    if named:
+        about = replace(about, runs=tuple({one.run_id for one in found}))
+    if not named or about.runs:
+        if Topic.EFFECTS in topics or (Topic.APPROVALS in topics and not asked):
+            rows = newest("effect", await store.sent(work, about, asked, MOST + 1))
+            found += await _effects(work, rows, see, with_consent=Topic.APPROVALS in topics)
+        if (
+            Topic.RUNS in topics
+            or (question.of("run") and not topics)
+            or (agents and not topics and not question.words)
+        ):
+            found += [_run(row) for row in newest("run", await store.runs(work, about, question.statuses, MOST + 1))]
+        if Topic.DECISIONS in topics:
+            rows = await store.decided(work, about, question.statuses, MOST + 1)
+            found += [_decision(row) for row in newest("decision", rows)]
+    if (Topic.STOPS in topics and not named) or question.of("stop"):
         for one in newest("stop", await _stops(work, question, agents)):
             found.append(await _stop(one, look))
     found += [_artifact(one) for one in hits]

@@ -62,7 +62,7 @@ _SAYING_NOTHING: Final = """
     since so tell that the their them then there these they this those time to today until up us was we were what when
     where which while who whom whose will with within would yesterday you"""
 SILENT: Final = frozenset(_SAYING_NOTHING.split())
-_ID: Final = re.compile(r"\b(run|apr|stop|dep|draft)_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
+_ID: Final = re.compile(r"\b(run|apr|stop)_[0-7][0-9a-hjkmnp-tv-z]{25}\b")
 _WORD: Final = re.compile(r"[^\W_]+(?:[_.@:-][^\W_]+)*")
 _AGENT_LIKE: Final = re.compile(r"\b[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*_agent(?:_[0-9]+)?\b")
 
@@ -122,7 +122,7 @@ class Question:
     text: str
     names: tuple[str, ...]  # what may be the id of an agent
     like_agents: tuple[str, ...]  # what can only be one
-    ids: tuple[str, ...]  # of runs, approvals and the like
+    ids: tuple[str, ...]  # of runs, approvals and stops
     window: Window
     topics: frozenset[Topic]
     statuses: frozenset[str]  # of runs and decisions; empty: all

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import product
 from typing import Final
 
 import structlog
@@ -193,11 +194,11 @@ class Evidence:
         if not words:
             return (), False, ""
         window = question.window
-        filters = Filters(since=window.since, until=window.until, run=(*question.of("run"), "")[0])
+        filters = Filters(since=window.since, until=window.until)
         hits: list[Hit] = []
         is_cut, why = False, ""
-        for agent in agents or ("",):
-            one = replace(filters, agent=agent)
+        for agent, run in product(agents or ("",), question.of("run") or ("",)):
+            one = replace(filters, agent=agent, run=run)
             asked = " ".join(words)[: searching.MOST_WORDS]
             found = await self.search(organization, asked, one, most=MOST_HITS + 1, see=sight.see, masks=sight.masks)
             hits += found.hits[:MOST_HITS]

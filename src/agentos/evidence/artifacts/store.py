@@ -113,17 +113,25 @@ _DECIDED: Final = text(
 )
 _SENT: Final = text(
     "SELECT r.id AS run_id, r.agent_id, j.seq, j.key, j.name, j.effect, j.at, j.meta->>'approval' AS approval_id, "
-    "j.meta->>'decision' AS code, j.meta->>'rule' AS rule, e.status AS became, u.digest FROM runs r "
-    "JOIN journal j ON j.org = r.org AND j.run_id = r.id AND j.phase = 'intent' AND j.status = 'sent' "
+    "j.meta->>'decision' AS code, j.meta->>'rule' AS rule, u.digest, "
+    "CASE WHEN s.status IS NOT NULL THEN s.status WHEN n.seq IS NOT NULL THEN 'sent_again' ELSE e.status END AS became "
+    "FROM runs r JOIN journal j ON j.org = r.org AND j.run_id = r.id AND j.phase = 'intent' "
+    "LEFT JOIN journal s ON s.org = j.org AND s.run_id = j.run_id AND s.key = j.key || '!settled' "
+    "AND s.phase = 'result' "
+    "LEFT JOIN journal n ON n.org = j.org AND n.run_id = j.run_id AND n.phase = 'intent' "
+    "AND n.key = split_part(j.key, '~', 1) || '~' || split_part(j.key, '~', 2)::integer + 1 "
     "LEFT JOIN journal e ON e.org = j.org AND e.run_id = j.run_id AND e.key = split_part(j.key, '~', 1) "
     "AND e.phase = 'result' LEFT JOIN artifact_uses u ON u.org = j.org AND u.run_id = j.run_id AND u.seq = j.seq "
     f"WHERE {_OF} AND r.accepted_at < :until AND (r.ended_at IS NULL OR r.ended_at >= :since) "
-    "AND j.at >= :since AND j.at < :until ORDER BY j.at DESC, r.id DESC, j.seq DESC LIMIT :most"
+    "AND j.at >= :since AND j.at < :until "
+    "AND (:all_approvals OR j.meta->>'approval' = ANY(CAST(:approvals AS text[]))) "
+    "ORDER BY j.at DESC, r.id DESC, j.seq DESC LIMIT :most"
 )
 _ASKED: Final = text(
     "SELECT a.id FROM approvals a JOIN runs r ON r.org = a.org AND r.id = a.run_id "
     f"WHERE {_OF} AND (:all_ids OR a.id = ANY(CAST(:ids AS text[]))) AND a.asked_at < :until "
-    "AND coalesce(a.decided_at, 'infinity') >= :since ORDER BY a.id DESC LIMIT :most"
+    "AND coalesce(a.decided_at, 'infinity') >= :since "
+    "AND (:all_statuses OR a.status = ANY(CAST(:statuses AS text[]))) ORDER BY a.id DESC LIMIT :most"
 )
 _AGENTS: Final = text("SELECT id FROM agents WHERE id = ANY(CAST(:names AS text[])) ORDER BY id")
 _TOLD: Final = text(
@@ -330,9 +338,12 @@ async def runs(work: UnitOfWork, about: About, statuses: Iterable[str], most: in
     return await work.all(_RUNS, about.values(most) | _of(statuses))
 
 
-async def sent(work: UnitOfWork, about: About, most: int) -> Sequence[Row[Any]]:
-    """Effects that were committed in the time, newest first, with what became of each and what let it happen."""
-    return await work.all(_SENT, about.values(most))
+async def sent(work: UnitOfWork, about: About, approvals: Sequence[str], most: int) -> Sequence[Row[Any]]:
+    """Effects that were committed in the time, newest first, with what became of each and what let it happen.
+
+    Those that these approvals let happen, where there are any.
+    """
+    return await work.all(_SENT, {**about.values(most), "all_approvals": not approvals, "approvals": list(approvals)})
 
 
 async def decided(work: UnitOfWork, about: About, statuses: Iterable[str], most: int) -> Sequence[Row[Any]]:
@@ -340,9 +351,9 @@ async def decided(work: UnitOfWork, about: About, statuses: Iterable[str], most:
     return await work.all(_DECIDED, about.values(most) | _of(statuses))
 
 
-async def asked(work: UnitOfWork, about: About, ids: Sequence[str], most: int) -> list[str]:
-    """Approvals that waited or were decided in the time, newest first; of these ids where there are any."""
-    values = {**about.values(most), "all_ids": not ids, "ids": list(ids)}
+async def asked(work: UnitOfWork, about: About, ids: Sequence[str], statuses: Iterable[str], most: int) -> list[str]:
+    """Approvals that waited or were decided in the time, newest first; of these ids and statuses if any."""
+    values = {**about.values(most), "all_ids": not ids, "ids": list(ids)} | _of(statuses)
     return [row.id for row in await work.all(_ASKED, values)]
 
 
