@@ -40,6 +40,7 @@ def time(day: int, hour: int = 0, minute: int = 0, month: int = 11) -> datetime:
         ("since 2026-11-21T03:00Z", time(21, 3), AT),
         ("since 09:15", time(21, 9, 15), AT),
         ("before yesterday", EVER, time(20)),
+        ("the day before yesterday", time(19), time(20)),
         ("at 09:15", time(21, 9, 15), time(21, 9, 16)),
         ("3 hours ago", time(21, 13), time(21, 14)),
         ("2 days ago", time(19), time(20)),
@@ -59,8 +60,16 @@ def test_the_words_of_a_time_are_the_time_that_is_meant(words: str, since: datet
         assert window.words
 
 
-@pytest.mark.parametrize("words", ["in the morning", "at noon", "last year", "at 17pm", "long ago"])
-def test_a_time_that_is_not_understood_is_said_and_never_all_time(words: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("in the morning", "at noon", "last year", "at 17pm", "long ago"),
+        *("yesterday after 3pm", "after 14:00 yesterday", "since yesterday 14:00", "before 10:00 on 2026-11-20"),
+        *("since monday until wednesday", "after 14:02 and before 14:31", "today at 25:00", "at 2026-11-20T14:02Z"),
+        *("on 11/20/2026", "on 20.11.2026", "on monday, not yesterday"),
+    ],
+)
+def test_a_time_that_is_not_understood_is_said_and_never_another_time(words: str) -> None:
     with pytest.raises(BadEvidenceQuery, match="not understood"):
         understood(f"what did tester publish {words}", at=AT)
 

@@ -84,6 +84,7 @@ _PARTS: Final = {  # of a day: the hours that it begins and ends at, of which da
     "this evening": (18, 24),
     "tonight": (18, 30),
     "last night": (-6, 6),
+    "day before yesterday": (-48, -24),
     "yesterday morning": (-24, -12),
     "yesterday afternoon": (-12, -6),
     "yesterday evening": (-6, 0),
@@ -95,6 +96,7 @@ _OF_TIME: Final = re.compile(
     r"\b(ago|\d{1,2}\s*[ap]m|\d{1,2} o'?clock|(?:at|around|by|before|after|since|until) (?:noon|midnight|night)|"
     r"(?:in the|that|every|last|past|previous) (?:morning|afternoon|evening|night|weekend|year|quarter))\b"
 )
+_STAMP: Final = re.compile(r"\b(?:\d{4}-\d\d-\d\dt\d\d:\d\d\S*|\d{1,2}([./-])\d{1,2}\1\d{4}\b)")
 _LENGTHS: Final = {
     "s": timedelta(seconds=1),
     "mi": timedelta(minutes=1),
@@ -161,7 +163,22 @@ def understood(text: str, *, at: datetime, zone: str = "UTC") -> Question:
 
 
 def window_of(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
-    """The time that a text in small letters names, and the text without its words. Raises BadEvidenceQuery."""
+    """The time that a text in small letters names, and the text without its words.
+
+    Raises BadEvidenceQuery where words of a time are left: the answer would be of another time than was asked for.
+    """
+    window, rest = _read(text, at=at, zone=zone)
+    for words in (_OF_TIME, _STAMP, _DAY, _CLOCK, _HOUR, _AGO, _PART, _SPAN, _WEEK):
+        if (unread := words.search(rest)) is not None:
+            raise BadEvidenceQuery(
+                f"the time in '{unread[0]}' is not understood",
+                where="question",
+                then="Write one time, as 'last 3 hours', 'yesterday between 14:00 and 15:00' or '2026-11-20'.",
+            )
+    return window, rest
+
+
+def _read(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
     try:
         here = at.astimezone(ZoneInfo(zone))
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -184,12 +201,6 @@ def window_of(text: str, *, at: datetime, zone: str) -> tuple[Window, str]:
             inside = span(text, here)
             if inside is not None:
                 return _window(inside[0], inside[1], at, inside[2]), inside[3]
-        if (unread := _OF_TIME.search(text)) is not None:
-            raise BadEvidenceQuery(
-                f"the time in '{unread[0]}' is not understood",
-                where="question",
-                then="Write it as 'last 3 hours', 'yesterday', 'between 14:00 and 15:00' or '2026-11-20'.",
-            )
         return Window(EVER, at + MOMENT), text
     edge = re.search(r"\b(since|after|before|until)\s+$", text[: found.start()])
     start = day.replace(hour=0, minute=0, second=0, microsecond=0)
