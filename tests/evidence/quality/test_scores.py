@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from agentos.evidence.quality import scores
+from agentos.evidence.quality import scores, store
 from agentos.evidence.quality.model import (
     LONGEST_LOOKBACK,
     Feedback,
     RunNotScored,
     RunStillOpen,
 )
-from agentos.evidence.quality.scorer import KEPT
+from agentos.evidence.quality.scorer import KEPT, Scorer
 from agentos.kernel.clock import now
 from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
+from agentos.kernel.outbox import Delivery, Position
 from agentos.kernel.retention import forget
-from agentos.runtime.runs.model import DraftUnknown, RunUnknown
+from agentos.runtime.runs.model import DraftUnknown, RunEnded, RunUnknown
 from tests.evidence.quality.runs import over
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
@@ -118,6 +121,31 @@ async def test_scores_and_words_are_forgotten_in_time_and_what_figures_can_read_
         with pytest.raises(RunNotScored, match="completed") as refused:
             await scores.show(work, run)
     assert "forgotten after 400 days" in refused.value.then
+
+
+async def test_a_word_that_is_said_while_the_run_is_being_scored_counts(
+    held: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await held.agent([DONE])
+    run = await held.finish(await held.start())
+    judged, saying = store.judged, list[asyncio.Task[None]]()
+
+    async def say() -> None:
+        async with held.doors.open(held.organization) as work:
+            await scores.say(work, run_id=run.id, verdict=Feedback.REJECTED, note="", by="ana", at=now())
+
+    async def meanwhile(*given: Any) -> tuple[int, int]:  # between what is read of the run and what is kept of it
+        if not saying:
+            saying.append(asyncio.create_task(say()))
+            await asyncio.wait(saying, timeout=0.3)
+        return await judged(*given)
+
+    monkeypatch.setattr(store, "judged", meanwhile)
+    fact = RunEnded(run.id, run.deployment_id, run.agent_id, run.version, run.status, "")
+    await Scorer(held.doors).consumer().handle([Delivery(Position(0, 0), held.organization, fact, now())])
+    await saying[0]
+    async with held.doors.open(held.organization) as work:
+        assert (await scores.show(work, run.id)).feedback == Feedback.REJECTED
 
 
 async def test_a_word_on_a_draft_counts_for_its_run(held: Harness) -> None:

@@ -31,7 +31,8 @@ class Scorer:
         return Consumer(NAME, (RunEnded, DraftSubmitted), self._score, together=TOGETHER)
 
     async def _score(self, deliveries: Sequence[Delivery]) -> None:
+        run_ids = [one.fact.run_id for one in deliveries if isinstance(one.fact, (RunEnded, DraftSubmitted))]
         async with self._doors.open(deliveries[0].organization) as work:
-            for one in deliveries:
-                assert isinstance(one.fact, (RunEnded, DraftSubmitted))
-                await scores.score(work, one.fact.run_id, at=now())
+            await scores.hold(work, run_ids)
+            for run_id in run_ids:
+                await scores.score(work, run_id, at=now())

@@ -5,6 +5,7 @@ A run is counted in figures from the moment on that its end was scored, a fracti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
@@ -32,10 +33,15 @@ UNSCORED: Final = (
 )
 
 
+async def hold(work: UnitOfWork, run_ids: Sequence[str]) -> None:
+    """Hold runs that are to be scored: what is said of them meanwhile waits, and is not written over."""
+    await store.lock_runs(work, run_ids)
+
+
 async def score(work: UnitOfWork, run_id: str, *, at: datetime) -> None:
     """Keep the score and confidence of a run that ended. Doing it again changes only what became known since.
 
-    Its figures are counted from the commit of this unit of work on.
+    Its figures are counted from the commit of this unit of work on. The caller holds the run.
     """
     found = await store.observed(work, run_id)
     if found is None:

@@ -81,6 +81,7 @@ _SAID: Final = text(
     "ORDER BY id DESC LIMIT :most"
 )
 _LOCK_RUN: Final = text("SELECT id, ended_at FROM runs WHERE id = :run_id FOR UPDATE")
+_LOCK_RUNS: Final = text("SELECT FROM runs WHERE id = ANY(CAST(:ids AS text[])) ORDER BY id FOR NO KEY UPDATE")
 _DRAFT_OF: Final = text("SELECT run_id FROM drafts WHERE id = :draft_id")
 _LOOK: Final = text(
     "INSERT INTO quality_drifts (org, scope, target, score, looked_at) VALUES (:org, :scope, :target, :score, :at) "
@@ -176,6 +177,11 @@ async def scored(work: UnitOfWork, run_id: str) -> Row[Any] | None:
 async def lock_run(work: UnitOfWork, run_id: str) -> Row[Any] | None:
     """A run's id and end, locked until the unit of work ends."""
     return await work.first(_LOCK_RUN, {"run_id": run_id})
+
+
+async def lock_runs(work: UnitOfWork, run_ids: Sequence[str]) -> None:
+    """Keep anybody else from scoring these runs until the unit of work ends."""
+    await work.run(_LOCK_RUNS, {"ids": list(run_ids)})
 
 
 async def run_of_draft(work: UnitOfWork, draft_id: str) -> str | None:
