@@ -22,7 +22,8 @@ from agentos.kernel.database import Database
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import Delivery, Position
 from agentos.kernel.retention import forget
-from agentos.runtime.runs.model import DraftUnknown, RunEnded, RunUnknown
+from agentos.runtime.runs import service as runs
+from agentos.runtime.runs.model import DraftDiscarded, DraftUnknown, RunEnded, RunUnknown
 from tests.evidence.quality.runs import over
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
@@ -157,3 +158,19 @@ async def test_a_word_on_a_draft_counts_for_its_run(held: Harness) -> None:
         said = await scores.say(work, draft_id=row.id, verdict=Feedback.NEEDS_REVIEW, note="", by="ana", at=now())
         assert said.run_id == run
         assert (await scores.show(work, run)).parts["feedback"] == 0.3
+
+
+async def test_a_draft_that_is_discarded_counts_as_one_that_is_submitted_does(held: Harness) -> None:
+    await held.agent([calls(("note", 1)), DONE], ["note"], tier="L1")
+    run = await over(held)
+    async with held.doors.open(held.organization) as work:
+        assert "drafts" not in (await scores.show(work, run)).parts
+        row = await work.first(text("SELECT id FROM drafts WHERE run_id = :run"), {"run": run})
+        assert row is not None
+        await runs.discard_draft(work, row.id, by="ana")
+    consumer = Scorer(held.doors).consumer()
+    fact = DraftDiscarded(run, row.id, "ana")
+    assert isinstance(fact, consumer.facts)
+    await consumer.handle([Delivery(Position(0, 0), held.organization, fact, now())])
+    async with held.doors.open(held.organization) as work:
+        assert (await scores.show(work, run)).parts["drafts"] == 0.0
