@@ -101,9 +101,22 @@ def test_a_judgement_names_what_blocks_what_warns_and_what_passes(
 
 
 def test_what_is_not_frozen_is_not_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
-    asking(monkeypatch, {"items": []})
+    asking(monkeypatch, {"items": [], "next_cursor": None})
     with pytest.raises(FreezeUnknown):
         quality.unfreeze("over", agent="tester")
+
+
+def test_a_freeze_behind_the_first_page_is_listed_and_lifted(monkeypatch: pytest.MonkeyPatch, said: list[Any]) -> None:
+    pages = [
+        {"items": [{"id": f"frz_{target}", "scope": "agent", "target": target}], "next_cursor": cursor}
+        for target, cursor in (("first", "more"), ("tester", None))
+    ]
+    asking(monkeypatch, *pages)
+    quality.freezes()
+    assert [one["target"] for one in said[0]] == ["first", "tester"]
+    api = asking(monkeypatch, *pages, {})
+    quality.unfreeze("over", agent="tester")
+    assert api.asked[-1] == (f"{quality.PATH}/freezes/frz_tester/lift", {"reason": "over"})
 
 
 def test_one_scope_is_named_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

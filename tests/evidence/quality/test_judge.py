@@ -147,6 +147,8 @@ async def test_a_freeze_blocks_with_perfect_data_until_it_is_lifted(held: Harnes
             with pytest.raises(FrozenAlready):
                 await service.freeze(work, **about, reason="another")
         async with held.doors.open(held.organization) as work:
+            assert await service.list_freezes(work) == [frozen]
+            assert await service.list_freezes(work, after=frozen.id) == []
             lifted = await service.unfreeze(work, frozen.id, reason="over", by="ben", at=now())
         assert (lifted.lifted_by, lifted.lift_reason) == ("ben", "over")
         assert (await judged(held, of)).blocking == ()

@@ -178,7 +178,7 @@ def freeze(reason: Reason, role: Role = "", agent: Agent = "") -> None:
 def unfreeze(reason: Reason, role: Role = "", agent: Agent = "") -> None:
     """Lift a freeze."""
     client, about = connect(), _frozen(role, agent)
-    for one in client.get(f"{PATH}/freezes")["items"]:
+    for one in _in_force(client):
         if (one["scope"], one["target"]) == (about["scope"], about["target"]):
             output.show(client.post(f"{PATH}/freezes/{one['id']}/lift", {"reason": reason}))
             return
@@ -189,9 +189,9 @@ def unfreeze(reason: Reason, role: Role = "", agent: Agent = "") -> None:
 
 def freezes() -> None:
     """List freezes in force, oldest first."""
-    found = connect().get(f"{PATH}/freezes")
+    found = _in_force(connect())
     columns = ("id", "scope", "target", "reason", "frozen_by", "frozen_at")
-    output.show(found if output.as_json else found["items"], columns=columns)
+    output.show({"items": found} if output.as_json else found, columns=columns)
 
 
 def list_recommendations(
@@ -248,6 +248,18 @@ def _scope(client: Client, role: str, deployment: str) -> dict[str, str]:
     if deployment:
         return {"scope": "deployment", "target": resolve(client, deployment)}
     return {"scope": "role", "target": role} if role else {"scope": "organization", "target": ""}
+
+
+def _in_force(client: Client) -> list[dict[str, Any]]:
+    """Every freeze in force."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = client.get(f"{PATH}/freezes", limit=200, cursor=cursor)
+        found += page["items"]
+        cursor = page["next_cursor"]
+        if not cursor:
+            return found
 
 
 def _frozen(role: str, agent: str) -> dict[str, str]:

@@ -264,11 +264,11 @@ async def judge(
 
 
 @router.get("/freezes")
-async def list_freezes(caller: Reader, doors: DoorsDep) -> dict[str, Any]:
+async def list_freezes(caller: Reader, doors: DoorsDep, limit: Limit = 50, cursor: Cursor = "") -> dict[str, Any]:
     """Freezes in force, oldest first."""
     async with doors.open(caller.organization) as work:
-        found = await service.list_freezes(work)
-    return {"items": [_freeze(one) for one in found]}
+        found = await service.list_freezes(work, after=position_of(cursor), most=limit + 1)
+    return page([_freeze(one) for one in found], limit)
 
 
 @router.post("/freezes", status_code=201)

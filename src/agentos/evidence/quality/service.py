@@ -338,9 +338,9 @@ async def unfreeze(work: UnitOfWork, freeze_id: str, *, reason: str, by: str, at
     return one
 
 
-async def list_freezes(work: UnitOfWork, *, most: int = 200) -> list[Freeze]:
+async def list_freezes(work: UnitOfWork, *, after: str = "", most: int = 200) -> list[Freeze]:
     """Freezes in force, oldest first."""
-    return await store.freezes(work, most)
+    return await store.freezes(work, after, most)
 
 
 def _check_gate(metric: Metric, comparator: Comparator, threshold: float, lookback: timedelta, samples: int) -> None:

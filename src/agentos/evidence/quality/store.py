@@ -120,7 +120,7 @@ _FREEZE: Final = text(
 _FREEZES: Final = (
     "SELECT id, scope, target, reason, frozen_by, frozen_at, lifted_by, lifted_at, lift_reason FROM quality_freezes "
 )
-_IN_FORCE: Final = text(f"{_FREEZES} WHERE lifted_at IS NULL ORDER BY id LIMIT :most")
+_IN_FORCE: Final = text(f"{_FREEZES} WHERE lifted_at IS NULL AND id > :after ORDER BY id LIMIT :most")
 _HOLDING: Final = text(
     f"{_FREEZES} WHERE lifted_at IS NULL AND (scope = 'organization' OR (scope = 'role' AND target = ANY(:roles)) "
     "OR (scope = 'agent' AND target = :agent)) ORDER BY id"
@@ -268,9 +268,9 @@ async def freeze(work: UnitOfWork, one: Freeze) -> bool:
     return bool(await work.run(_FREEZE, {"org": work.organization, **values}))
 
 
-async def freezes(work: UnitOfWork, most: int) -> list[Freeze]:
+async def freezes(work: UnitOfWork, after: str, most: int) -> list[Freeze]:
     """Freezes in force, oldest first."""
-    return [_freeze(row) for row in await work.all(_IN_FORCE, {"most": most})]
+    return [_freeze(row) for row in await work.all(_IN_FORCE, {"after": after, "most": most})]
 
 
 async def freezes_of(work: UnitOfWork, roles: Sequence[str], agent_id: str) -> list[Freeze]:
