@@ -10,7 +10,7 @@ from scipy import stats
 
 from agentos.evidence.quality import figures, service
 from agentos.evidence.quality.figures import METRICS, WHAT_IFS, Scored, figure, loss, metric
-from agentos.evidence.quality.model import Comparator, Feedback, Gate, MetricUnknown, Scope, Severity
+from agentos.evidence.quality.model import MOST_RUNS, Comparator, Feedback, Gate, MetricUnknown, Scope, Severity
 from agentos.kernel.ids import GateId
 from tests.evidence.quality.runs import AT, scored
 
@@ -148,6 +148,11 @@ def test_the_interval_of_a_mean_within_0_and_1_is_within_them(scores: tuple[floa
     assert found.low is not None
     assert found.high is not None
     assert 0 <= found.low < found.high <= 1
+
+
+def test_how_many_runs_there_are_beyond_those_that_are_read_is_unknown() -> None:
+    found = figure(metric("runs"), [scored()] * MOST_RUNS)
+    assert (found.value, found.low, found.high) == (MOST_RUNS, MOST_RUNS, None)
 
 
 def test_what_is_not_known_of_a_run_is_no_sample() -> None:

@@ -21,6 +21,7 @@ from agentos.evidence.quality.model import (
     FreezeUnknown,
     FrozenAlready,
     Gate,
+    GateInvalid,
     GateKnown,
     Judgement,
     MetricUnknown,
@@ -104,7 +105,7 @@ async def test_gates_of_deployment_role_and_organization_all_apply(held: Harness
     await gate(held, scope=Scope.DEPLOYMENT, target=of, metric="run_seconds_p95", comparator=Comparator.BELOW,
                threshold=0.0)  # fmt: skip
     with pytest.raises(ScopeInvalid, match="no agent is of the category 'others'"):  # it would hold nothing
-        await gate(held, scope=Scope.ROLE, target="others", threshold=1.1)
+        await gate(held, scope=Scope.ROLE, target="others", threshold=0.5)
     found = await judged(held, of)
     assert [one.passed for one in found.verdicts] == [True, True, False]
     assert len(found.blocking) == 1
@@ -195,6 +196,23 @@ async def test_a_scope_needs_its_target_and_the_organization_has_none(held: Harn
         await gate(held, target="tests")
     with pytest.raises(ScopeInvalid):
         await gate(held, scope=Scope.ROLE)
+
+
+@pytest.mark.parametrize(
+    ("metric", "comparator", "threshold"),
+    [
+        ("success_rate", Comparator.AT_LEAST, 90),
+        ("success_rate", Comparator.NO_WORSE, 5),
+        ("success_rate", Comparator.NO_WORSE, 1),
+        ("drift", Comparator.AT_MOST, 80),
+        ("eval:golden", Comparator.AT_LEAST, -0.1),
+    ],
+)
+async def test_a_gate_that_says_the_same_of_every_version_is_refused(
+    held: Harness, metric: str, comparator: Comparator, threshold: float
+) -> None:
+    with pytest.raises(GateInvalid, match="between 0 and 1"):
+        await gate(held, metric=metric, comparator=comparator, threshold=threshold)
 
 
 async def test_a_figure_is_of_the_runs_that_ended_within_its_time(held: Harness) -> None:

@@ -9,7 +9,7 @@ from math import ceil, fsum, sqrt
 from statistics import NormalDist
 from typing import Any, Final, Literal
 
-from agentos.evidence.quality.model import Feedback, Figure, MetricUnknown
+from agentos.evidence.quality.model import MOST_RUNS, Feedback, Figure, MetricUnknown
 from agentos.kernel import ids
 from agentos.kernel.statistics import (
     LEVEL,
@@ -100,7 +100,14 @@ def _missed(run: Scored) -> float | None:
 METRICS: Final[dict[str, Metric]] = {
     one.name: one
     for one in (
-        Metric("runs", "count", "runs", "higher", "runs that were counted", lambda _run: 1.0),
+        Metric(
+            "runs",
+            "count",
+            "runs",
+            "higher",
+            "runs that were counted; of so many as are read at most, high is unknown",
+            lambda _run: 1.0,
+        ),
         Metric(
             "success_rate",
             "rate",
@@ -212,7 +219,8 @@ def figure(one: Metric, runs: Sequence[Scored], *, level: float = LEVEL) -> Figu
     values = samples(one, runs)
     count = len(values)
     if one.kind == "count":
-        return Figure(float(count), float(count), float(count), count)
+        most = float(count) if count < MOST_RUNS else None  # no more were read
+        return Figure(float(count), float(count), most, count)
     if not values:
         return Figure(None, None, None, 0)
     if one.kind == "rate":

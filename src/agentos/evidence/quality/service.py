@@ -346,6 +346,12 @@ async def list_freezes(work: UnitOfWork, *, after: str = "", most: int = 200) ->
 def _check_gate(metric: Metric, comparator: Comparator, threshold: float, lookback: timedelta, samples: int) -> None:
     if not isfinite(threshold):
         raise GateInvalid("a threshold is a number", where="threshold", then="Write it in the metric's unit.")
+    if metric.bounded and (not 0 <= threshold <= 1 or (comparator is Comparator.NO_WORSE and threshold == 1)):
+        raise GateInvalid(
+            f"{metric.name} is between 0 and 1: a threshold of {threshold:g} says the same of every version",
+            where="threshold",
+            then="Write 0.9 for 90 %.",
+        )
     if comparator is Comparator.NO_WORSE:
         comparable = ", ".join(sorted(one.name for one in figures.METRICS.values() if one.comparable))
         if not metric.comparable:
