@@ -12,7 +12,7 @@ import structlog
 
 from agentos.evidence.quality import watch as looks
 from agentos.evidence.recommendations import service
-from agentos.kernel import clock
+from agentos.kernel import clock, looking
 from agentos.kernel.errors import Unavailable
 from agentos.kernel.unit_of_work import Doors
 
@@ -43,12 +43,8 @@ async def look_everywhere(doors: Doors, *, at: datetime) -> int:
 
 async def look_for_ever(doors: Doors, stop: asyncio.Event) -> None:
     """Look every five minutes until ``stop``; an outage is waited out."""
-    while not stop.is_set():
-        try:
-            await look_everywhere(doors, at=clock.now())
-        except Exception as error:  # it outlives every outage; the next look measures what is then
-            log.warning("drift_not_looked_at", error=type(error).__name__)
-        try:
-            await asyncio.wait_for(stop.wait(), looks.EVERY.total_seconds())
-        except TimeoutError:
-            continue
+
+    async def look() -> None:
+        await look_everywhere(doors, at=clock.now())
+
+    await looking.look_for_ever(look, stop, every_seconds=looks.EVERY.total_seconds(), waits="drift_not_looked_at")
