@@ -95,7 +95,11 @@ def test_further_attempts_at_skills_and_models_lower_the_score() -> None:
 def test_a_call_that_cost_more_than_its_reserve_is_an_overshoot_and_without_a_reserve_nobody_knows() -> None:
     held = {"micros": 5, "tokens": 5, "steps": 0, "unknown": False, "reserved_micros": 10, "reserved_tokens": 10}
     assert parts(run(steps=[step("t0", "model", cost=held)]))["overshoot"] == 1.0
-    assert parts(run(steps=[step("t0", "model", cost=held | {"tokens": 11})]))["overshoot"] == 0.0
+    over = step("t1", "model", cost=held | {"tokens": 11})
+    assert parts(run(steps=[over]))["overshoot"] == 0.0
+    unsaid = step("t0", "model", cost=held | {"micros": 10, "tokens": 10, "unknown": True})  # it counts as its reserve
+    assert "overshoot" not in parts(run(steps=[unsaid]))
+    assert parts(run(steps=[unsaid, over]))["overshoot"] == 0.0
     free = {"micros": 5, "tokens": 5, "steps": 0, "unknown": False}
     assert "overshoot" not in parts(run(steps=[step("t0", "model", cost=free)]))
 

@@ -18,7 +18,7 @@ from agentos.kernel import schemas
 from agentos.kernel.canonical import digest
 from agentos.kernel.statistics import quantile
 
-FORMULA: Final = 1  # of score and confidence: raised with every change of what follows
+FORMULA: Final = 2  # of score and confidence: raised with every change of what follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,8 @@ PARTS: Final = (
     Part("approvals", 1, "approved ÷ decided or expired questions to people; unknown when none was"),
     Part("drafts", 1, "submitted ÷ submitted or discarded drafts; unknown while all are open"),
     Part("retries", 1, "1 ÷ (1 + further attempts at models and skills ÷ their calls); unknown without calls"),
-    Part("overshoot", 1, "0 when a model call cost more than was reserved for it, else 1; unknown without a reserve"),
+    Part("overshoot", 1, "0 when a model call cost more than was reserved for it, else 1; unknown without a reserve or "
+         "a cost"),
     Part("latency", 1, "1 up to the p95 of the version's last 100 runs before it, 0 at three times that; "
          "unknown with fewer than 20"),
 )  # fmt: skip
@@ -204,11 +205,11 @@ def _retries(steps: Sequence[Mapping[str, Any]]) -> float | None:
 def _overshoot(steps: Sequence[Mapping[str, Any]]) -> float | None:
     costs = [one["meta"].get("cost") or {} for one in steps if one["kind"] == "model"]
     held = [cost for cost in costs if "reserved_micros" in cost]
-    if not held:
+    if any(cost["micros"] > cost["reserved_micros"] or cost["tokens"] > cost["reserved_tokens"] for cost in held):
+        return 0.0
+    if not held or any(cost["unknown"] for cost in held):  # that counts as its reserve, which says nothing
         return None
-    return float(
-        not any(cost["micros"] > cost["reserved_micros"] or cost["tokens"] > cost["reserved_tokens"] for cost in held)
-    )
+    return 1.0
 
 
 def _latency(seconds: float, history: Sequence[float]) -> float | None:
