@@ -261,6 +261,10 @@ async def test_a_question_is_answered_only_by_what_mentions_its_words(archive: A
     await archive.run("note")
     assert not (await archive.ask("what did the zeppelin department publish")).known
     assert (await archive.ask("what was written with notes")).known
+    for word in ("at", "c0", "ote", "succ", "utc"):  # short ones as they stand, others as words begin
+        said = entry("tester called note (S1) at 14:05:00 UTC, step t0.c0: it succeeded.").mentions([word])
+        assert said is (word != "ote"), word
+    assert not entry("tester called three times through look.").mentions(["hr", "ook"])
 
 
 async def test_a_model_tells_only_what_it_cites_rightly(archive: Archive, mind: Mind) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -82,9 +83,9 @@ class Entry:
         return (self.sort, self.run_id, str(self.seq), self.approval_id, self.stop_id)
 
     def mentions(self, words: Iterable[str]) -> bool:
-        """Whether it says any of the words, in whatever form: "refunds" is said by "refund"."""
+        """Whether it says any of the words, in whatever form: "refunds" is said by "refund", "hr" not by "three"."""
         said = f"{self.sentence} {self.quote}".casefold()
-        return any(one[: max(4, len(one) - 2)] in said for one in words)
+        return any(re.search(_form(one), said) for one in words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,12 @@ def _artifact(hit: Hit) -> Entry:
         quote=_cut(hit.text),
         names=frozenset(name for name in (use.agent_id, use.name) if name),
     )
+
+
+def _form(word: str) -> str:
+    """What begins as the word does, but for its last two letters; of short words just they."""
+    begins = re.escape(word[: max(4, len(word) - 2)])
+    return rf"(?<![^\W_]){begins}" + (r"(?![^\W_])" if len(word) < 4 else "")
 
 
 def written(at: datetime) -> str:
