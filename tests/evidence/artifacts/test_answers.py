@@ -220,6 +220,28 @@ async def test_a_question_that_names_an_approval_is_answered_by_it_and_what_it_l
     assert {(one.sort, one.approval_id) for one in told.entries} == {("approval", no)}
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("timeout", "Nobody answered about pay"),
+        ("run_ended", "fell away"),
+        ("policy", "fell away"),
+        ("superseded", "fell away"),
+    ],
+)
+async def test_a_question_that_fell_away_is_not_told_as_one_that_nobody_answered(
+    archive: Archive, reason: str, said: str
+) -> None:
+    held = archive.runs
+    await held.agent([calls(("pay", 7)), DONE], ["pay"], tier="L3")
+    await held.finish(await held.start())
+    async with held.doors.open(held.organization) as work:
+        ended = text("UPDATE approvals SET status = 'expired', reason = :reason, decided_at = asked_at")
+        await work.run(ended, {"reason": reason})
+    (told,) = (await archive.ask("who approved what tester did")).sentences
+    assert said in told.text
+
+
 async def test_an_id_that_questions_do_not_know_does_not_widen_them_to_everything(archive: Archive) -> None:
     run_id = await archive.run("note")
     async with archive.runs.doors.open(archive.runs.organization) as work:

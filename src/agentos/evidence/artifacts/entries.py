@@ -46,6 +46,11 @@ _BECAME: Final = {
     "sent_again": "no answer came, and it was sent again",
     None: "whether it happened is not known yet",
 }
+_FELL_AWAY: Final = {  # why nobody needs to answer a question any more
+    "superseded": "another one took its place",
+    "policy": "policy asks nobody any more",
+    "run_ended": "the run is over",
+}
 _DID: Final = {
     Kind.INPUT: "was given",
     Kind.READ: "read",
@@ -203,7 +208,11 @@ async def _approval(work: UnitOfWork, approval_id: str, look: Look) -> list[Entr
     if one.status is ApprovalStatus.PENDING:
         said = f"Nobody has decided on {what} yet; it was asked at {written(one.asked_at)}."
     elif one.status is ApprovalStatus.EXPIRED:
-        said = f"Nobody answered about {what} in time; it expired at {written(one.decided_at or one.expires_at)}."
+        ended = written(one.decided_at or one.expires_at)
+        if one.reason in _FELL_AWAY:
+            said = f"The question about {what} fell away at {ended}: {_FELL_AWAY[one.reason]}."
+        else:
+            said = f"{'Too few' if answers else 'Nobody'} answered about {what} in time; it expired at {ended}."
     else:
         verb = "approved" if one.status is ApprovalStatus.APPROVED else "denied"
         agreeing = [answer.handle for answer in answers if answer.approved is (verb == "approved")]
