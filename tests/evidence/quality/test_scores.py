@@ -25,7 +25,7 @@ from agentos.kernel.retention import forget
 from agentos.runtime.runs import service as runs
 from agentos.runtime.runs.model import DraftDiscarded, DraftUnknown, RunEnded, RunUnknown
 from tests.evidence.quality.runs import over
-from tests.runtime.runs.harness import DONE, Harness, calls, harness
+from tests.runtime.runs.harness import DONE, Harness, answered, calls, harness
 
 
 @pytest.fixture
@@ -174,3 +174,24 @@ async def test_a_draft_that_is_discarded_counts_as_one_that_is_submitted_does(he
     await consumer.handle([Delivery(Position(0, 0), held.organization, fact, now())])
     async with held.doors.open(held.organization) as work:
         assert (await scores.show(work, run)).parts["drafts"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reason", "share"), [("superseded", 1.0), ("policy", 1.0), ("run_ended", 1.0), ("timeout", 0.5)]
+)
+async def test_a_question_that_fell_away_is_none_that_people_left_unanswered(
+    held: Harness, reason: str, share: float
+) -> None:
+    await held.agent([calls(("pay", 1)), DONE], ["pay"], tier="L3")
+    run_id = await held.start()
+    await held.finish(run_id)
+    await answered(held, run_id, approved=True)
+    await held.finish(run_id, 3)
+    another = text(
+        "INSERT INTO approvals SELECT (jsonb_populate_record(a, jsonb_build_object('id', a.id || 'x', 'round', 2, "
+        "'status', 'expired', 'reason', CAST(:reason AS text)))).* FROM approvals a WHERE a.run_id = :run"
+    )
+    async with held.doors.open(held.organization) as work:
+        await work.run(another, {"reason": reason, "run": run_id})
+        await scores.score(work, run_id, at=now())
+        assert (await scores.show(work, run_id)).parts["approvals"] == share

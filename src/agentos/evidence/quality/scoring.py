@@ -37,7 +37,8 @@ PARTS: Final = (
     Part("feedback", 4, "accepted 1, edited 0.7, needs_review 0.3, rejected 0; unknown until somebody says"),
     Part("calls", 2, "skill calls that ended well ÷ those that ended; denied, failed and uncertain ones did not"),
     Part("output", 2, "1 when the output fits the version's schema, else 0; unknown without a schema"),
-    Part("approvals", 1, "approved ÷ decided or expired questions to people; unknown when none was"),
+    Part("approvals", 1, "approved ÷ decided or expired questions to people, without those that fell away; unknown "
+         "when none was"),
     Part("drafts", 1, "submitted ÷ submitted or discarded drafts; unknown while all are open"),
     Part("retries", 1, "1 ÷ (1 + further attempts at models and skills ÷ their calls); unknown without calls"),
     Part("overshoot", 1, "0 when a model call cost more than was reserved for it, else 1; unknown without a reserve or "

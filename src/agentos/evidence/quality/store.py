@@ -35,7 +35,8 @@ _RUN: Final = text(
     "(SELECT jsonb_agg(to_jsonb(s) ORDER BY s.seq) FROM (SELECT j.seq, j.key, j.phase, j.kind, j.name, j.status, "
     "j.effect, j.meta FROM journal j WHERE j.org = r.org AND j.run_id = r.id ORDER BY j.seq LIMIT :most) s) AS steps, "
     "(SELECT jsonb_object_agg(s.status, s.times) FROM (SELECT a.status, count(*) AS times FROM approvals a "
-    "WHERE a.org = r.org AND a.run_id = r.id GROUP BY a.status) s) AS approvals, "
+    "WHERE a.org = r.org AND a.run_id = r.id AND (a.status <> 'expired' OR a.reason = 'timeout') "  # else it fell away
+    "GROUP BY a.status) s) AS approvals, "
     "(SELECT jsonb_object_agg(s.status, s.times) FROM (SELECT d.status, count(*) AS times FROM drafts d "
     "WHERE d.org = r.org AND d.run_id = r.id GROUP BY d.status) s) AS drafts, "
     "(SELECT jsonb_object_agg(s.draft_id, s.verdict) FROM (SELECT DISTINCT ON (f.draft_id) f.draft_id, f.verdict "
