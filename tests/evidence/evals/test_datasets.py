@@ -54,7 +54,7 @@ def test_a_file_may_begin_with_a_byte_order_mark_and_end_lines_as_windows_does()
         ({"scorer": {"kind": "number", "tolerance": -1}, "expected": 1}, "'tolerance' is a number of 0 or more"),
         ({"scorer": {"kind": "json_schema", "schema": {"type": "nothing"}}}, "no JSON schema"),
         ({"scorer": {"kind": "json_schema", "schema": {"$ref": "http://x/"}}}, "is not in this schema"),
-        ({"scorer": {"kind": "json_schema", "schema": {"patternProperties": {}}}}, "'patternProperties'"),
+        ({"scorer": {"kind": "json_schema", "schema": {"pattern": "(?=a)"}}}, "pattern"),
         ({"scorer": {"kind": "judge", "rubric": "Is it kind?"}}, "a judge needs a 'model'"),
         ({"scorer": {"kind": "judge", "model": {"provider": "stub"}}}, "a judge needs a 'rubric'"),
         ({"scorer": {"kind": "exact", "at": "total"}}, "'at' is a JSON pointer"),

@@ -97,8 +97,10 @@ async def test_a_read_without_a_fixture_leaves_the_case_and_says_nothing_of_the_
 
 
 async def test_an_input_that_the_version_does_not_take_leaves_the_case(held: Harness) -> None:
-    await held.agent([], [], model=STUB, **SPEC)
-    await add(held, [case(1), case(2, input={"n": "two"})])
+    word = {"type": "string", "pattern": r"^\p{L}+$"}  # as a run takes it
+    schema = {**NUMBER, "properties": {**NUMBER["properties"], "word": word}}
+    await held.agent([], [], model=STUB, **SPEC | {"input": {"schema": schema}})
+    await add(held, [case(1, input={"n": 1, "word": "Grüße"}), case(2, input={"n": "two"})])
     each = await outcomes(held, (await examined(held)).id)
     assert each["c1"].passed
     assert each["c2"].why == "the case's input does not fit the version's input schema"

@@ -1,26 +1,22 @@
 """What an answer is worth: pure functions of what was expected and what came.
 
 ``judge`` is the one that asks a model; here is its form, and ``cases`` asks it. Patterns are RE2's, whose time only
-grows with the text; schemas are checked to be finite and to fetch nothing, and their patterns are RE2's, too.
+grows with the text; schemas are those of manifests, and held against outputs as runs do it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-import jsonschema
 import re2
-from jsonschema import Draft202012Validator
-from jsonschema.validators import extend
 
-from agentos.control.agents import documents, schemas
-from agentos.control.agents.model import Problem
 from agentos.evidence.evals.model import Score, Scorer
 from agentos.kernel.canonical import NotCanonical, canonical_parsed
+from agentos.kernel.schemas import faults, misfit
 
 KINDS: Final = ("exact", "subset", "regex", "json_schema", "number", "judge")
 MOST_PATTERN: Final = 2000  # characters
@@ -160,8 +156,7 @@ def _regex(options: Mapping[str, Any], expected: Any, found: Any) -> tuple[bool,
 
 
 def _json_schema(options: Mapping[str, Any], expected: Any, found: Any) -> tuple[bool, str]:
-    validator = _validator(json.dumps(options.get("schema", expected), sort_keys=True))
-    error = next(validator.iter_errors(found), None)
+    error = misfit(options.get("schema", expected), found)
     return (True, "") if error is None else (False, f"{error.json_path}: {error.message}"[:300])
 
 
@@ -194,20 +189,6 @@ def _pattern(pattern: str, ignore_case: bool) -> Any:
     return re2.compile(pattern, options)
 
 
-def _linear(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
-    """The keyword 'pattern', by RE2."""
-    if isinstance(instance, str) and not _pattern(pattern, False).search(instance):
-        yield jsonschema.ValidationError(f"{instance[:100]!r} does not match {pattern!r}")
-
-
-_Validator: Final[Any] = extend(Draft202012Validator, {"pattern": _linear})  # type: ignore[no-untyped-call]
-
-
-@lru_cache(1000)
-def _validator(schema: str) -> Any:
-    return _Validator(json.loads(schema))
-
-
 def _needs_expected(options: Mapping[str, Any], _expected: Any, has_expected: bool) -> None:
     for flag in ("ignore_case", "trim"):
         if not isinstance(options.get(flag, False), bool):
@@ -237,27 +218,8 @@ def _check_pattern(pattern: Any) -> None:
 
 
 def _check_schema(options: Mapping[str, Any], expected: Any, _has_expected: bool) -> None:
-    schema = options.get("schema", expected)
-    problems: list[Problem] = []
-    node = documents.from_json(schema, "schema", problems)
-    if node is None or schemas.check(node, problems) is None:
-        raise NoScorer(problems[0].what if problems else "the schema is no JSON schema")
-    for pattern in _patterns(schema):
-        _check_pattern(pattern)
-
-
-def _patterns(schema: Any) -> Iterator[str]:
-    left = [schema]
-    while left:
-        one = left.pop()
-        if isinstance(one, dict):
-            if "patternProperties" in one:
-                raise NoScorer("'patternProperties' is not supported")
-            if isinstance(one.get("pattern"), str):
-                yield one["pattern"]
-            left.extend(one.values())
-        elif isinstance(one, list):
-            left.extend(one)
+    if found := faults(options.get("schema", expected)):
+        raise NoScorer(found[0].what)
 
 
 def _check_number(options: Mapping[str, Any], expected: Any, _has_expected: bool) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final, Never, TypeVar
 
-from jsonschema import Draft202012Validator
-
 from agentos.control.agents.model import Definition
 from agentos.control.policy.model import Decision
 from agentos.control.policy.rules import Proposed, Rulebook, decide
@@ -19,6 +17,7 @@ from agentos.evidence.evals.model import Case, EvalHeld, EvalReachedOut, EvalWai
 from agentos.evidence.replay.world import SkillSaid
 from agentos.kernel.clock import elapsed
 from agentos.kernel.ids import OrgId
+from agentos.kernel.schemas import misfit
 from agentos.kernel.telemetry.catalogue import DECISIONS, ERRORS, STEPS, Metric
 from agentos.runtime.inference import Call
 from agentos.runtime.runs.journal import Entry, Journal
@@ -57,7 +56,6 @@ class Examination:
     leaving: asyncio.Event  # set: this attempt asks nothing more
     _books: dict[Subject, tuple[Rulebook, float]] = field(default_factory=dict)
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _inputs: dict[Side, Draft202012Validator] = field(default_factory=dict)
 
     def check_leaving(self) -> None:
         """Raises EvalWaits (Unavailable) once this attempt is to ask nothing more."""
@@ -66,9 +64,7 @@ class Examination:
 
     def takes(self, side: Side, given: Any) -> bool:
         """Whether the input fits the version's schema."""
-        if side not in self._inputs:
-            self._inputs[side] = Draft202012Validator(self.definitions[side].input_schema)
-        return self._inputs[side].is_valid(given)
+        return misfit(self.definitions[side].input_schema, given) is None
 
     async def book(self, definition: Definition) -> Rulebook:
         """The stops of now, and no policy. Raises EvalHeld (Forbidden), DatabaseUnavailable."""
