@@ -9,9 +9,9 @@ import structlog
 
 from agentos.adapters.events import Take
 from agentos.intake.triggers import service
-from agentos.intake.triggers.model import BadEvent
 from agentos.kernel import ids
 from agentos.kernel.clock import now
+from agentos.kernel.errors import Invalid
 from agentos.kernel.ids import OrgId
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.telemetry.catalogue import EVENTS_TAKEN
@@ -23,7 +23,7 @@ STRUCTURED: Final = "application/cloudevents+json"  # what a message without a w
 
 
 def taker(doors: Doors, organization: OrgId, meter: Meter) -> Take:
-    """Takes messages for this organization. What is no event is refused, logged and never comes again."""
+    """Takes messages for this organization. What is no event, or makes no input, is refused and never comes again."""
 
     async def take(headers: Mapping[str, str], body: bytes) -> None:
         said = {name.lower(): value for name, value in headers.items()}
@@ -32,12 +32,12 @@ def taker(doors: Doors, organization: OrgId, meter: Meter) -> Take:
         request_id = ids.new("req")
         try:
             event = service.read_event(said, body)
-        except BadEvent as error:
+            async with doors.open(organization) as work:
+                fired = await service.fire_event(work, event, at=now(), request_id=request_id)
+        except Invalid as error:  # it would be so whenever it came again, and those behind it wait
             log.warning("event_refused", what=error.what, request_id=request_id)
             meter.count(EVENTS_TAKEN, outcome="refused")
             return
-        async with doors.open(organization) as work:
-            fired = await service.fire_event(work, event, at=now(), request_id=request_id)
         outcome = "unmatched" if fired is None else "fired" if fired[2] else "again"
         meter.count(EVENTS_TAKEN, outcome=outcome)
 

@@ -297,7 +297,7 @@ class TriggerFired(Fact):
 
 @dataclass(frozen=True, slots=True)
 class FiringsMissed(Fact):
-    """Moments of a schedule passed while nothing could fire, longer ago than its catch-up reaches."""
+    """Moments of a schedule that did not fire: older than its catch-up reaches, or without a canonical input."""
 
     key_field: ClassVar[str] = "trigger_id"
     trigger_id: str

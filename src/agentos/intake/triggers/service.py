@@ -42,7 +42,7 @@ from agentos.intake.triggers.model import (
     best,
 )
 from agentos.kernel import ids
-from agentos.kernel.canonical import canonical
+from agentos.kernel.canonical import NotCanonical, canonical
 from agentos.kernel.database import Database
 from agentos.kernel.ids import FiringId, OrgId, TriggerId
 from agentos.kernel.retention import Retention
@@ -50,6 +50,7 @@ from agentos.kernel.unit_of_work import UnitOfWork
 
 SECRET: Final = "secret://"  # noqa: S105  # how a secret is named, not one
 MOST_PATH: Final = 500  # characters of a path into an event
+MOST_COPIES: Final = 100  # of what came in what a path makes; [@,@]|[@,@]|… doubles it with every six characters
 MOST_MISSED: Final = 1000  # moments of a schedule made good in one transaction
 # A firing that is over can be looked up for a month; an event that comes again after that fires again.
 KEPT: Final = Retention("firings_forget", timedelta(days=30))
@@ -68,7 +69,7 @@ class Became:
 async def add(work: UnitOfWork, wanted: Wanted, *, by: str, at: datetime) -> tuple[Trigger, str | None]:
     """Make a trigger; with a webhook's, the secret part of its address, which is told here once.
 
-    Raises BadTrigger or MalformedId (Invalid), TriggerKnown or TooManyTriggers (Conflict).
+    Raises BadTrigger, NotCanonical or MalformedId (Invalid), TriggerKnown or TooManyTriggers (Conflict).
     """
     ids.checked_name(wanted.name, what="trigger")
     _check(wanted, at)
@@ -150,7 +151,10 @@ async def remove(work: UnitOfWork, trigger_id: str, *, by: str) -> None:
 async def fire(
     work: UnitOfWork, trigger: Trigger, event: Event, *, dedup: str, due_at: datetime, request_id: str
 ) -> tuple[FiringId, bool]:
-    """Fire a trigger that is locked FOR SHARE; the firing, and whether this call made it. Raises TriggerDisabled."""
+    """Fire a trigger that is locked FOR SHARE; the firing, and whether this call made it.
+
+    Raises TriggerDisabled (Conflict), NotCanonical (Invalid).
+    """
     if not trigger.is_enabled:
         raise TriggerDisabled(f"the trigger '{trigger.name}' is disabled", where=trigger.id)
     firing_id = FiringId(ids.new("firing"))
@@ -171,8 +175,8 @@ async def fire(
 async def fire_schedule(work: UnitOfWork, trigger_id: str, *, at: datetime) -> timedelta | None:
     """Fire every moment of a schedule that has come, and set its next; how late the last of them is.
 
-    Each moment fires once, whoever calls this and however often. Moments older than the schedule's catch-up are left
-    out and told as FiringsMissed. None when nothing was due.
+    Each moment fires once, whoever calls this and however often. Moments older than the schedule's catch-up, and those
+    whose input has no canonical form, are left out and told as FiringsMissed. None when nothing was due.
     """
     found = await store.get(work, trigger_id, "FOR UPDATE")
     if found is None or not isinstance(found.on, Schedule) or not found.is_enabled:
@@ -184,7 +188,10 @@ async def fire_schedule(work: UnitOfWork, trigger_id: str, *, at: datetime) -> t
     for moment in passed[len(missed) :]:
         said = moment.isoformat()
         event = Event(id=said, source=f"/triggers/{found.name}", type="agentos.schedule", time=moment)
-        await fire(work, found, event, dedup=said, due_at=moment, request_id=ids.new("req"))
+        try:
+            await fire(work, found, event, dedup=said, due_at=moment, request_id=ids.new("req"))
+        except NotCanonical:  # it will not have one by the next look either, and the clock goes on
+            missed.append(moment)
     if missed:
         await work.publish(FiringsMissed(found.id, len(missed), missed[0].isoformat(), missed[-1].isoformat()))
     await store.move(work, found.id, after)
@@ -238,7 +245,10 @@ async def fire_webhook(
 async def fire_event(
     work: UnitOfWork, event: Event, *, at: datetime, request_id: str
 ) -> tuple[Trigger, FiringId, bool] | None:
-    """Fire the trigger that matches an event best, once for each source and id; None when none matches."""
+    """Fire the trigger that matches an event best, once for each source and id; None when none matches.
+
+    Raises NotCanonical (Invalid) for an event whose input has no canonical form.
+    """
     for one in best(await store.for_events(work), event):
         locked = await store.get(work, one.id, "FOR SHARE")
         if locked is not None and locked.is_enabled:
@@ -333,10 +343,20 @@ def read_event(headers: Mapping[str, str], body: bytes) -> Event:
 
 
 def input_of(trigger: Trigger, event: Event) -> dict[str, Any]:
-    """The input of the run: what is always the same, and over it what is taken from the event."""
+    """The input of the run: what is always the same, and over it what is taken from the event.
+
+    A path that finds nothing, or that does not fit the event, leaves its field as it is.
+    """
     document = event.document()
-    taken = {name: jmespath.search(path, document) for name, path in trigger.take.items()}
+    taken = {name: _taken(path, document) for name, path in trigger.take.items()}
     return {**trigger.input, **{name: value for name, value in taken.items() if value is not None}}
+
+
+def _taken(path: str, document: dict[str, Any]) -> Any:
+    try:
+        return jmespath.search(path, document)
+    except Exception:  # the library lets Python's own errors through for data that a function cannot take
+        return None
 
 
 async def _decided_alone(work: UnitOfWork, firing_id: str) -> tuple[Trigger | None, Firing | None]:
@@ -348,7 +368,17 @@ async def _decided_alone(work: UnitOfWork, firing_id: str) -> tuple[Trigger | No
     return trigger, await store.firing(work, firing_id, "FOR UPDATE")
 
 
+def _copies(parsed: Mapping[str, Any]) -> int:
+    """How often what a path makes can hold what it was given, at most: each part may go on from the one before."""
+    children = parsed["children"]
+    found = len(children) if parsed["type"].startswith("multi_select") else 1
+    for one in children:
+        found *= _copies(one)
+    return found
+
+
 def _check(wanted: Wanted, at: datetime) -> None:
+    canonical(dict(wanted.input))
     match wanted.on:
         case Schedule():
             moments.checked(wanted.on, at)
@@ -363,7 +393,8 @@ def _check(wanted: Wanted, at: datetime) -> None:
         try:
             if len(path) > MOST_PATH:
                 raise BadTrigger(f"the path is longer than {MOST_PATH} characters", where=f"take.{name[:64]}")
-            jmespath.compile(path)
+            if _copies(jmespath.compile(path).parsed) > MOST_COPIES:
+                raise BadTrigger("the path copies what came too often", where=f"take.{name[:64]}")
         except JMESPathError as error:
             said = str(error).splitlines()[0][:200]
             raise BadTrigger(f"no path into an event: {said}", where=f"take.{name[:64]}") from None
