@@ -14,8 +14,9 @@ from aiohttp import web
 
 from agentos.adapters.events import listen_for_ever
 from agentos.apps.cli import output
+from agentos.apps.leaving import LEAVE_SECONDS, leave_within
 from agentos.apps.parts import Catalogue, Process, consumers, process, worker
-from agentos.apps.settings import BusSettings, RolloutSettings
+from agentos.apps.settings import BusSettings, EvalSettings, RolloutSettings
 from agentos.apps.worker.events import taker
 from agentos.control.approvals import ticker as approvals
 from agentos.evidence.artifacts import indexing
@@ -61,7 +62,10 @@ log = structlog.get_logger(__name__)
 
 
 async def main() -> None:
-    """Work until SIGTERM; segments under way are handed on, nothing is lost when they are not."""
+    """Work until SIGTERM; segments under way are handed on, nothing is lost when they are not.
+
+    It ends in seconds, also while what it speaks to never answers.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -87,6 +91,7 @@ async def main() -> None:
         ]
         log.info("worker_started", skills=[f"{one.name}@{one.version}" for one in held.parts.registry.every()])
         await stop.wait()
+        leave_within(max(LEAVE_SECONDS, EvalSettings.read().leave_seconds + 1))
         await asyncio.gather(*tasks, return_exceptions=True)
         await metrics.cleanup()
 
