@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +125,7 @@ async def listening(bus: Bus, take: Callable[[Mapping[str, str], bytes], Awaitab
     task = asyncio.create_task(listen_for_ever(bus.settings(), take, meter, stop))
     yield meter
     stop.set()
-    with suppress(asyncio.CancelledError):
-        await task
+    await asyncio.wait_for(task, 20)
 
 
 @pytest.fixture(params=[nats_server, kafka_broker], ids=["nats", "kafka"])
@@ -218,6 +217,30 @@ async def test_a_bus_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None
             late.end()
 
 
+async def test_a_listener_whose_bus_was_never_there_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    for never in (nats_server(tmp_path), kafka_broker(tmp_path)):
+        async with listening(never, nothing):
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before
+
+
+async def test_a_listener_ends_while_a_message_cannot_be_taken(bus: Bus) -> None:
+    tries: list[bytes] = []
+
+    async def take(_headers: Mapping[str, str], body: bytes) -> None:
+        tries.append(body)
+        raise Unavailable("the database does not answer")
+
+    before = asyncio.all_tasks()
+    async with sender(bus) as send, listening(bus, take):
+        await send(event(1), {})
+        await come(tries, 1)
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() <= before
+
+
 async def test_a_listener_that_ends_while_its_bus_is_away_calls_it_no_more(tmp_path: Path) -> None:
     taken: list[bytes] = []
 
@@ -238,6 +261,10 @@ async def test_a_listener_that_ends_while_its_bus_is_away_calls_it_no_more(tmp_p
         server.end()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() <= before
+
+
+async def nothing(_headers: Mapping[str, str], _body: bytes) -> None:
+    """Takes whatever comes."""
 
 
 async def come(taken: list[bytes], count: int) -> None:

@@ -21,6 +21,7 @@ log = structlog.get_logger(__name__)
 
 LAG_SECONDS: Final = 5.0  # between looks at how far behind we are
 AGAIN_SECONDS: Final = 1.0  # before a bus that is away is asked again
+LEAVE_SECONDS: Final = 3.0  # for messages that are being taken when it is told to stop; cut off, they come again
 
 # Takes a message's headers and body. What it raises means "not now": the message comes again.
 Take = Callable[[Mapping[str, str], bytes], Awaitable[None]]

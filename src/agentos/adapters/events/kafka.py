@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from agentos.adapters.events import Bus, Take
+from agentos.adapters.events import LEAVE_SECONDS, Bus, Take
 from agentos.adapters.events.settings import BusSettings
 
 AGAIN_SECONDS: Final = 1.0  # before a message that could not be taken is tried again; those behind it wait
@@ -22,7 +22,7 @@ AGAIN_SECONDS: Final = 1.0  # before a message that could not be taken is tried 
 async def connected(settings: BusSettings, take: Take) -> AsyncIterator[Bus]:
     """Take messages while the block runs. Raises the client's errors when Kafka is not there."""
     servers = settings.url.removeprefix("kafka://")
-    broker = KafkaBroker(servers, logger=None)
+    broker = KafkaBroker(servers, logger=None, graceful_timeout=LEAVE_SECONDS)
 
     @broker.subscriber(
         settings.topic, group_id=settings.group, auto_offset_reset="earliest", ack_policy=AckPolicy.MANUAL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,17 +13,20 @@ from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from agentos.adapters.events import Bus, Take
+from agentos.adapters.events import LEAVE_SECONDS, Bus, Take
 from agentos.adapters.events.settings import BusSettings
 
 BATCH: Final = 20  # messages fetched at once; each is a commit of a few milliseconds
+CONNECT_SECONDS: Final = 3.0  # the client, which is to connect again for ever later on, would also try at first
 AGAIN_SECONDS: Final = 2.0  # before a message that could not be taken comes again
 
 
 @asynccontextmanager
 async def connected(settings: BusSettings, take: Take) -> AsyncIterator[Bus]:
     """Take messages while the block runs. Raises the client's errors when NATS or the stream is not there."""
-    broker = NatsBroker(settings.url, logger=None, connect_timeout=2, max_reconnect_attempts=-1)
+    broker = NatsBroker(
+        settings.url, logger=None, connect_timeout=2, max_reconnect_attempts=-1, graceful_timeout=LEAVE_SECONDS
+    )
 
     @broker.subscriber(
         settings.topic,
@@ -40,11 +44,12 @@ async def connected(settings: BusSettings, take: Take) -> AsyncIterator[Bus]:
             await message.ack()
 
     client = Client()
-    await client.connect(settings.url, connect_timeout=2, max_reconnect_attempts=-1)
     clients = [client]
     try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await client.connect(settings.url, connect_timeout=2, max_reconnect_attempts=-1)
+            clients.append(await broker.connect())
         async with broker:
-            clients.append(broker.connection)
             await broker.start()
             yield _Nats(client.jetstream(), settings.stream, settings.group)
     finally:  # the broker says goodbye to its server first: while that is away it would call it for ever
