@@ -159,6 +159,23 @@ async def test_without_a_database_nothing_is_settled_and_nothing_is_withheld(nam
     await away.close()
 
 
+async def test_a_look_that_fails_whatever_for_is_not_the_last(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = keeper(Database(DatabaseSettings(url=SecretStr("postgresql://nobody:x@127.0.0.1:1/none"))), loaded())
+    looks, stop = 0, asyncio.Event()
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise ValueError("as before migrations")
+        stop.set()
+
+    monkeypatch.setattr(kept, "look", look)
+    monkeypatch.setattr(registered, "RETRY_SECONDS", 0.0)
+    await asyncio.wait_for(kept.keep_for_ever(stop), 30)
+    assert looks == 2
+
+
 async def test_a_registered_version_is_resolved_also_where_it_is_not_loaded(
     database: Database, doors: Doors, organization: OrgId, name: str
 ) -> None:

@@ -68,8 +68,8 @@ class Refusals:
             await self._close(about)
 
     async def _close(self, about: tuple[str, ...]) -> None:
-        window = self._windows.pop(about)
-        if window.more:
+        window = self._windows.pop(about, None)  # None: the next refusal has closed it meanwhile
+        if window is not None and window.more:
             await self._publish(OrgId(about[0]), replace(window.fact, count=window.more))
 
     async def _publish(self, organization: OrgId, fact: AccessRefused) -> None:

@@ -19,8 +19,8 @@ from typing import Final
 import structlog
 
 from agentos.kernel.database import Database
-from agentos.kernel.errors import AgentOSError, Conflict, NotFound
-from agentos.kernel.looking import pause
+from agentos.kernel.errors import Conflict, NotFound
+from agentos.kernel.looking import look_for_ever
 from agentos.kernel.unit_of_work import UnitOfWork
 from agentos.runtime.skills import store, versions
 from agentos.runtime.skills.contracts import Difference, compare
@@ -30,7 +30,7 @@ from agentos.runtime.skills.service import Registry
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS: Final = 60.0  # between looks at the registry: what was restored is served again within a minute
-RETRY_SECONDS: Final = 1.0  # while the database is away
+RETRY_SECONDS: Final = 1.0  # while the database is away, or not migrated yet
 MOST_VERSIONS: Final = 200  # of one skill in an answer
 
 
@@ -78,15 +78,13 @@ class Keeper:
         self._compared = {(one.name, one.version) for one in loaded}
 
     async def keep_for_ever(self, stop: asyncio.Event) -> None:
-        """Look now and again until told to stop; while the database is away, more often."""
-        while not stop.is_set():
-            wait = LOOK_SECONDS
-            try:
-                await self.look()
-            except AgentOSError as error:
-                wait = RETRY_SECONDS
-                log.warning("registry_not_compared", error=error.code)
-            await pause(stop, wait)
+        """Look now and again until told to stop; while it cannot be looked at, more often."""
+
+        async def look() -> float:
+            await self.look()
+            return LOOK_SECONDS
+
+        await look_for_ever(look, stop, every_seconds=RETRY_SECONDS, waits="registry_not_compared")
 
 
 @dataclass(frozen=True, slots=True)
