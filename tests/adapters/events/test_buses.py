@@ -15,6 +15,7 @@ import nats
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from nats.aio.client import Client
 
 from agentos.adapters.events import listen_for_ever
 from agentos.adapters.events.settings import BusSettings
@@ -265,6 +266,34 @@ async def test_a_listener_that_ends_while_its_bus_is_away_calls_it_no_more(tmp_p
 
 async def nothing(_headers: Mapping[str, str], _body: bytes) -> None:
     """Takes whatever comes."""
+
+
+async def test_a_connection_that_fails_to_say_goodbye_leaves_no_other_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Client.close
+
+    async def fails(client: Client) -> None:
+        await close(client)
+        raise ConnectionResetError
+
+    server = nats_server(tmp_path)
+    server.start()
+    before = asyncio.all_tasks()
+    try:
+        async with sender(server):
+            pass
+        monkeypatch.setattr(Client, "close", fails)
+        async with listening(server, nothing) as meter:
+            async with asyncio.timeout(20):
+                while "agentos_events_lag{" not in meter.page().decode():
+                    await asyncio.sleep(0.05)
+            server.end()
+            await asyncio.sleep(0.5)
+    finally:
+        server.end()
+    await asyncio.sleep(0.1)
+    assert asyncio.all_tasks() <= before
 
 
 async def come(taken: list[bytes], count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,7 +54,8 @@ async def connected(settings: BusSettings, take: Take) -> AsyncIterator[Bus]:
             yield _Nats(client.jetstream(), settings.stream, settings.group)
     finally:  # the broker says goodbye to its server first: while that is away it would call it for ever
         for one in clients:
-            await one.close()
+            with suppress(Exception):  # that one fails to say goodbye must not leave the other behind
+                await one.close()
 
 
 @dataclass(slots=True)
