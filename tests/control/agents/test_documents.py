@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,10 @@ def test_a_byte_order_mark_is_accepted() -> None:
     assert manifest.read_text(GOOD.encode("utf-8-sig"), "a.yaml")
 
 
-def test_aliases_that_multiply_are_refused_quickly() -> None:
+def test_aliases_that_multiply_are_refused_before_they_do() -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
-    began = time.monotonic()
-    assert "more than 50000 values" in told("\n".join(rows))[0]
-    assert time.monotonic() - began < 5
+    assert "more than 50000 values" in told("\n".join(rows))[0]  # multiplied they would be 10^12
 
 
 def test_an_alias_of_itself_is_refused() -> None:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -292,8 +291,7 @@ async def test_an_async_skill_that_never_ends_is_cut_off(write: Write) -> None:
 
 
 async def test_a_sync_skill_that_never_ends_blocks_nobody(write: Write) -> None:
-    one = only(write("@skill(version='1', effect='S0', timeout='50ms')\ndef a() -> int: time.sleep(1); return 1"))
-    began = time.monotonic()
+    one = only(write("@skill(version='1', effect='S0', timeout='50ms')\ndef a() -> int: time.sleep(60); return 1"))
     ticks = 0
 
     async def others() -> None:
@@ -304,9 +302,8 @@ async def test_a_sync_skill_that_never_ends_blocks_nobody(write: Write) -> None:
 
     ticking = asyncio.create_task(others())
     with pytest.raises(SkillTimedOut):
-        await call(one)
+        await asyncio.wait_for(call(one), 30)
     ticking.cancel()
-    assert time.monotonic() - began < 0.5
     assert ticks >= 3
 
 

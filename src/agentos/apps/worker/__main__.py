@@ -35,6 +35,7 @@ from agentos.kernel.errors import AgentOSError
 from agentos.kernel.ids import OrgId
 from agentos.kernel.outbox import consume
 from agentos.kernel.retention import forget_for_ever
+from agentos.kernel.settings import BadSetting
 from agentos.operations.notifications import dispatch as messages
 from agentos.operations.rollouts import watch as rollouts
 from agentos.operations.shadows import showing
@@ -128,7 +129,14 @@ async def _metrics(held: Process) -> web.AppRunner:
     app.router.add_get("/metrics", page)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, held.app.host, held.app.metrics_port).start()
+    address = f"{held.app.host}:{held.app.metrics_port}"
+    try:
+        await web.TCPSite(runner, held.app.host, held.app.metrics_port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise BadSetting(
+            f"AGENTOS_METRICS_PORT: metrics cannot be shown at {address}", then="Choose a port that is free."
+        ) from error
     return runner
 
 
