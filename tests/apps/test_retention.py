@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -74,9 +73,6 @@ async def test_more_than_a_batch_is_forgotten_in_one_go(doors: Doors, database: 
             ),
             {"org": organization, "n": BATCH + 1},
         )
-    stop = asyncio.Event()
-    stop.set()
-    assert await forget(database, requests.KEPT, at=now() + requests.KEPT.kept + LITTLE, stop=stop) == 0
     assert await forget(database, requests.KEPT, at=now() + requests.KEPT.kept + LITTLE) > BATCH
     async with doors.open(organization) as work:
         assert await work.all(text("SELECT key FROM requests")) == []

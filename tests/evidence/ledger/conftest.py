@@ -72,7 +72,7 @@ class Books:
         await self.chainer().anchor()
         return done
 
-    async def turn(self, chainer: Chainer, stop: asyncio.Event | None = None) -> int:
+    async def turn(self, chainer: Chainer) -> int:
         """Chain what there is; what other tests' databases hold back for a moment is waited for."""
         driver = await self.superuser()
         try:
@@ -82,7 +82,7 @@ class Books:
                 await asyncio.sleep(0.05)
         finally:
             await driver.close()
-        return await chainer.turn(stop)
+        return await chainer.turn()
 
     async def look(self, organization: OrgId, driver: Any = None) -> Verified:
         """What verifying finds."""

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from agentos.evidence.ledger import chainer, store
+from agentos.evidence.ledger import store
 from agentos.evidence.ledger.anchors import Anchors
 from agentos.evidence.ledger.chain import chained, shown
 from agentos.evidence.ledger.chainer import Chainer
@@ -329,15 +329,3 @@ async def test_anchors_are_written_when_they_are_due_and_only_for_ends_that_are_
     assert await chainer.anchor() == 1
     assert books.anchors.last()[0][organization].number == 2
     assert books.anchors.file(organization).stat().st_mode & 0o777 == 0o600
-
-
-async def test_a_chainer_that_is_told_to_stop_leaves_the_rest_to_another(
-    books: Books, organization: OrgId, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await books.chain()  # what other tests left
-    await books.toss(organization, 5)
-    monkeypatch.setattr(chainer, "BATCH", 2)
-    stop = asyncio.Event()
-    stop.set()
-    assert await books.turn(books.chainer(), stop) == 2
-    assert await books.chain() == 3
