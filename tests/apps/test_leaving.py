@@ -31,10 +31,12 @@ async def hole() -> AsyncIterator[int]:
         writer.transport.abort()
 
 
-@pytest.mark.parametrize(("program", "page"), [("worker", "/metrics"), ("api", "/health")])
-async def test_a_process_whose_servers_never_answer_ends_when_it_is_told_to(
-    program: str, page: str, hole: int, tmp_path: Path
-) -> None:
+async def test_processes_whose_servers_never_answer_end_when_they_are_told_to(hole: int, tmp_path: Path) -> None:
+    await asyncio.gather(left("worker", "/metrics", hole, tmp_path), left("api", "/health", hole, tmp_path))
+
+
+async def left(program: str, page: str, hole: int, folder: Path) -> None:
+    """Start it, let it serve, tell it to stop, and see it end."""
     port = choose()
     env = {
         **os.environ,
@@ -49,7 +51,7 @@ async def test_a_process_whose_servers_never_answer_ends_when_it_is_told_to(
         "-m",
         f"agentos.apps.{program}",
         env=env,
-        cwd=tmp_path,
+        cwd=folder,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -63,24 +64,26 @@ def whole_story(told: dict[str, Any], commits: int) -> None:
     assert "published once" in outcome(told, "taken over")
 
 
-def test_the_demo_holds_on_a_small_repository(tmp_path: Path) -> None:
-    told = demo(repository(tmp_path / "repo", 7), tmp_path / "home")
-    assert told["model"] == "stub"
-    whole_story(told, 7)
+async def demos(*folders: Path) -> list[dict[str, Any]]:
+    """Side by side, each with a platform of its own: a call on the wire is waited for in all of them at once."""
+    return await asyncio.gather(*(asyncio.to_thread(demo, one, one.with_name(f"{one.name}-home")) for one in folders))
 
 
-def test_the_demo_holds_on_ten_thousand_commits(tmp_path: Path) -> None:
-    whole_story(demo(repository(tmp_path / "repo", 10_000), tmp_path / "home"), 10_000)
+async def test_the_demo_holds_on_a_small_repository_and_on_ten_thousand_commits(tmp_path: Path) -> None:
+    small, large = await demos(repository(tmp_path / "small", 7), repository(tmp_path / "large", 10_000))
+    assert small["model"] == "stub"
+    whole_story(small, 7)
+    whole_story(large, 10_000)
 
 
-def test_the_demo_holds_on_one_commit(tmp_path: Path) -> None:
-    whole_story(demo(repository(tmp_path / "repo", 1), tmp_path / "home"), 1)
-
-
-def test_the_demo_holds_on_a_shallow_clone_and_counts_from_where_it_was_cut_off(tmp_path: Path) -> None:
+async def test_the_demo_holds_on_one_commit_and_on_a_shallow_clone_and_counts_from_where_it_was_cut_off(
+    tmp_path: Path,
+) -> None:
     repository(tmp_path / "origin", 30)
-    git(tmp_path, "clone", "-q", "--depth", "5", f"file://{tmp_path}/origin", "repo")
-    whole_story(demo(tmp_path / "repo", tmp_path / "home"), 5)
+    git(tmp_path, "clone", "-q", "--depth", "5", f"file://{tmp_path}/origin", "shallow")
+    single, shallow = await demos(repository(tmp_path / "single", 1), tmp_path / "shallow")
+    whole_story(single, 1)
+    whole_story(shallow, 5)
 
 
 def test_an_empty_repository_publishes_nothing_and_says_so(tmp_path: Path) -> None:
