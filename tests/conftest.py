@@ -20,9 +20,11 @@ import tempfile
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+import structlog
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
@@ -87,6 +89,11 @@ async def _start(folder: Path) -> None:
 
 async def _run(service: Service, log: Path) -> None:
     _started.append((service, await standalone.start(service, log)))
+
+
+def fresh_log() -> Any:
+    """A log that tells everything, whatever processes of other tests have settled."""
+    return structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(0))
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -81,7 +82,11 @@ def test_equal_data_has_one_canonical_form(data: object) -> None:
         assert "\\ud" in json.dumps(data)
 
 
-_numbers = st.floats() | st.integers() | st.sampled_from([1.0, -0.0, 1e21, 0.1, 2**53 - 1, 2**53, 1e15])
+_numbers = (
+    st.floats()
+    | st.integers()
+    | st.sampled_from([1.0, -0.0, 1e21, 0.1, 2**53 - 1, 2**53, 1e15, math.inf, -math.inf, math.nan])
+)
 _parsed = st.recursive(
     _numbers | st.text() | st.sampled_from(["5e3", ":1.5", "\u007f\u2028", "\U0001f600", "\ue000"]) | st.none(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),

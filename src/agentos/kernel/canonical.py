@@ -37,9 +37,10 @@ def canonical(data: Any) -> bytes:
     return written
 
 
-# Where the forms differ: a float, a number of 16 digits, and characters that UTF-16 sorts otherwise than Unicode does.
+# Where the forms differ: a float, NaN and Infinity, which have none, a number of 16 digits, and characters that UTF-16
+# sorts otherwise than Unicode does.
 # The pattern meets texts that hold such signs, too; those take the longer way.
-_DIFFERS: Final = re.compile(r"(?:^|[:,\[])-?(?:[0-9]+[.eE]|[0-9]{16})|[\ud800-\U0010ffff]")
+_DIFFERS: Final = re.compile(r"(?:^|[:,\[])-?(?:[0-9]+[.eE]|[0-9]{16}|[NI])|[\ud800-\U0010ffff]")
 _PLAIN: Final = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 

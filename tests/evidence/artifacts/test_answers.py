@@ -160,9 +160,10 @@ async def test_what_is_cited_names_its_entry_of_the_ledger_where_there_is_one(ar
         await stops.order(work, Wanted(StopKind.PAUSE, StopScope.AGENT, "tester", "drill"), by="ada")
     assert not (await archive.ask("what did tester do today")).ledger  # it is not chained
     database = archive.runs.doors.database
-    async with asyncio.timeout(20):  # what other tests' databases hold back for a moment is waited for
-        while (await ledger.standing(database, None))["waiting"]:
-            await Chainer(database, LedgerKeys.load(ledger_key()), None, Meter()).turn()
+    chainer = Chainer(database, LedgerKeys.load(ledger_key()), None, Meter())
+    async with asyncio.timeout(20):  # what other tests' transactions hold back for a moment is waited for
+        while await chainer.turn() or (await ledger.standing(database, None))["waiting"]:
+            await asyncio.sleep(0.01)
     for question, name in (
         ("what did tester do today", "StepsJournaled"),
         ("which runs did tester run today", "RunEnded"),

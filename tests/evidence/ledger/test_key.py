@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import structlog
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
@@ -36,7 +35,7 @@ from agentos.kernel.seals import (
 from agentos.kernel.settings import DatabaseSettings
 from agentos.kernel.telemetry import Meter
 from agentos.kernel.unit_of_work import Doors
-from tests.conftest import new_database
+from tests.conftest import fresh_log, new_database
 from tests.evidence.ledger.conftest import Books
 
 
@@ -169,7 +168,7 @@ async def test_an_entry_that_names_a_key_that_never_was_is_an_edit(rotated: Rota
 def test_a_key_is_known_before_it_is_used_and_nothing_else_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seals, "log", structlog.get_logger())  # one that no process of another test has settled
+    monkeypatch.setattr(seals, "log", fresh_log())
     file = tmp_path / "ledger.key"
     make_key(file)
     keys = LedgerKeys.load(file)

@@ -8,7 +8,6 @@ import socket
 from typing import Any
 
 import pytest
-import structlog
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 
@@ -37,6 +36,7 @@ from agentos.runtime.runs import calls as performing
 from agentos.runtime.runs import turns
 from agentos.runtime.runs.model import Reason, RunStatus
 from agentos.runtime.runs.ports import Parts
+from tests.conftest import fresh_log
 from tests.runtime.inference.fakes import Fake, Fakes
 from tests.runtime.runs.harness import DONE, Harness, calls, harness
 
@@ -122,7 +122,7 @@ async def test_a_fallback_answers_and_the_journal_tells_what_was_tried(held: Har
 async def test_the_log_tells_what_an_answer_cost_and_which_models_failed_and_nothing_of_what_was_said(
     held: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "log", structlog.get_logger())  # one that no process of another test has settled
+    monkeypatch.setattr(turns, "log", fresh_log())
     behind(held, large=ModelRefusedKey("key sk-12 is wrong"))
     await held.agent([], model=CHAIN)
     run_id = await held.start()
